@@ -1,0 +1,112 @@
+use serde::Deserialize;
+
+use super::*;
+use crate::error::{Error, Result};
+
+const SETTINGS: &[Setting] = &[
+    Setting::new("alias", Kind::Text, "Who we are"),
+    Setting::new("listen", Kind::Text, "Where we listen").default("127.0.0.1:1"),
+    Setting::new("coordinators", Kind::List, "Whom we ask").default(""),
+    Setting::new("engine.restore", Kind::Bool, "Whether").default("false"),
+    Setting::new("engine.password", Kind::Text, "Hush")
+        .secret()
+        .default(""),
+];
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sample {
+    alias: String,
+    listen: String,
+    coordinators: Vec<String>,
+    engine: Engine,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Engine {
+    restore: bool,
+    password: String,
+}
+
+fn run(file: &str, args: &[&str], environment: &[(&str, &str)]) -> Result<Loaded<Sample>> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.toml");
+    std::fs::write(&path, file).unwrap();
+    let mut all = vec!["test", "--config", path.to_str().unwrap()];
+    all.extend(args);
+    let matches = with_settings(Command::new("test"), SETTINGS)
+        .try_get_matches_from(all)
+        .map_err(|e| Error::invalid(e.to_string()))?;
+    load(SETTINGS, &matches, |name| {
+        environment
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| (*value).to_owned())
+    })
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let file = "alias = 'file'\nlisten = 'file'\n[engine]\nrestore = true\npassword = 'pw'\n";
+    let loaded = run(
+        file,
+        &["--alias", "flag"],
+        &[
+            ("SEAWALL_ALIAS", "env"),
+            ("SEAWALL_LISTEN", "env"),
+            ("SEAWALL_COORDINATORS", "a, b"),
+        ],
+    )
+    .unwrap();
+    let settings = loaded.settings;
+    assert_eq!(
+        (settings.alias.as_str(), settings.listen.as_str()),
+        ("flag", "env")
+    );
+    assert_eq!(settings.coordinators, ["a", "b"]);
+    assert!(settings.engine.restore);
+    assert_eq!(settings.engine.password, "pw");
+    assert!(!loaded.printed.contains("pw"), "{}", loaded.printed);
+    assert!(
+        loaded
+            .printed
+            .contains("alias = \"flag\"  # flag --alias\n")
+    );
+}
+
+#[test]
+fn an_unknown_key_is_named_with_the_nearest_right_one() {
+    let error = run("alias = 'a'\n[engine]\nrestroe = true\n", &[], &[]).unwrap_err();
+    assert!(
+        error.to_string().contains("unknown key \"engine.restroe\""),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("Did you mean \"engine.restore\"?"),
+        "{error}"
+    );
+    assert!(run("zzz = 1\n", &[], &[]).is_err());
+    assert!(run("engine = 1\n", &[], &[]).is_err());
+}
+
+#[test]
+fn a_bare_flag_means_true_and_a_missing_setting_is_named() {
+    assert!(
+        run("alias='a'", &["--engine-restore"], &[])
+            .unwrap()
+            .settings
+            .engine
+            .restore
+    );
+    let error = run("listen = 'x'", &[], &[]).unwrap_err();
+    assert!(error.to_string().contains("alias"), "{error}");
+    assert!(run("alias='a'", &["--engine-restore=perhaps"], &[]).is_err());
+}
+
+#[test]
+fn a_secret_is_never_a_flag() {
+    assert!(run("alias='a'", &["--engine-password", "x"], &[]).is_err());
+}

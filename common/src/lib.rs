@@ -1,0 +1,13 @@
+//! What the coordinator, the agent and `seawallctl` have in common: names, positions, errors,
+//! settings, and the repository. Depends on neither of them.
+
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod fault;
+pub mod ids;
+pub mod position;
+pub mod repository;
+pub mod telemetry;
+
+pub use error::{Error, ErrorKind, Result};
