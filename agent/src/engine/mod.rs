@@ -4,6 +4,10 @@
 //! here and one line in the registry. Every method may be called again after a crash at any
 //! moment: each one makes sure of an end state, and none assumes how it is reached.
 
+mod settings;
+
+pub use settings::{ENGINE_SETTINGS, EngineSettings, ReplicationSettings};
+
 use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
@@ -86,12 +90,17 @@ pub trait Engine: Send + Sync {
     /// Whether this engine replicates at all: one that does not has no primary to follow.
     fn replicates(&self) -> bool;
 
-    /// Where each root of a backup goes on this server.
-    fn roots(&self) -> Vec<(String, PathBuf)>;
+    /// Where other tablets reach this server; nothing when the engine does not replicate.
+    fn address(&self) -> Option<Source>;
+
+    /// Where each root of a backup goes on this server: name and directory, from its
+    /// configuration, whether or not it runs or has ever run.
+    async fn roots(&self) -> Result<Vec<(String, PathBuf)>>;
 
     async fn data_state(&self) -> Result<DataState>;
 
-    /// Makes a new, empty database where there is none.
+    /// Makes a new, empty database where there is none: a second call, also after a crash in the
+    /// first, makes sure that it is whole. Refused where there is user data.
     async fn initialize(&self) -> Result<()>;
 
     /// Whether a server process has the data directory open, whoever started it.
@@ -104,7 +113,8 @@ pub trait Engine: Send + Sync {
     /// Shuts the server down cleanly; returns once no process has the data directory open.
     async fn stop(&self) -> Result<()>;
 
-    /// Keeps any server from starting on the data directory while the guard lives.
+    /// Keeps any server from starting on the data directory while the guard lives. An error when one
+    /// runs, or when the last one did not end cleanly.
     async fn guard_stopped(&self) -> Result<Box<dyn StoppedGuard>>;
 
     async fn health(&self) -> Result<Health>;
@@ -112,6 +122,7 @@ pub trait Engine: Send + Sync {
     async fn flags(&self) -> Result<Flags>;
 
     /// Puts noted variables back. Leaves `read_only` alone: who may write is decided by the epoch.
+    /// To be called before replication runs again: some can be set only while it stands.
     async fn restore_flags(&self, flags: &Flags) -> Result<()>;
 
     async fn position(&self) -> Result<Position>;
@@ -134,7 +145,8 @@ pub trait Engine: Send + Sync {
     /// The position of another server, read from it now.
     async fn position_of(&self, source: &Source) -> Result<Position>;
 
-    /// Waits until this server has applied `goal`; false when the time ran out first.
+    /// Waits until this server has applied `goal`; false when the time ran out first, an error at
+    /// once when replication has stopped with one.
     async fn wait_for(&self, goal: &Position, limit: Duration) -> Result<bool>;
 
     /// Read from the running server, before it is stopped.
@@ -146,7 +158,8 @@ pub trait Engine: Send + Sync {
 }
 
 /// Held while files are copied.
+#[async_trait]
 pub trait StoppedGuard: Send + Sync {
     /// An error when a server has been on the files since the guard was taken.
-    fn check(&self) -> Result<()>;
+    async fn check(&self) -> Result<()>;
 }

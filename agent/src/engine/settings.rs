@@ -1,0 +1,209 @@
+//! The `[engine]` section of the agent's configuration, as one table for all engines.
+//!
+//! Each engine reads what concerns it and refuses what it cannot do without, in one clear line.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use seawall_common::{
+    Error, Result,
+    config::{Kind, Setting},
+};
+use secrecy::SecretString;
+use serde::Deserialize;
+
+pub const ENGINE_SETTINGS: &[Setting] = &[
+    Setting::new("engine.kind", Kind::Text, "The database: mariadb or files").default("mariadb"),
+    Setting::new(
+        "engine.defaults_file",
+        Kind::Text,
+        "The server's own configuration file",
+    ),
+    Setting::new("engine.data_dir", Kind::Text, "The data directory"),
+    Setting::new(
+        "engine.socket",
+        Kind::Text,
+        "The Unix socket that the server listens on",
+    ),
+    Setting::new(
+        "engine.user",
+        Kind::Text,
+        "The administrator that the agent comes as",
+    )
+    .default("root"),
+    Setting::new(
+        "engine.password_file",
+        Kind::Text,
+        "File with the administrator's password; none: no password is sent",
+    ),
+    Setting::new(
+        "engine.start_command",
+        Kind::Words,
+        "What starts the server, in the foreground",
+    ),
+    Setting::new(
+        "engine.stop_command",
+        Kind::Words,
+        "files: what ends the program; none: SIGTERM",
+    ),
+    Setting::new(
+        "engine.running_command",
+        Kind::Words,
+        "files: ends with 0 while the program runs; none: the started process decides",
+    ),
+    Setting::new(
+        "engine.systemd_unit",
+        Kind::Text,
+        "The server's systemd unit, instead of a start command",
+    ),
+    Setting::new(
+        "engine.start_timeout",
+        Kind::Text,
+        "How long the server may take until it answers",
+    )
+    .default("10m"),
+    Setting::new(
+        "engine.stop_timeout",
+        Kind::Text,
+        "How long the server may take to shut down cleanly",
+    )
+    .default("10m"),
+    Setting::new(
+        "engine.replication.user",
+        Kind::Text,
+        "The user that replicas come as",
+    ),
+    Setting::new(
+        "engine.replication.password_file",
+        Kind::Text,
+        "File with the replication user's password",
+    ),
+    Setting::new(
+        "engine.replication.host",
+        Kind::Text,
+        "Where other tablets reach this server",
+    ),
+    Setting::new(
+        "engine.replication.port",
+        Kind::Integer,
+        "The port that other tablets reach this server at",
+    )
+    .default("3306"),
+];
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineSettings {
+    pub kind: String,
+    pub defaults_file: Option<PathBuf>,
+    pub data_dir: Option<PathBuf>,
+    pub socket: Option<PathBuf>,
+    #[serde(default = "root")]
+    pub user: String,
+    pub password_file: Option<PathBuf>,
+    #[serde(default)]
+    pub start_command: Vec<String>,
+    #[serde(default)]
+    pub stop_command: Vec<String>,
+    #[serde(default)]
+    pub running_command: Vec<String>,
+    pub systemd_unit: Option<String>,
+    #[serde(default = "ten_minutes", deserialize_with = "duration")]
+    pub start_timeout: Duration,
+    #[serde(default = "ten_minutes", deserialize_with = "duration")]
+    pub stop_timeout: Duration,
+    #[serde(default)]
+    pub replication: ReplicationSettings,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplicationSettings {
+    pub user: Option<String>,
+    pub password_file: Option<PathBuf>,
+    pub host: Option<String>,
+    pub port: Option<u16>,
+}
+
+fn root() -> String {
+    "root".to_owned()
+}
+
+fn ten_minutes() -> Duration {
+    Duration::from_secs(600)
+}
+
+fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text).map_err(|e| {
+        serde::de::Error::custom(format!("{text:?} is not a duration like 30s or 10m: {e}"))
+    })
+}
+
+/// The value of a setting that this engine cannot do without.
+pub(super) fn required<'a, T: ?Sized>(
+    value: Option<&'a T>,
+    key: &str,
+    kind: &str,
+) -> Result<&'a T> {
+    value.ok_or_else(|| Error::invalid(format!("setting {key} is missing (engine {kind})")))
+}
+
+/// Reads a secret from its file, without the line end that editors put there.
+pub(super) fn read_secret(path: &Path, key: &str) -> Result<SecretString> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::invalid(format!("{key}: cannot read {}: {e}", path.display())))?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.contains('\0') {
+        return Err(Error::invalid(format!(
+            "{key}: {} holds a zero byte",
+            path.display()
+        )));
+    }
+    Ok(SecretString::from(secret))
+}
+
+/// An error unless `path` is a file that can be read.
+pub(super) fn check_readable(path: &Path, key: &str) -> Result<()> {
+    match std::fs::File::open(path).and_then(|file| file.metadata()) {
+        Ok(data) if data.is_file() => Ok(()),
+        Ok(_) => Err(Error::invalid(format!(
+            "{key}: {} is not a file",
+            path.display()
+        ))),
+        Err(e) => Err(Error::invalid(format!(
+            "{key}: cannot read {}: {e}",
+            path.display()
+        ))),
+    }
+}
+
+/// Where `program` is found, as the shell would look for it.
+pub(super) fn find_program(program: &str) -> Option<PathBuf> {
+    let executable = |path: &Path| {
+        path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
+    };
+    if program.contains('/') {
+        let path = PathBuf::from(program);
+        return executable(&path).then_some(path);
+    }
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    // A service often starts with a short search path that leaves the server programs out.
+    std::env::split_paths(&search)
+        .chain(["/usr/sbin", "/usr/local/sbin", "/usr/bin"].map(PathBuf::from))
+        .map(|directory| directory.join(program))
+        .find(|path| executable(path))
+}
+
+/// An error unless `command` names a program that can be run.
+pub(super) fn check_command(command: &[String], key: &str) -> Result<PathBuf> {
+    let Some(program) = command.first() else {
+        return Err(Error::invalid(format!("setting {key} is empty")));
+    };
+    find_program(program).ok_or_else(|| {
+        Error::invalid(format!("{key}: there is no program {program:?}"))
+            .hint("Give its full path, or mend the search path of the agent.")
+    })
+}
