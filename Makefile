@@ -1,6 +1,11 @@
 # The recipes of this project; CI calls the same ones. `make help` lists them.
 SHELL := /bin/bash
-FEATURES := --features seawall-coordinator/fault-injection,seawall-agent/fault-injection
+.SHELLFLAGS := -euo pipefail -c
+
+CARGO := cargo
+# Tests and lints use one and the same set of features, so that nothing is built twice. It has the
+# pause points that let a test stop or kill a program in the middle of a step.
+TESTED := --workspace --all-features --locked
 
 .PHONY: help setup build test lint quickstart bench soak
 
@@ -8,5 +13,47 @@ help:
 	@echo "make quickstart   a small cluster on this machine: backup, restore, compare (ARGS=--keep leaves it up)"
 	@echo "make test         every test, on real servers"
 	@echo "make lint         formatting, clippy, licences"
+	@echo "make build        the programs, into target/debug"
 	@echo "make bench        backup and restore against tar+zstd+age and restic"
 	@echo "make soak         the long fault tests"
+
+setup:
+	@deploy/setup
+
+build:
+	$(CARGO) build --workspace --locked
+
+quickstart: setup build
+	@target/debug/quickstart $(ARGS)
+
+# nextest runs each test in a process of its own and prints one summary; without it cargo's own
+# runner does, two clusters at a time.
+test: setup
+	$(CARGO) build $(TESTED)
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	    $(CARGO) nextest run $(TESTED) $(ARGS); \
+	else \
+	    deploy/cargo-test $(TESTED) $(ARGS); \
+	fi
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(TESTED) --all-targets -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	    $(CARGO) deny --all-features --locked check bans licenses sources; \
+	else \
+	    echo "lint: cargo-deny is not installed: licences and sources of dependencies are not checked"; \
+	fi
+
+bench:
+	@deploy/setup bench
+	$(CARGO) build --workspace --locked --release
+	@target/release/bench $(ARGS)
+
+soak: setup
+	$(CARGO) build $(TESTED)
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	    SEAWALL_SOAK=1 $(CARGO) nextest run $(TESTED) --profile soak $(ARGS); \
+	else \
+	    SEAWALL_SOAK=1 deploy/cargo-test $(TESTED) --test e2e $(ARGS); \
+	fi

@@ -1,1 +1,7 @@
-//! placeholder
+//! What the whole-system tests, the quickstart and the benchmark stand on.
+//!
+//! Nothing here knows how Seawall is built inside: it starts the real programs as child processes
+//! beside real MariaDB servers, speaks to them as their users do (command line, HTTP, gRPC, SQL),
+//! and takes all of it down again.
+
+pub mod harness;

@@ -1,0 +1,173 @@
+//! One member of the coordinator group.
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use seawall_proto::v1::{self, cluster_client::ClusterClient};
+use tonic::transport::{Channel, Endpoint};
+
+use super::{
+    binary::binary,
+    config::Config,
+    faults::Faults,
+    http,
+    ports::Port,
+    process::Process,
+    scratch::Scratch,
+    wait::{PATIENCE, wait_until},
+};
+
+#[derive(Debug)]
+pub struct Coordinator {
+    pub id: u64,
+    pub directory: PathBuf,
+    pub config: Config,
+    grpc: Port,
+    http: Port,
+    environment: Vec<(String, String)>,
+    process: Option<Process>,
+}
+
+impl Coordinator {
+    /// Reserves its ports and writes nothing yet.
+    pub fn plan(scratch: &Scratch, name: &str, id: u64, repository: &str) -> Result<Self> {
+        let directory = scratch.path().join(name);
+        std::fs::create_dir_all(&directory)?;
+        let (grpc, http) = (Port::reserve()?, Port::reserve()?);
+        let mut config = Config::default();
+        config
+            .set("data_dir", directory.join("data").display().to_string())
+            .set("listen", grpc.address())
+            .set("http_listen", http.address())
+            .set("repository.url", repository);
+        Ok(Self {
+            id,
+            directory,
+            config,
+            grpc,
+            http,
+            environment: Vec::new(),
+            process: None,
+        })
+    }
+
+    pub fn url(&self) -> String {
+        self.grpc.url()
+    }
+
+    pub fn address(&self) -> String {
+        self.grpc.address()
+    }
+
+    pub fn http_address(&self) -> String {
+        self.http.address()
+    }
+
+    pub fn faults(&self) -> Faults {
+        Faults::at(&self.http.address())
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// `seawall-coordinator init`: makes the data directory of a member of a group of several.
+    pub fn init(&self, peers: &str) -> Result<()> {
+        let output = Command::new(binary("seawall-coordinator")?)
+            .args(["init", "--data-dir"])
+            .arg(self.data_dir())
+            .args(["--id", &self.id.to_string(), "--peers", peers])
+            .output()?;
+        if !output.status.success() {
+            bail!(
+                "init of member {} failed: {}",
+                self.id,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(())
+    }
+
+    /// Environment of its next start.
+    pub fn environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    pub fn start(&mut self) -> Result<()> {
+        let file = self.directory.join("coordinator.toml");
+        self.config.write(&file)?;
+        let mut command = Command::new(binary("seawall-coordinator")?);
+        command.arg("--config").arg(&file);
+        command.envs(self.environment.clone());
+        let log = self.directory.join("coordinator.log");
+        let name = format!("coordinator {}", self.id);
+        self.process = Some(Process::start(&name, &mut command, &log)?);
+        Ok(())
+    }
+
+    pub async fn wait_ready(&mut self) -> Result<()> {
+        let url = format!("http://{}/readyz", self.http_address());
+        wait_until("the coordinator is ready", PATIENCE, || async {
+            Ok(http::status(&url).await? == 200)
+        })
+        .await
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(Process::is_running)
+    }
+
+    pub fn process(&mut self) -> Result<&mut Process> {
+        let id = self.id;
+        self.process
+            .as_mut()
+            .with_context(|| format!("coordinator {id} does not run"))
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process()?.kill()?;
+        self.process = None;
+        Ok(())
+    }
+
+    /// SIGTERM, and a clean end.
+    pub fn terminate(&mut self) -> Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.terminate(Duration::from_secs(20))?;
+        }
+        Ok(())
+    }
+
+    pub fn leave_running(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.leave_running();
+        }
+    }
+
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(self.directory.join("coordinator.log")).unwrap_or_default()
+    }
+
+    pub async fn channel(&self) -> Result<Channel> {
+        connect(&self.url()).await
+    }
+
+    /// What this member itself knows of the group.
+    pub async fn status(&self) -> Result<v1::ClusterStatusResponse> {
+        let mut client = ClusterClient::new(self.channel().await?);
+        Ok(client
+            .status(v1::ClusterStatusRequest {})
+            .await?
+            .into_inner())
+    }
+}
+
+pub async fn connect(url: &str) -> Result<Channel> {
+    Endpoint::from_shared(url.to_owned())?
+        .connect_timeout(Duration::from_secs(2))
+        .timeout(Duration::from_secs(20))
+        .connect()
+        .await
+        .with_context(|| format!("cannot connect to {url}"))
+}

@@ -1,0 +1,89 @@
+//! `seawallctl`, run as a person would run it.
+
+use std::{path::Path, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::binary::binary;
+
+/// What one run of a program came to.
+#[derive(Clone, Debug)]
+pub struct Output {
+    pub command: String,
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// It went well: what it printed.
+    pub fn done(self) -> Result<String> {
+        ensure!(self.code == 0, "{self}");
+        Ok(self.stdout)
+    }
+
+    /// It ended with `code` and one line, which says each of `words`: the line.
+    pub fn refused(self, code: i32, words: &[&str]) -> Result<String> {
+        ensure!(self.code == code, "expected exit code {code}: {self}");
+        let lines: Vec<&str> = self
+            .stderr
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .collect();
+        ensure!(lines.len() == 1, "expected one line of error: {self}");
+        for word in words {
+            ensure!(lines[0].contains(word), "expected {word:?} in it: {self}");
+        }
+        Ok(lines[0].to_owned())
+    }
+}
+
+impl std::fmt::Display for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "`{}` ended with {}\nstdout: {}\nstderr: {}",
+            self.command, self.code, self.stdout, self.stderr
+        )
+    }
+}
+
+/// Runs `seawallctl` against these coordinators.
+pub async fn run(coordinators: &[String], args: &[&str]) -> Result<Output> {
+    let mut command = Command::new(binary("seawallctl")?);
+    command.args(args);
+    command.env("SEAWALL_COORDINATOR", coordinators.join(","));
+    run_command(command, Duration::from_secs(180)).await
+}
+
+/// A `seawallctl` that runs beside the test; what it prints goes to `log`.
+pub fn start(
+    coordinators: &[String],
+    args: &[&str],
+    log: &Path,
+) -> Result<super::process::Process> {
+    let mut command = Command::new(binary("seawallctl")?);
+    command.args(args);
+    command.env("SEAWALL_COORDINATOR", coordinators.join(","));
+    super::process::Process::start("seawallctl", &mut command, log)
+}
+
+/// Runs any program to its end, at most for `limit`.
+pub async fn run_command(command: Command, limit: Duration) -> Result<Output> {
+    let shown = format!("{command:?}");
+    let mut command = tokio::process::Command::from(command);
+    command
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(limit, command.output())
+        .await
+        .with_context(|| format!("still running after {limit:?}: {shown}"))?
+        .with_context(|| format!("cannot run {shown}"))?;
+    Ok(Output {
+        command: shown,
+        // No code: killed by a signal, which no test expects.
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}

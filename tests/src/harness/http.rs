@@ -1,0 +1,40 @@
+//! The programs' HTTP side, as a load balancer or a scraper sees it.
+
+use std::{sync::LazyLock, time::Duration};
+
+use anyhow::{Context as _, Result};
+
+/// One client for all: it holds no more than a few idle connections.
+static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    // Another crate may have installed one before: either will do, nothing here speaks TLS.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .timeout(Duration::from_secs(5))
+        .no_proxy()
+        .build()
+        .unwrap_or_default()
+});
+
+/// Status code of `GET url`.
+pub async fn status(url: &str) -> Result<u16> {
+    let response = CLIENT.get(url).send().await;
+    Ok(response
+        .with_context(|| format!("GET {url}"))?
+        .status()
+        .as_u16())
+}
+
+/// Body of `GET url`; an error unless the answer is a success.
+pub async fn get(url: &str) -> Result<String> {
+    let response = CLIENT.get(url).send().await;
+    let response = response.with_context(|| format!("GET {url}"))?;
+    Ok(response.error_for_status()?.text().await?)
+}
+
+pub async fn put(url: &str, body: &str) -> Result<()> {
+    let response = CLIENT.put(url).body(body.to_owned()).send().await;
+    response
+        .with_context(|| format!("PUT {url}"))?
+        .error_for_status()?;
+    Ok(())
+}

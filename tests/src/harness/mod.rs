@@ -1,0 +1,35 @@
+//! Clusters of real processes, for one test each.
+//!
+//! | room | what it is for |
+//! |---|---|
+//! | [`scratch`] | a directory of its own for each test, and the end of every process that came from it |
+//! | [`ports`] | ports that no two tests share, whatever process they run in |
+//! | [`binary`] | where the programs under test lie |
+//! | [`process`] | one child process: log, kill -9, SIGTERM, stop and go on |
+//! | [`config`] | configuration files, key by key |
+//! | [`mariadb`] | server configurations, data directories, SQL |
+//! | [`coordinator`], [`tablet`] | one member; one agent with its database |
+//! | [`cluster`] | all of them together, and what a test asks of them |
+//! | [`ctl`] | `seawallctl`, run as a person would |
+//! | [`faults`] | pause points |
+//! | [`load`] | writers that remember what was acknowledged |
+//! | [`wait`] | waiting for a condition, with a limit |
+
+pub mod binary;
+pub mod cluster;
+pub mod config;
+pub mod coordinator;
+pub mod ctl;
+pub mod faults;
+pub mod http;
+pub mod load;
+pub mod mariadb;
+pub mod ports;
+pub mod process;
+pub mod repository;
+pub mod scratch;
+pub mod tablet;
+pub mod wait;
+
+pub use cluster::{Cluster, ClusterPlan};
+pub use tablet::{Tablet, TabletPlan};
