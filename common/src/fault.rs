@@ -62,6 +62,14 @@ mod armed {
         (action != "off").then_some(action)
     }
 
+    /// The action armed at `name`, left in place: the caller itself counts what "once" means.
+    pub fn standing_action(name: &str) -> Option<String> {
+        let mut points = points();
+        let action = points.actions.get(name).cloned()?;
+        points.reached.insert(name.to_owned());
+        (action != "off").then_some(action)
+    }
+
     pub async fn reach(name: &str) -> Result<()> {
         loop {
             let changed = CHANGED.notified();
@@ -91,7 +99,7 @@ mod armed {
 }
 
 #[cfg(feature = "fault-injection")]
-pub use armed::{action, arm, reach, routes};
+pub use armed::{action, arm, reach, routes, standing_action};
 
 /// Holds or fails here when a test has armed the point; otherwise nothing.
 #[cfg(not(feature = "fault-injection"))]

@@ -1,1 +1,36 @@
-//! placeholder
+//! The repository: one prefix in object storage that alone is enough to restore everything.
+//!
+//! `FORMAT.md` beside this file describes every byte of it. What always holds: nothing is ever
+//! overwritten, a manifest is written last, `removed` beats it, and nothing that was read is
+//! believed before it was checked. Coordinator, agent and `seawallctl` all call this module;
+//! it calls none of them.
+
+mod chunk;
+mod config;
+mod download;
+mod epochs;
+#[cfg(feature = "fault-injection")]
+mod faults;
+mod header;
+mod keys;
+mod layout;
+mod manifest;
+mod owner;
+mod progress;
+mod remove;
+mod retry;
+mod scan;
+mod store;
+mod upload;
+
+pub use config::{REPOSITORY_SETTINGS, RepositoryConfig};
+pub use download::download;
+pub use epochs::EpochRecord;
+pub use header::Repository;
+pub use keys::{GeneratedIdentity, generate_identity};
+pub use manifest::{Manifest, ManifestHeader, PackRecord, PartRecord, RootRecord, read_manifest};
+pub use owner::Owner;
+pub use progress::{Progress, ProgressSnapshot};
+pub use remove::Swept;
+pub use scan::{StoredBackup, StoredState};
+pub use upload::{BackupSource, PreparedManifest, SourceRoot, upload};

@@ -1,0 +1,193 @@
+//! Where the repository is and with which keys it is written and read.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::{
+    config::{Kind, Setting},
+    error::{Error, Result},
+};
+
+/// The section `[repository]` of every program's settings.
+pub const REPOSITORY_SETTINGS: &[Setting] = &[
+    Setting::new(
+        "repository.url",
+        Kind::Text,
+        "Where the repository is: file:///path",
+    )
+    .flag("repository"),
+    Setting::new(
+        "repository.recipients",
+        Kind::List,
+        "Public keys (age1..., ssh-ed25519 ..., ssh-rsa ...) that backups are encrypted for; none: not encrypted",
+    )
+    .default(""),
+    Setting::new(
+        "repository.identity_file",
+        Kind::Text,
+        "File with the private key that opens encrypted backups",
+    ),
+    Setting::new(
+        "repository.request_timeout",
+        Kind::Text,
+        "How long one request to the store may take",
+    )
+    .default("30s"),
+    Setting::new(
+        "repository.retry_limit",
+        Kind::Text,
+        "How long a failing request is tried again before it counts as failed",
+    )
+    .default("2m"),
+];
+
+/// The settings that [`REPOSITORY_SETTINGS`] describes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryConfig {
+    pub url: String,
+    #[serde(default)]
+    pub recipients: Vec<String>,
+    #[serde(default)]
+    pub identity_file: Option<PathBuf>,
+    /// As humantime writes it (`30s`); empty: the default.
+    #[serde(default)]
+    pub request_timeout: String,
+    /// As humantime writes it (`2m`); empty: the default.
+    #[serde(default)]
+    pub retry_limit: String,
+}
+
+const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+const RETRY_LIMIT_DEFAULT: Duration = Duration::from_secs(120);
+
+impl RepositoryConfig {
+    /// A repository at `url` with everything else as it is by default.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn request_timeout(&self) -> Result<Duration> {
+        duration(
+            "repository.request_timeout",
+            &self.request_timeout,
+            REQUEST_TIMEOUT_DEFAULT,
+        )
+    }
+
+    pub(super) fn retry_limit(&self) -> Result<Duration> {
+        duration(
+            "repository.retry_limit",
+            &self.retry_limit,
+            RETRY_LIMIT_DEFAULT,
+        )
+    }
+
+    /// The directory of a `file://` repository; every other scheme is refused.
+    pub(super) fn directory(&self) -> Result<PathBuf> {
+        let hint = "A repository is written file:///path/to/directory.";
+        if self.url.is_empty() {
+            return Err(Error::invalid("no repository is configured")
+                .hint("Set repository.url (--repository)."));
+        }
+        let url = Url::parse(&self.url).map_err(|e| {
+            Error::invalid(format!("malformed repository {:?}: {e}", self.url)).hint(hint)
+        })?;
+        match url.scheme() {
+            "file" => {}
+            known @ ("s3" | "gs" | "az") => {
+                return Err(Error::invalid(format!(
+                    "repository {:?}: {known}:// is not supported yet",
+                    self.url
+                ))
+                .hint(hint));
+            }
+            unknown => {
+                return Err(Error::invalid(format!(
+                    "unknown repository scheme {unknown:?} in {:?}",
+                    self.url
+                ))
+                .hint(hint));
+            }
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(Error::invalid(format!(
+                "malformed repository {:?}: no '?' or '#' can stand in it",
+                self.url
+            ))
+            .hint(hint));
+        }
+        url.to_file_path()
+            .ok()
+            .filter(|path| path.parent().is_some())
+            .ok_or_else(|| {
+                Error::invalid(format!(
+                    "malformed repository {:?}: it names no local directory",
+                    self.url
+                ))
+                .hint(hint)
+            })
+    }
+}
+
+fn duration(key: &str, text: &str, default: Duration) -> Result<Duration> {
+    if text.is_empty() {
+        return Ok(default);
+    }
+    let value = humantime::parse_duration(text).map_err(|e| {
+        Error::invalid(format!(
+            "{key} is a duration such as 30s, not {text:?}: {e}"
+        ))
+    })?;
+    if value.is_zero() {
+        return Err(Error::invalid(format!("{key} must not be zero")));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_local_directory_is_a_repository_yet() {
+        let directory = |url: &str| RepositoryConfig::at(url).directory();
+        assert_eq!(
+            directory("file:///backups/a").unwrap(),
+            PathBuf::from("/backups/a")
+        );
+        for (url, says) in [
+            ("s3://bucket/prefix", "not supported yet"),
+            ("gs://bucket/prefix", "not supported yet"),
+            ("az://container", "not supported yet"),
+            ("ftp://host/x", "unknown repository scheme \"ftp\""),
+            ("", "no repository is configured"),
+            ("/backups", "malformed repository"),
+            ("file://host/backups", "no local directory"),
+            ("file:///", "no local directory"),
+            ("file:///a?b", "malformed repository"),
+        ] {
+            let error = directory(url).unwrap_err();
+            assert!(error.message().contains(says), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_duration_that_is_none_is_named() {
+        let mut config = RepositoryConfig::at("file:///a");
+        assert_eq!(config.request_timeout().unwrap(), REQUEST_TIMEOUT_DEFAULT);
+        config.retry_limit = "soon".into();
+        let error = config.retry_limit().unwrap_err();
+        assert!(
+            error.message().contains("repository.retry_limit"),
+            "{error}"
+        );
+        config.retry_limit = "0s".into();
+        assert!(config.retry_limit().is_err());
+    }
+}

@@ -1,0 +1,35 @@
+//! The coordinator's record of a reign: who was primary of a shard, and since when.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{header::Repository, layout};
+use crate::{
+    error::{Error, Result},
+    ids::{Alias, ShardId},
+    position::Position,
+};
+
+/// One reign over a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    pub number: u64,
+    pub alias: Alias,
+    pub server_id: u32,
+    /// Where this reign's history began.
+    pub start_position: Position,
+    pub began_unix_ms: u64,
+    /// Number of the reign before; 0: this is the first.
+    pub before: u64,
+}
+
+impl Repository {
+    /// Writes a reign's record. The same record already there is success, another a conflict (I4).
+    pub async fn put_epoch(&self, shard: &ShardId, record: &EpochRecord) -> Result<()> {
+        let bytes = serde_json::to_vec(record)
+            .map_err(|e| Error::internal(format!("cannot write an epoch record: {e}")))?;
+        self.store()
+            .put_create(&layout::epoch(shard, record.number), Bytes::from(bytes))
+            .await
+    }
+}

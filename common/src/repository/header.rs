@@ -1,0 +1,168 @@
+//! `seawall.json`: that a repository is here, in which format, and which one it is.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    chunk::CHUNK_BYTES,
+    config::RepositoryConfig,
+    keys::{Identities, Recipients},
+    layout,
+    store::Store,
+};
+use crate::{
+    clock,
+    error::{Error, ErrorKind, Result},
+};
+
+/// The version of the format that this program writes, and the newest that it reads.
+pub(super) const FORMAT_VERSION: u32 = 1;
+const FORMAT_NAME: &str = "seawall repository";
+const HEADER_BYTES_MAX: u64 = 64 << 10;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Header {
+    format: String,
+    version: u32,
+    repository_id: Uuid,
+    chunk_bytes: u32,
+    created_unix_ms: u64,
+}
+
+/// An open repository; a clone is the same one.
+#[derive(Clone, Debug)]
+pub struct Repository(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    url: String,
+    id: Uuid,
+    id_text: String,
+    store: Store,
+    recipients: Recipients,
+    identities: Option<Identities>,
+}
+
+impl Repository {
+    /// Opens the repository, and makes it where there is none yet. For the coordinator.
+    pub async fn create_or_open(config: &RepositoryConfig) -> Result<Self> {
+        let store = Store::open(config, true).await?;
+        match read(&store, config).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            found => return Self::new(config, store, &found?).await,
+        }
+        let header = Header {
+            format: FORMAT_NAME.to_owned(),
+            version: FORMAT_VERSION,
+            repository_id: Uuid::new_v4(),
+            chunk_bytes: CHUNK_BYTES as u32,
+            created_unix_ms: clock::now_unix_ms(),
+        };
+        let mut bytes = serde_json::to_vec_pretty(&header)
+            .map_err(|e| Error::internal(format!("cannot write the repository's header: {e}")))?;
+        bytes.push(b'\n');
+        // Another creator may have been first: its header is the one that counts.
+        store
+            .put_if_absent(&layout::header(), Bytes::from(bytes))
+            .await
+            .map_err(|e| e.context(format_args!("cannot create repository {}", config.url)))?;
+        let header = read(&store, config).await?;
+        Self::new(config, store, &header).await
+    }
+
+    /// Opens a repository that must be there: without a header it is [`ErrorKind::NotFound`],
+    /// never "no backup yet".
+    pub async fn open(config: &RepositoryConfig) -> Result<Self> {
+        let store = Store::open(config, false).await?;
+        let header = read(&store, config).await?;
+        Self::new(config, store, &header).await
+    }
+
+    async fn new(config: &RepositoryConfig, store: Store, header: &Header) -> Result<Self> {
+        let recipients = Recipients::parse(&config.recipients)?;
+        let identities = match &config.identity_file {
+            Some(path) => Some(Identities::read(path).await?),
+            None => None,
+        };
+        Ok(Self(Arc::new(Inner {
+            url: config.url.clone(),
+            id: header.repository_id,
+            id_text: header.repository_id.to_string(),
+            store,
+            recipients,
+            identities,
+        })))
+    }
+
+    /// The repository's own id, a UUID.
+    pub fn id(&self) -> &str {
+        &self.0.id_text
+    }
+
+    pub fn url(&self) -> &str {
+        &self.0.url
+    }
+
+    /// Whether what is written from here is encrypted.
+    pub fn is_encrypting(&self) -> bool {
+        !self.0.recipients.is_empty()
+    }
+
+    pub(super) fn uuid(&self) -> Uuid {
+        self.0.id
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    pub(super) fn recipients(&self) -> &Recipients {
+        &self.0.recipients
+    }
+
+    pub(super) fn identities(&self) -> Option<&Identities> {
+        self.0.identities.as_ref()
+    }
+}
+
+async fn read(store: &Store, config: &RepositoryConfig) -> Result<Header> {
+    let url = &config.url;
+    let bytes = match store.get(&layout::header(), HEADER_BYTES_MAX).await {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            return Err(Error::not_found(format!(
+                "there is no repository at {url}: no seawall.json"
+            ))
+            .hint("Check repository.url; the coordinator creates a repository, nobody else."));
+        }
+        other => other?,
+    };
+    let damaged = |why: String| Error::corrupt(format!("repository {url}: seawall.json {why}"));
+    let value: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|e| damaged(format!("is not valid JSON: {e}")))?;
+    if value.get("format").and_then(|f| f.as_str()) != Some(FORMAT_NAME) {
+        return Err(damaged("does not describe a Seawall repository".into()));
+    }
+    let version = value.get("version").and_then(serde_json::Value::as_u64);
+    match version {
+        Some(v) if v == u64::from(FORMAT_VERSION) => {}
+        Some(v) => {
+            return Err(Error::refused(format!(
+                "repository {url} has format version {v}, this program knows {FORMAT_VERSION}"
+            ))
+            .hint("Use a newer Seawall."));
+        }
+        None => return Err(damaged("names no version".into())),
+    }
+    let header: Header =
+        serde_json::from_value(value).map_err(|e| damaged(format!("cannot be understood: {e}")))?;
+    if header.chunk_bytes as usize != CHUNK_BYTES {
+        return Err(damaged(format!(
+            "has a chunk size of {} bytes, this program knows {CHUNK_BYTES}",
+            header.chunk_bytes
+        )));
+    }
+    Ok(header)
+}

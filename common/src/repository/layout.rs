@@ -1,0 +1,115 @@
+//! Which object lies under which key. Every part of a key was checked before it came here:
+//! shards and backup names by their types, ids by being UUIDs, numbers by being numbers.
+
+use object_store::path::Path;
+use uuid::Uuid;
+
+use crate::ids::{BackupName, ShardId};
+
+pub(super) fn header() -> Path {
+    Path::from("seawall.json")
+}
+
+pub(super) fn owners() -> Path {
+    Path::from("owners")
+}
+
+/// Padded, as all numbers in keys are, so that names sort as numbers do.
+pub(super) fn owner(number: u64) -> Path {
+    owners().join(format!("{number:020}"))
+}
+
+pub(super) fn keyspaces() -> Path {
+    Path::from("keyspaces")
+}
+
+fn shard(shard: &ShardId) -> Path {
+    keyspaces().join(shard.keyspace()).join(shard.shard())
+}
+
+pub(super) fn epoch(id: &ShardId, number: u64) -> Path {
+    shard(id).join("epochs").join(format!("{number:020}"))
+}
+
+/// All backups of a shard.
+pub(super) fn backups(id: &ShardId) -> Path {
+    shard(id).join("backups")
+}
+
+/// All packs of a shard.
+pub(super) fn packs(id: &ShardId) -> Path {
+    shard(id).join("packs")
+}
+
+/// What describes one backup: manifest, parts, `removed`.
+pub(super) fn backup(id: &ShardId, name: &BackupName) -> Path {
+    backups(id).join(name.as_str())
+}
+
+pub(super) fn manifest(id: &ShardId, name: &BackupName) -> Path {
+    backup(id, name).join("manifest")
+}
+
+pub(super) fn removed(id: &ShardId, name: &BackupName) -> Path {
+    backup(id, name).join("removed")
+}
+
+pub(super) fn part(id: &ShardId, name: &BackupName, number: u32) -> Path {
+    backup(id, name).join("parts").join(format!("{number:06}"))
+}
+
+/// The packs that one backup wrote.
+pub(super) fn backup_packs(id: &ShardId, name: &BackupName) -> Path {
+    packs(id).join(name.as_str())
+}
+
+pub(super) fn pack(id: &ShardId, name: &BackupName, pack: Uuid) -> Path {
+    backup_packs(id, name).join(pack.simple().to_string())
+}
+
+/// The wrapped data keys of the sessions that wrote a backup's packs.
+pub(super) fn keys(id: &ShardId, name: &BackupName) -> Path {
+    backup_packs(id, name).join("keys")
+}
+
+pub(super) fn key(id: &ShardId, name: &BackupName, session: Uuid, recipient: &str) -> Path {
+    keys(id, name).join(format!("{}.{recipient}.age", session.simple()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_those_that_the_format_names() {
+        let id: ShardId = "commerce/-80".parse().unwrap();
+        let name: BackupName = "2026-11-21.031500.zone1-101".parse().unwrap();
+        let uuid = Uuid::from_u128(0xab);
+        let hex = "000000000000000000000000000000ab";
+        let base = "keyspaces/commerce/-80";
+        assert_eq!(header().as_ref(), "seawall.json");
+        assert_eq!(owner(7).as_ref(), "owners/00000000000000000007");
+        for (key, expected) in [
+            (
+                manifest(&id, &name),
+                format!("{base}/backups/{name}/manifest"),
+            ),
+            (
+                removed(&id, &name),
+                format!("{base}/backups/{name}/removed"),
+            ),
+            (
+                part(&id, &name, 3),
+                format!("{base}/backups/{name}/parts/000003"),
+            ),
+            (pack(&id, &name, uuid), format!("{base}/packs/{name}/{hex}")),
+            (
+                self::key(&id, &name, uuid, "0011"),
+                format!("{base}/packs/{name}/keys/{hex}.0011.age"),
+            ),
+            (epoch(&id, 2), format!("{base}/epochs/00000000000000000002")),
+        ] {
+            assert_eq!(key.as_ref(), expected);
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The object store as the repository uses it: create-only puts, bounded gets, listings, deletes;
+//! each tried again within a bound. Nothing is ever overwritten.
+
+use std::{ops::Range, path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::{
+    ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, local::LocalFileSystem,
+    path::Path,
+};
+
+use super::{config::RepositoryConfig, retry::Retry};
+use crate::error::{Error, ErrorKind, Result, chain};
+
+/// More objects than this under one prefix are not listed.
+const LISTED_MAX: usize = 1 << 22;
+/// How often a put is begun again when the store says "exists" and then finds nothing.
+const READ_BACK_TRIES: usize = 3;
+/// Deletes in flight at once.
+const DELETES_AT_ONCE: usize = 16;
+
+/// An object in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub key: Path,
+    pub bytes: u64,
+}
+
+/// What lies directly under a prefix, by its last name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Folder {
+    pub folders: Vec<String>,
+    pub objects: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Store {
+    inner: Arc<dyn ObjectStore>,
+    directory: PathBuf,
+    retry: Retry,
+    #[cfg(feature = "fault-injection")]
+    pub faults: super::faults::Faults,
+}
+
+impl Store {
+    /// `create`: the directory is made when it is not there.
+    pub async fn open(config: &RepositoryConfig, create: bool) -> Result<Self> {
+        let directory = config.directory()?;
+        let retry = Retry {
+            request_timeout: config.request_timeout()?,
+            retry_limit: config.retry_limit()?,
+        };
+        let url = config.url.clone();
+        let root = directory.clone();
+        let local = tokio::task::spawn_blocking(move || local_store(&root, &url, create))
+            .await
+            .map_err(|e| Error::internal(format!("the thread that opens the store died: {e}")))??;
+        Ok(Self {
+            inner: Arc::new(local),
+            directory,
+            retry,
+            #[cfg(feature = "fault-injection")]
+            faults: super::faults::Faults::default(),
+        })
+    }
+
+    /// Puts an object that must not be there yet. The same bytes already there: success, for then
+    /// it was this put (or its twin) and only the answer was lost. Others: [`ErrorKind::Conflict`].
+    pub async fn put_create(&self, key: &Path, bytes: Bytes) -> Result<()> {
+        let hash = blake3::hash(&bytes);
+        let bytes_max = bytes.len() as u64;
+        for _ in 0..READ_BACK_TRIES {
+            if self.put_if_absent(key, bytes.clone()).await? {
+                return Ok(());
+            }
+            match self.get(key, bytes_max).await {
+                Ok(there) if blake3::hash(&there) == hash => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) if e.kind() != ErrorKind::Corrupt => return Err(e),
+                _ => {
+                    return Err(Error::conflict(format!(
+                        "object {key} exists already, with another content"
+                    )));
+                }
+            }
+        }
+        Err(Error::unavailable(format!(
+            "object {key} is said to exist and cannot be found"
+        )))
+    }
+
+    /// Whether the object was put; `false`: something lies there already.
+    pub async fn put_if_absent(&self, key: &Path, bytes: Bytes) -> Result<bool> {
+        let what = format!("put {key}");
+        let put = || async {
+            #[cfg(feature = "fault-injection")]
+            self.faults.before("repository.put", key).await?;
+            let options = PutOptions::from(PutMode::Create);
+            let payload = PutPayload::from_bytes(bytes.clone());
+            self.inner
+                .put_opts(key, payload, options)
+                .await
+                .map_err(|e| convert("put", key, &e))?;
+            #[cfg(feature = "fault-injection")]
+            self.faults.after("repository.put", key)?;
+            Ok(())
+        };
+        match self.retry.run(&what, put).await {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::Conflict => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// A whole object, which is damaged when it is larger than `bytes_max`.
+    pub async fn get(&self, key: &Path, bytes_max: u64) -> Result<Bytes> {
+        let what = format!("get {key}");
+        let get = || async {
+            #[cfg(feature = "fault-injection")]
+            self.faults.before("repository.get", key).await?;
+            let result = self
+                .inner
+                .get(key)
+                .await
+                .map_err(|e| convert("get", key, &e))?;
+            if result.meta.size > bytes_max {
+                return Err(Error::corrupt(format!(
+                    "object {key} has {} bytes where at most {bytes_max} are allowed",
+                    result.meta.size
+                )));
+            }
+            result.bytes().await.map_err(|e| convert("get", key, &e))
+        };
+        self.retry.run(&what, get).await
+    }
+
+    /// Some bytes of an object, which is damaged when it ends before them.
+    pub async fn get_range(&self, key: &Path, range: Range<u64>) -> Result<Bytes> {
+        let what = format!("get {key}");
+        let get = || async {
+            #[cfg(feature = "fault-injection")]
+            self.faults.before("repository.get", key).await?;
+            let wanted = range.end - range.start;
+            let short = |bytes: u64| {
+                Error::corrupt(format!(
+                    "object {key} is cut short: it has {bytes} bytes, {} are needed",
+                    range.end
+                ))
+            };
+            match self.inner.get_range(key, range.clone()).await {
+                Ok(bytes) if bytes.len() as u64 == wanted => Ok(bytes),
+                Ok(bytes) => Err(short(range.start + bytes.len() as u64)),
+                Err(e) => {
+                    let error = convert("get", key, &e);
+                    // A store may say "out of range" in its own words: the size tells.
+                    if error.is_retryable()
+                        && let Ok(meta) = self.inner.head(key).await
+                        && meta.size < range.end
+                    {
+                        return Err(short(meta.size));
+                    }
+                    Err(error)
+                }
+            }
+        };
+        self.retry.run(&what, get).await
+    }
+
+    pub async fn exists(&self, key: &Path) -> Result<bool> {
+        let what = format!("look for {key}");
+        let head = || async {
+            match self.inner.head(key).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::NotFound { .. }) => Ok(false),
+                Err(e) => Err(convert("look for", key, &e)),
+            }
+        };
+        self.retry.run(&what, head).await
+    }
+
+    /// Every object under a prefix, however deep.
+    pub async fn list(&self, prefix: &Path) -> Result<Vec<Listed>> {
+        let what = format!("list {prefix}");
+        let list = || async {
+            let mut listed = Vec::new();
+            let mut stream = self.inner.list(Some(prefix));
+            while let Some(meta) = stream
+                .try_next()
+                .await
+                .map_err(|e| convert("list", prefix, &e))?
+            {
+                if listed.len() == LISTED_MAX {
+                    return Err(Error::exhausted(format!(
+                        "more than {LISTED_MAX} objects lie under {prefix}"
+                    )));
+                }
+                listed.push(Listed {
+                    key: meta.location,
+                    bytes: meta.size,
+                });
+            }
+            Ok(listed)
+        };
+        self.retry.run(&what, list).await
+    }
+
+    /// Whether any object lies under a prefix. A directory without one is nothing.
+    pub async fn has_any(&self, prefix: &Path) -> Result<bool> {
+        let what = format!("list {prefix}");
+        let list = || async {
+            let first = self
+                .inner
+                .list(Some(prefix))
+                .try_next()
+                .await
+                .map_err(|e| convert("list", prefix, &e))?;
+            Ok(first.is_some())
+        };
+        self.retry.run(&what, list).await
+    }
+
+    /// The names directly under a prefix.
+    pub async fn folder(&self, prefix: &Path) -> Result<Folder> {
+        let what = format!("list {prefix}");
+        let list = || async {
+            match self.inner.list_with_delimiter(Some(prefix)).await {
+                Ok(result) => Ok(Some(result)),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(e) => Err(convert("list", prefix, &e)),
+            }
+        };
+        let Some(result) = self.retry.run(&what, list).await? else {
+            return Ok(Folder::default());
+        };
+        let name = |path: &Path| path.filename().map(str::to_owned);
+        Ok(Folder {
+            folders: result.common_prefixes.iter().filter_map(name).collect(),
+            objects: result
+                .objects
+                .iter()
+                .filter_map(|meta| name(&meta.location))
+                .collect(),
+        })
+    }
+
+    /// Deletes objects; those that are not there are no error.
+    pub async fn delete(&self, keys: Vec<Path>) -> Result<()> {
+        use futures::StreamExt;
+        futures::stream::iter(keys)
+            .map(|key| async move {
+                let what = format!("delete {key}");
+                let delete = || async {
+                    match self.inner.delete(&key).await {
+                        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                        Err(e) => Err(convert("delete", &key, &e)),
+                    }
+                };
+                self.retry.run(&what, delete).await
+            })
+            .buffer_unordered(DELETES_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    /// Removes what killed writers left in a local directory: half-written files, which no listing
+    /// shows, and directories without files. Only for prefixes that nobody writes to any more.
+    pub async fn clear_leftovers(&self, prefix: &Path) -> Result<()> {
+        let directory = self.directory.join(prefix.as_ref());
+        tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&directory) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove directory", &directory, &e))
+            }
+            _ => Ok(()),
+        })
+        .await
+        .map_err(|e| Error::internal(format!("the thread that clears {prefix} died: {e}")))?
+    }
+}
+
+fn local_store(directory: &std::path::Path, url: &str, create: bool) -> Result<LocalFileSystem> {
+    if create {
+        std::fs::create_dir_all(directory)
+            .map_err(|e| Error::io("create the repository", directory, &e))?;
+    }
+    match std::fs::metadata(directory) {
+        Ok(meta) if meta.is_dir() => {}
+        Ok(_) => {
+            return Err(Error::invalid(format!(
+                "repository {url}: {} is not a directory",
+                directory.display()
+            )));
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::not_found(format!(
+                "there is no repository at {url}: no directory {}",
+                directory.display()
+            ))
+            .hint("Check repository.url; the coordinator creates a repository, nobody else."));
+        }
+        Err(e) => return Err(Error::io("open the repository", directory, &e)),
+    }
+    let local = LocalFileSystem::new_with_prefix(directory)
+        .map_err(|e| Error::unavailable(format!("cannot open repository {url}: {}", chain(&e))))?;
+    Ok(local.with_fsync(true).with_automatic_cleanup(true))
+}
+
+/// A store's error with the kind that its cause deserves.
+fn convert(what: &str, key: &Path, error: &object_store::Error) -> Error {
+    use object_store::Error as Store;
+    let message = format!("cannot {what} object {key}: {}", chain(error));
+    let refused = |message| {
+        Error::refused(message).hint("Check the permissions on the repository.".to_owned())
+    };
+    match error {
+        Store::NotFound { .. } => Error::not_found(format!("there is no object {key}")),
+        Store::AlreadyExists { .. } => Error::conflict(format!("object {key} exists already")),
+        Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => refused(message),
+        Store::InvalidPath { .. } | Store::NotSupported { .. } | Store::NotImplemented { .. } => {
+            Error::internal(message)
+        }
+        _ => match io_kind(error) {
+            Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => {
+                Error::exhausted(message).hint("Make room in the repository.")
+            }
+            Some(std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem) => {
+                refused(message)
+            }
+            _ => Error::unavailable(message),
+        },
+    }
+}
+
+fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return Some(io.kind());
+        }
+        next = error.source();
+    }
+    None
+}
