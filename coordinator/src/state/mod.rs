@@ -1,22 +1,49 @@
 //! The replicated state: what the group has agreed on.
 //!
 //! [`State::apply`] is a pure function of the state and a command: no clock, no randomness, no
-//! I/O; time enters as a value in the command. Each part has a module with its own commands,
-//! invariants and tests.
+//! I/O; time enters as a value in the command. A refused command has changed nothing. Each part has
+//! a module with its own commands, invariants and tests.
 
-use seawall_common::Error;
+use seawall_common::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
+
+pub mod admission;
+pub mod catalogue;
+pub mod closing;
+pub mod epochs;
+pub mod locks;
+pub mod operations;
+pub mod topology;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+pub mod testing;
+
+use locks::{BrokenHold, Hold};
+use operations::Operation;
+use topology::Tablet;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// Chosen at random by the first leader, once.
     pub group_id: Option<String>,
+    pub topology: topology::Topology,
+    pub locks: locks::Locks,
+    pub operations: operations::Operations,
+    pub catalogue: catalogue::Catalogue,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// Names the group; nothing when it has a name.
-    NameGroup { group_id: String },
+    NameGroup {
+        group_id: String,
+    },
+    Topology(topology::Command),
+    Locks(locks::Command),
+    Operations(operations::Command),
+    Catalogue(catalogue::Command),
 }
 
 /// What a command came to: the part's own answer, or a refusal that changed nothing.
@@ -24,10 +51,14 @@ pub enum Command {
 pub enum Response {
     Done,
     Refused(Refusal),
+    Tablet(Box<Tablet>),
+    Hold(Box<Hold>),
+    Broken(Vec<BrokenHold>),
+    Operation(Box<Operation>),
 }
 
 /// An [`Error`] as it stands in the log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     pub kind: String,
     pub message: String,
@@ -36,11 +67,26 @@ pub struct Refusal {
 
 impl State {
     pub fn apply(&mut self, command: &Command) -> Response {
-        match command {
+        let answer = match command {
             Command::NameGroup { group_id } => {
                 self.group_id.get_or_insert_with(|| group_id.clone());
-                Response::Done
+                Ok(Response::Done)
             }
+            Command::Topology(command) => topology::apply(self, command),
+            Command::Locks(command) => self.locks.apply(command),
+            Command::Operations(command) => operations::apply(self, command),
+            Command::Catalogue(command) => catalogue::apply(self, command),
+        };
+        answer.unwrap_or_else(|error| Response::Refused(error.into()))
+    }
+}
+
+impl Response {
+    /// Turns a refusal back into the error that it was.
+    pub fn into_result(self) -> seawall_common::Result<Response> {
+        match self {
+            Response::Refused(refusal) => Err(refusal.into()),
+            other => Ok(other),
         }
     }
 }
@@ -51,6 +97,17 @@ impl From<Error> for Refusal {
             kind: error.kind().name().to_owned(),
             message: error.message().to_owned(),
             hint: error.hint_text().map(str::to_owned),
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        let kind = ErrorKind::from_name(&refusal.kind).unwrap_or(ErrorKind::Internal);
+        let error = Error::new(kind, refusal.message);
+        match refusal.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
         }
     }
 }

@@ -1,0 +1,331 @@
+//! What may start: every check of an operation's start, and what it is given when it may.
+//!
+//! All checks come before the first change, so that a refusal leaves no trace. Whatever is granted
+//! here (tablet type, shard lock, hold, name in the catalogue) is given back in `closing`.
+
+use seawall_common::{
+    Error, Result,
+    ids::{Alias, BackupName, OperationId, ShardId},
+};
+
+use super::{
+    Response, State,
+    catalogue::Known,
+    locks::{Claim, Exclusive, Scope, Side},
+    operations::{OPEN_MAX, Operation, Outcome, Spec, Start},
+    topology::{Tablet, TabletType},
+};
+
+pub fn start(state: &mut State, start: &Start) -> Result<Response> {
+    if let Ok(known) = state.operations.get(&start.id) {
+        return if known.spec == start.spec {
+            Ok(Response::Operation(Box::new(known.clone())))
+        } else {
+            Err(Error::conflict(format!(
+                "operation id {} is taken by another operation",
+                start.id
+            )))
+        };
+    }
+    let open = state.operations.open();
+    if open
+        .filter(|o| !matches!(o.spec, Spec::Sweep { .. }))
+        .count()
+        >= OPEN_MAX
+    {
+        return Err(Error::exhausted(format!(
+            "{OPEN_MAX} operations are open already"
+        )));
+    }
+    let mut operation = match &start.spec {
+        Spec::Backup {
+            alias,
+            allow_primary,
+            ..
+        } => admit_backup(state, start, alias, *allow_primary)?,
+        Spec::Restore { alias, backup, .. } => admit_restore(state, start, alias, backup.as_ref())?,
+        Spec::RemoveBackup {
+            shard,
+            backup,
+            force,
+        } => admit_removal(state, start, shard, backup, *force)?,
+        Spec::InitShardPrimary { shard, alias } => admit_init(state, start, shard, alias)?,
+        Spec::PlannedReparent { shard, new_primary } => {
+            admit_reparent(state, start, shard, new_primary)?
+        }
+        Spec::Sweep { .. } => {
+            return Err(Error::invalid("sweeps are begun by removals only"));
+        }
+    };
+    operation.end_step("grant", start.now_unix_ms, None, Outcome::default());
+    let answer = Response::Operation(Box::new(operation.clone()));
+    state.operations.all.insert(start.id, operation);
+    Ok(answer)
+}
+
+fn admit_backup(
+    state: &mut State,
+    start: &Start,
+    alias: &Alias,
+    allow_primary: bool,
+) -> Result<Operation> {
+    let tablet = registered_and_idle(state, alias)?.clone();
+    let shard = &tablet.shard;
+    let Some(epoch) = state.topology.newest_epoch(shard) else {
+        return Err(Error::refused(format!("{shard} has had no primary yet"))
+            .hint("Run InitShardPrimary first: a backup needs an epoch to belong to."));
+    };
+    let epoch = epoch.number;
+    if tablet.tablet_type == TabletType::Primary && !allow_primary {
+        return Err(
+            Error::refused(format!("{alias} is the primary of {shard}")).hint(
+                "Use --allow-primary to back it up all the same: writes fail while it is down.",
+            ),
+        );
+    }
+    check_no_reparent(state, shard)?;
+    if let Some(other) = state.locks.exclusive_holder(Exclusive::Backup, shard) {
+        let whose = state.operations.get(&other).ok();
+        let tablet = whose.and_then(|operation| operation.spec.tablet());
+        return Err(Error::refused(format!(
+            "{shard} is being backed up by operation {other} ({})",
+            tablet.map_or_else(String::new, ToString::to_string)
+        ))
+        .hint("Wait until it has ended; WatchOperation shows how far it is."));
+    }
+    let claim = backup_side(shard, format!("backup of {alias}"), start.now_unix_ms);
+    state.locks.check_claim(&claim)?;
+    let name = state
+        .catalogue
+        .fresh_name(shard, alias, start.now_unix_ms)?;
+
+    let mut operation = Operation::new(start.id, start.spec.clone(), shard.clone(), start);
+    operation.token = state.locks.claim(start.id, &claim)?.token;
+    state
+        .locks
+        .take_exclusive(Exclusive::Backup, shard, start.id);
+    state.topology.set_at_work(alias, TabletType::Backup);
+    state
+        .catalogue
+        .begin(&tablet, &name, epoch, start.id, start.now_unix_ms);
+    operation.backup = Some(name);
+    Ok(operation)
+}
+
+fn admit_restore(
+    state: &mut State,
+    start: &Start,
+    alias: &Alias,
+    backup: Option<&BackupName>,
+) -> Result<Operation> {
+    let tablet = registered_and_idle(state, alias)?.clone();
+    let shard = &tablet.shard;
+    if tablet.wanted_type == TabletType::Primary {
+        return Err(Error::refused(format!("{alias} is the primary of {shard}"))
+            .hint("Run PlannedReparentShard to another tablet first."));
+    }
+    check_no_reparent(state, shard)?;
+    if let Some(name) = backup {
+        let entry = state.catalogue.entry(shard, name)?;
+        if entry.known != Known::Complete {
+            return Err(Error::refused(format!(
+                "backup {name} of {shard} is {}",
+                entry.described()
+            ))
+            .hint("ListBackups shows those that are complete."));
+        }
+    }
+    let claim = backup_side(shard, format!("restore of {alias}"), start.now_unix_ms);
+    state.locks.check_claim(&claim)?;
+
+    let mut operation = Operation::new(start.id, start.spec.clone(), shard.clone(), start);
+    operation.token = state.locks.claim(start.id, &claim)?.token;
+    operation.backup = backup.cloned();
+    state.topology.set_at_work(alias, TabletType::Restore);
+    Ok(operation)
+}
+
+fn admit_removal(
+    state: &mut State,
+    start: &Start,
+    shard: &ShardId,
+    backup: &BackupName,
+    force: bool,
+) -> Result<Operation> {
+    let entry = state.catalogue.entry(shard, backup)?;
+    match entry.known {
+        Known::Running => {
+            return Err(Error::refused(format!(
+                "backup {backup} of {shard} is {}",
+                entry.described()
+            ))
+            .hint("Cancel the operation instead."));
+        }
+        Known::Removed => {
+            return Err(Error::not_found(format!(
+                "backup {backup} of {shard} is {}",
+                entry.described()
+            )));
+        }
+        Known::Complete if !force && state.catalogue.complete_ones(shard).count() == 1 => {
+            return Err(
+                Error::refused(format!("{backup} is the last complete backup of {shard}"))
+                    .hint("Use --force to remove it all the same."),
+            );
+        }
+        Known::Complete | Known::Incomplete | Known::Broken => {}
+    }
+    let claim = delete_side(shard, backup, start.now_unix_ms);
+    state.locks.check_claim(&claim)?;
+    let mut operation = Operation::new(start.id, start.spec.clone(), shard.clone(), start);
+    operation.token = state.locks.claim(start.id, &claim)?.token;
+    operation.backup = Some(backup.clone());
+    Ok(operation)
+}
+
+fn admit_init(
+    state: &mut State,
+    start: &Start,
+    shard: &ShardId,
+    alias: &Alias,
+) -> Result<Operation> {
+    let tablet = candidate(state, shard, alias)?;
+    check_electable(tablet, false)?;
+    if let Some(epoch) = state.topology.newest_epoch(shard) {
+        return Err(Error::refused(format!(
+            "{shard} has a primary already: {} (epoch {})",
+            epoch.alias, epoch.number
+        ))
+        .hint("Run PlannedReparentShard to change it."));
+    }
+    admit_exclusive_reparent(state, start, shard)
+}
+
+fn admit_reparent(
+    state: &mut State,
+    start: &Start,
+    shard: &ShardId,
+    alias: &Alias,
+) -> Result<Operation> {
+    let tablet = candidate(state, shard, alias)?;
+    let Some(epoch) = state.topology.newest_epoch(shard) else {
+        return Err(Error::refused(format!("{shard} has had no primary yet"))
+            .hint("Run InitShardPrimary first."));
+    };
+    if epoch.alias == *alias {
+        return Err(Error::refused(format!(
+            "{alias} is the primary of {shard} already (epoch {})",
+            epoch.number
+        )));
+    }
+    check_electable(tablet, true)?;
+    admit_exclusive_reparent(state, start, shard)
+}
+
+fn admit_exclusive_reparent(
+    state: &mut State,
+    start: &Start,
+    shard: &ShardId,
+) -> Result<Operation> {
+    check_no_reparent(state, shard)?;
+    state
+        .locks
+        .take_exclusive(Exclusive::Reparent, shard, start.id);
+    Ok(Operation::new(
+        start.id,
+        start.spec.clone(),
+        shard.clone(),
+        start,
+    ))
+}
+
+/// A sweep's hold, which it takes only when its time has come.
+pub fn take_delete_side(state: &mut State, id: &OperationId, now_unix_ms: u64) -> Result<Response> {
+    let operation = state.operations.open_mut(id)?;
+    let Spec::Sweep { shard, backup, .. } = &operation.spec else {
+        return Err(Error::internal(format!("operation {id} is not a sweep")));
+    };
+    let claim = delete_side(shard, backup, now_unix_ms);
+    operation.token = state.locks.claim(*id, &claim)?.token;
+    Ok(Response::Done)
+}
+
+fn registered_and_idle<'a>(state: &'a State, alias: &Alias) -> Result<&'a Tablet> {
+    let tablet = registered(state, alias)?;
+    if let Some(operation) = state.operations.open_on(alias) {
+        return Err(Error::refused(format!(
+            "operation {} is at work with {alias} ({})",
+            operation.id, tablet.tablet_type
+        ))
+        .hint("Wait until it has ended; WatchOperation shows how far it is."));
+    }
+    Ok(tablet)
+}
+
+fn registered<'a>(state: &'a State, alias: &Alias) -> Result<&'a Tablet> {
+    let tablet = state.topology.tablet(alias)?;
+    if tablet.is_registered() {
+        return Ok(tablet);
+    }
+    Err(
+        Error::refused(format!("no agent has registered for {alias} yet"))
+            .hint("Start seawall-agent on its machine."),
+    )
+}
+
+fn candidate<'a>(state: &'a State, shard: &ShardId, alias: &Alias) -> Result<&'a Tablet> {
+    let tablet = registered(state, alias)?;
+    if tablet.shard == *shard {
+        return Ok(tablet);
+    }
+    Err(Error::invalid(format!(
+        "{alias} belongs to {}, not to {shard}",
+        tablet.shard
+    )))
+}
+
+/// A tablet that is being backed up can be promoted (and keeps its new type); it may refuse
+/// while its database is down.
+fn check_electable(tablet: &Tablet, at_work: bool) -> Result<()> {
+    match tablet.tablet_type {
+        TabletType::Replica | TabletType::Rdonly | TabletType::Spare | TabletType::Primary => {
+            Ok(())
+        }
+        TabletType::Backup if at_work => Ok(()),
+        TabletType::Backup | TabletType::Restore | TabletType::Drained => {
+            Err(Error::refused(format!(
+                "{} is of type {} and cannot become primary",
+                tablet.alias, tablet.tablet_type
+            ))
+            .hint("Choose a replica; ListTablets shows them."))
+        }
+    }
+}
+
+fn check_no_reparent(state: &State, shard: &ShardId) -> Result<()> {
+    match state.locks.exclusive_holder(Exclusive::Reparent, shard) {
+        None => Ok(()),
+        Some(operation) => Err(Error::refused(format!(
+            "the primary of {shard} is being changed by operation {operation}"
+        ))
+        .hint("Wait until it has ended.")),
+    }
+}
+
+fn backup_side(shard: &ShardId, reason: String, now_unix_ms: u64) -> Claim {
+    Claim {
+        side: Side::Backup,
+        scope: Scope::Shard(shard.clone()),
+        reason,
+        now_unix_ms,
+    }
+}
+
+fn delete_side(shard: &ShardId, backup: &BackupName, now_unix_ms: u64) -> Claim {
+    Claim {
+        side: Side::Delete,
+        scope: Scope::Shard(shard.clone()),
+        reason: format!("removal of {backup}"),
+        now_unix_ms,
+    }
+}

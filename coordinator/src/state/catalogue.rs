@@ -1,0 +1,395 @@
+//! What backups there are, from what the agents reported and what the repository shows.
+//!
+//! A name is given once: by the apply of the backup that it is given to, before any object of it
+//! is put. The manifest's hash is announced before the manifest is put, and only under a valid
+//! token. `Removed` is for ever; after a crash the repository decides, through `Import`.
+
+use std::collections::BTreeMap;
+
+use seawall_common::{
+    Error, Result,
+    ids::{Alias, BackupName, OperationId, ShardId},
+    position::Position,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Response, State,
+    operations::{OperationState, Spec},
+    topology::Tablet,
+};
+
+/// Removed backups of a shard that are remembered; the oldest are forgotten first.
+const REMOVED_MAX: usize = 500;
+/// Names of one second that are tried.
+const SUFFIX_MAX: u32 = 10_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Known {
+    /// An operation is writing it.
+    Running,
+    /// Its manifest is in the repository and it has no `removed` mark.
+    Complete,
+    /// Begun, never completed, no operation at work.
+    Incomplete,
+    /// Given up or removed.
+    Removed,
+    /// Its manifest cannot be read or is not the one that was announced.
+    Broken,
+}
+
+/// What a manifest's header says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    pub engine: String,
+    pub engine_version: String,
+    pub epoch: u64,
+    pub position: Position,
+    pub started_unix_ms: u64,
+    pub ended_unix_ms: u64,
+    pub logical_bytes: u64,
+    pub stored_bytes: u64,
+    pub files: u64,
+    pub encrypted: bool,
+    /// BLAKE3 of the manifest object, hexadecimal.
+    pub manifest_hash: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub name: BackupName,
+    pub shard: ShardId,
+    /// Empty when only the repository knows of it and its manifest cannot be read.
+    pub alias: String,
+    pub known: Known,
+    /// As begun, then as announced; complete once `known` says so.
+    pub facts: Facts,
+    pub operation: Option<OperationId>,
+    /// Why it is broken, incomplete or removed.
+    pub note: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Catalogue {
+    shards: BTreeMap<ShardId, BTreeMap<BackupName, Entry>>,
+    /// Time of the newest name of each shard: a clock that goes back cannot give one again.
+    named_unix_ms: BTreeMap<ShardId, u64>,
+}
+
+/// One backup as a scan of the repository found it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    pub name: BackupName,
+    pub alias: String,
+    /// Never `Running`.
+    pub known: Known,
+    pub facts: Facts,
+    pub note: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    Announce {
+        operation: OperationId,
+        attempt: u32,
+        token: u64,
+        name: BackupName,
+        facts: Box<Facts>,
+    },
+    Import {
+        shard: ShardId,
+        found: Vec<Found>,
+        /// Complete before the scan began, and nothing of it seen.
+        missing: Vec<BackupName>,
+    },
+}
+
+pub fn apply(state: &mut State, command: &Command) -> Result<Response> {
+    match command {
+        Command::Announce {
+            operation,
+            attempt,
+            token,
+            name,
+            facts,
+        } => announce(state, *operation, (*attempt, *token), name, facts),
+        Command::Import {
+            shard,
+            found,
+            missing,
+        } => {
+            for found in found {
+                state.catalogue.import(shard, found);
+            }
+            for name in missing {
+                state.catalogue.lose(shard, name);
+            }
+            Ok(Response::Done)
+        }
+    }
+}
+
+fn announce(
+    state: &mut State,
+    id: OperationId,
+    (attempt, token): (u32, u64),
+    name: &BackupName,
+    facts: &Facts,
+) -> Result<Response> {
+    let operation = state.operations.get(&id)?;
+    if operation.state != OperationState::Running {
+        return Err(Error::cancelled(format!(
+            "operation {id} is no longer running"
+        )));
+    }
+    if attempt != operation.attempt || !matches!(operation.spec, Spec::Backup { .. }) {
+        return Err(Error::fenced(format!(
+            "attempt {attempt} of operation {id} is not the one that is running"
+        )));
+    }
+    if operation.backup.as_ref() != Some(name) {
+        return Err(Error::fenced(format!(
+            "operation {id} does not write backup {name}"
+        )));
+    }
+    if token != operation.token || !state.locks.is_valid(&operation.hold_id(), token) {
+        return Err(Error::fenced(format!(
+            "the hold of operation {id} with token {token} is gone"
+        )));
+    }
+    let shard = operation.shard.clone();
+    let entry = state.catalogue.entry_mut(&shard, name)?;
+    let announced = &entry.facts.manifest_hash;
+    if !announced.is_empty() && *announced != facts.manifest_hash && entry.known != Known::Running {
+        return Err(Error::conflict(format!(
+            "backup {name} has been completed with another manifest"
+        )));
+    }
+    entry.facts = facts.clone();
+    Ok(Response::Done)
+}
+
+impl Entry {
+    /// Its state in words, for refusals.
+    pub fn described(&self) -> String {
+        let state = match self.known {
+            Known::Running => match self.operation {
+                Some(operation) => return format!("being written by operation {operation}"),
+                None => "being written",
+            },
+            Known::Complete => "complete",
+            Known::Incomplete => "incomplete",
+            Known::Removed => "removed",
+            Known::Broken => "broken",
+        };
+        if self.note.is_empty() {
+            state.to_owned()
+        } else {
+            format!("{state} ({})", self.note)
+        }
+    }
+
+    /// Oldest first, along the line of epochs.
+    pub fn order_key(&self) -> (u64, u128, u64, &BackupName) {
+        (
+            self.facts.epoch,
+            self.facts.position.order_key(),
+            self.facts.started_unix_ms,
+            &self.name,
+        )
+    }
+}
+
+impl Catalogue {
+    pub fn entry(&self, shard: &ShardId, name: &BackupName) -> Result<&Entry> {
+        self.shards
+            .get(shard)
+            .and_then(|entries| entries.get(name))
+            .ok_or_else(|| unknown(shard, name))
+    }
+
+    fn entry_mut(&mut self, shard: &ShardId, name: &BackupName) -> Result<&mut Entry> {
+        self.shards
+            .get_mut(shard)
+            .and_then(|entries| entries.get_mut(name))
+            .ok_or_else(|| unknown(shard, name))
+    }
+
+    pub fn entries(&self, shard: &ShardId) -> impl Iterator<Item = &Entry> {
+        self.shards
+            .get(shard)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+    }
+
+    pub fn complete_ones(&self, shard: &ShardId) -> impl Iterator<Item = &Entry> {
+        self.entries(shard)
+            .filter(|entry| entry.known == Known::Complete)
+    }
+
+    /// The highest epoch that any backup of a shard was taken in.
+    pub fn newest_epoch(&self, shard: &ShardId) -> u64 {
+        let epochs = self.entries(shard).map(|entry| entry.facts.epoch);
+        epochs.max().unwrap_or(0)
+    }
+
+    /// A name that this shard has never had.
+    pub(super) fn fresh_name(
+        &self,
+        shard: &ShardId,
+        alias: &Alias,
+        now_unix_ms: u64,
+    ) -> Result<BackupName> {
+        let at = self
+            .named_unix_ms
+            .get(shard)
+            .map_or(now_unix_ms, |newest| now_unix_ms.max(*newest));
+        for suffix in 0..SUFFIX_MAX {
+            let name = BackupName::new(at, alias, suffix)?;
+            if self.entry(shard, &name).is_err() {
+                return Ok(name);
+            }
+        }
+        Err(Error::exhausted(format!(
+            "{SUFFIX_MAX} backups of {alias} have been named in one second"
+        )))
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        tablet: &Tablet,
+        name: &BackupName,
+        epoch: u64,
+        operation: OperationId,
+        now_unix_ms: u64,
+    ) {
+        let newest = self.named_unix_ms.entry(tablet.shard.clone()).or_default();
+        *newest = now_unix_ms.max(*newest);
+        let entry = Entry {
+            name: name.clone(),
+            shard: tablet.shard.clone(),
+            alias: tablet.alias.to_string(),
+            known: Known::Running,
+            facts: Facts {
+                engine: tablet.engine.clone(),
+                epoch,
+                started_unix_ms: now_unix_ms,
+                ..Facts::default()
+            },
+            operation: Some(operation),
+            note: String::new(),
+        };
+        self.shards
+            .entry(tablet.shard.clone())
+            .or_default()
+            .insert(name.clone(), entry);
+    }
+
+    pub(super) fn complete(&mut self, shard: &ShardId, name: &BackupName, facts: &Facts) {
+        if let Ok(entry) = self.entry_mut(shard, name)
+            && entry.known == Known::Running
+        {
+            entry.known = Known::Complete;
+            entry.facts = facts.clone();
+            entry.note.clear();
+        }
+    }
+
+    pub(super) fn set_known(
+        &mut self,
+        shard: &ShardId,
+        name: &BackupName,
+        known: Known,
+        note: &str,
+    ) {
+        if let Ok(entry) = self.entry_mut(shard, name)
+            && entry.known != Known::Removed
+        {
+            entry.known = known;
+            note.clone_into(&mut entry.note);
+        }
+    }
+
+    /// Whether an import would change anything: what the leader asks before it writes to the log.
+    pub fn is_news(&self, shard: &ShardId, found: &Found) -> bool {
+        let mut after = Catalogue::default();
+        if let Ok(entry) = self.entry(shard, &found.name) {
+            after
+                .shards
+                .entry(shard.clone())
+                .or_default()
+                .insert(found.name.clone(), entry.clone());
+        }
+        after.import(shard, found);
+        after.entry(shard, &found.name).ok() != self.entry(shard, &found.name).ok()
+    }
+
+    /// A scan is older than the command that carries it: it may only tell what can never turn back.
+    fn import(&mut self, shard: &ShardId, found: &Found) {
+        let entries = self.shards.entry(shard.clone()).or_default();
+        let Some(entry) = entries.get_mut(&found.name) else {
+            entries.insert(found.name.clone(), Entry::from_scan(shard, found));
+            return;
+        };
+        match (entry.known, found.known) {
+            // Its operation knows better; and what is removed stays removed.
+            (Known::Running | Known::Removed, _) => {}
+            (_, Known::Removed) | (Known::Complete | Known::Incomplete, Known::Broken) => {
+                entry.known = found.known;
+                entry.note.clone_from(&found.note);
+            }
+            (Known::Complete, Known::Complete)
+                if entry.facts.manifest_hash != found.facts.manifest_hash =>
+            {
+                entry.known = Known::Broken;
+                "its manifest is not the one that was announced".clone_into(&mut entry.note);
+            }
+            (Known::Incomplete, Known::Complete) => *entry = Entry::from_scan(shard, found),
+            _ => {}
+        }
+    }
+
+    fn lose(&mut self, shard: &ShardId, name: &BackupName) {
+        if let Ok(entry) = self.entry_mut(shard, name)
+            && entry.known == Known::Complete
+        {
+            entry.known = Known::Broken;
+            "nothing of it is in the repository".clone_into(&mut entry.note);
+        }
+    }
+
+    /// Forgets the oldest removed ones of each shard, when they are too many.
+    pub(super) fn forget_old(&mut self) {
+        for entries in self.shards.values_mut() {
+            let removed: Vec<BackupName> = entries
+                .values()
+                .filter(|entry| entry.known == Known::Removed)
+                .map(|entry| entry.name.clone())
+                .collect();
+            for name in &removed[..removed.len().saturating_sub(REMOVED_MAX)] {
+                entries.remove(name);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn from_scan(shard: &ShardId, found: &Found) -> Self {
+        Self {
+            name: found.name.clone(),
+            shard: shard.clone(),
+            alias: found.alias.clone(),
+            known: found.known,
+            facts: found.facts.clone(),
+            operation: None,
+            note: found.note.clone(),
+        }
+    }
+}
+
+fn unknown(shard: &ShardId, name: &BackupName) -> Error {
+    Error::not_found(format!("no backup {name} of {shard}")).hint("ListBackups shows them.")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+use super::*;
+use crate::state::{
+    Command as Any,
+    testing::{Cluster, alias, backup_of, shard},
+};
+
+fn facts(hash: &str) -> Facts {
+    Facts {
+        manifest_hash: hash.into(),
+        ..Facts::default()
+    }
+}
+
+fn found(name: &BackupName, known: Known, hash: &str) -> Found {
+    Found {
+        name: name.clone(),
+        alias: "zone1-101".into(),
+        known,
+        facts: facts(hash),
+        note: String::new(),
+    }
+}
+
+fn import(cluster: &mut Cluster, found: Vec<Found>, missing: Vec<BackupName>) {
+    let shard = shard();
+    let command = Command::Import {
+        shard,
+        found,
+        missing,
+    };
+    cluster.apply(Any::Catalogue(command)).unwrap();
+}
+
+#[test]
+fn i2_names_are_never_used_again_even_when_the_clock_goes_back() {
+    let mut cluster = Cluster::with_primary();
+    let mut names = std::collections::BTreeSet::new();
+    for step in 0..20_u64 {
+        cluster.now_unix_ms = 1_792_000_000_000 - step * 400;
+        assert!(names.insert(cluster.backed_up("zone1-101", "0-100-1")));
+    }
+}
+
+#[test]
+fn i2_a_manifest_is_announced_only_by_the_running_attempt_under_its_token() {
+    let mut cluster = Cluster::with_primary();
+    let operation = cluster.start(backup_of("zone1-101")).unwrap();
+    let name = operation.backup.clone().unwrap();
+    let announce = |token: u64, attempt: u32, name: &BackupName| {
+        Any::Catalogue(Command::Announce {
+            operation: operation.id,
+            attempt,
+            token,
+            name: name.clone(),
+            facts: Box::new(facts("h")),
+        })
+    };
+    let other = BackupName::new(0, &alias("zone1-101"), 0).unwrap();
+    for stale in [
+        announce(operation.token - 1, 1, &name),
+        announce(operation.token, 0, &name),
+        announce(operation.token, 1, &other),
+    ] {
+        assert_eq!(cluster.apply(stale).unwrap_err().kind, "fenced");
+    }
+    cluster.apply(announce(operation.token, 1, &name)).unwrap();
+    cluster.apply(announce(operation.token, 1, &name)).unwrap();
+    cluster.cancel(operation.id).unwrap();
+    let late = cluster.apply(announce(operation.token, 1, &name));
+    assert_eq!(late.unwrap_err().kind, "cancelled");
+}
+
+#[test]
+fn a_scan_shows_what_is_in_an_old_repository_and_never_what_it_cannot_know() {
+    let mut cluster = Cluster::with_primary();
+    let complete = cluster.backed_up("zone1-101", "0-100-1");
+    let running = cluster.start(backup_of("zone1-101")).unwrap();
+    let running_name = running.backup.clone().unwrap();
+    let hash = cluster
+        .state
+        .catalogue
+        .entry(&shard(), &complete)
+        .unwrap()
+        .facts
+        .manifest_hash
+        .clone();
+    let old = BackupName::new(0, &alias("zone1-109"), 0).unwrap();
+    import(
+        &mut cluster,
+        vec![
+            found(&old, Known::Complete, "old"),
+            found(&running_name, Known::Incomplete, ""),
+            found(&complete, Known::Incomplete, ""),
+            found(&complete, Known::Complete, &hash),
+        ],
+        vec![],
+    );
+    let known = |cluster: &Cluster, name: &BackupName| {
+        cluster.state.catalogue.entry(&shard(), name).unwrap().known
+    };
+    assert_eq!(known(&cluster, &old), Known::Complete);
+    assert_eq!(known(&cluster, &running_name), Known::Running);
+    assert_eq!(known(&cluster, &complete), Known::Complete);
+
+    import(&mut cluster, vec![found(&old, Known::Removed, "")], vec![]);
+    import(
+        &mut cluster,
+        vec![found(&old, Known::Complete, "old")],
+        vec![],
+    );
+    assert_eq!(known(&cluster, &old), Known::Removed, "removed is for ever");
+    let again = found(&old, Known::Complete, "old");
+    assert!(!cluster.state.catalogue.is_news(&shard(), &again));
+}
+
+#[test]
+fn i5_a_manifest_that_is_not_the_announced_one_makes_the_backup_broken() {
+    let mut cluster = Cluster::with_primary();
+    let one = cluster.backed_up("zone1-101", "0-100-1");
+    let two = cluster.backed_up("zone1-101", "0-100-2");
+    let forged = found(&one, Known::Complete, "forged");
+    assert!(cluster.state.catalogue.is_news(&shard(), &forged));
+    import(&mut cluster, vec![forged], vec![two.clone()]);
+    for name in [&one, &two] {
+        let entry = cluster.state.catalogue.entry(&shard(), name).unwrap();
+        assert_eq!(entry.known, Known::Broken);
+        assert!(!entry.note.is_empty());
+    }
+}

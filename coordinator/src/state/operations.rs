@@ -1,0 +1,471 @@
+//! Operations: durable sagas. What each was asked to do, how far it has come, what came of it.
+//!
+//! An operation is `Running`, then perhaps `Undoing`, then ended for good. Past its point of no
+//! return it can only go forward. Its driver, in the leader, records each step before and after.
+//! What may start is decided in `admission`, what ends is tidied up in `closing`.
+
+use std::collections::BTreeMap;
+
+use seawall_common::{
+    Error, Result,
+    ids::{Alias, BackupName, OperationId, ShardId},
+    position::Position,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Refusal, Response, State, admission,
+    catalogue::{Facts, Known},
+    closing,
+};
+
+/// Operations that ended and are remembered; the oldest are forgotten first.
+pub const FINISHED_MAX: usize = 1_000;
+/// Operations that clients may have open at a time. Sweeps, which wait for a day, do not count.
+pub const OPEN_MAX: usize = 1_000;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Spec {
+    Backup {
+        alias: Alias,
+        concurrency: u32,
+        no_wait: bool,
+        allow_primary: bool,
+    },
+    Restore {
+        alias: Alias,
+        /// None: the newest complete one that fits.
+        backup: Option<BackupName>,
+        empty_start: bool,
+        concurrency: u32,
+    },
+    RemoveBackup {
+        shard: ShardId,
+        backup: BackupName,
+        force: bool,
+    },
+    /// Begun by the end of a removal or of a backup that was given up; never by a client.
+    Sweep {
+        shard: ShardId,
+        backup: BackupName,
+        not_before_unix_ms: u64,
+    },
+    InitShardPrimary {
+        shard: ShardId,
+        alias: Alias,
+    },
+    PlannedReparent {
+        shard: ShardId,
+        new_primary: Alias,
+    },
+}
+
+impl Spec {
+    /// The tablet that nothing else may work with meanwhile.
+    pub fn tablet(&self) -> Option<&Alias> {
+        match self {
+            Spec::Backup { alias, .. } | Spec::Restore { alias, .. } => Some(alias),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperationState {
+    Running,
+    /// It failed or was cancelled and its work is being undone.
+    Undoing,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl OperationState {
+    pub fn is_open(self) -> bool {
+        matches!(self, OperationState::Running | OperationState::Undoing)
+    }
+}
+
+/// What a step found that later steps need.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub position: Position,
+    pub replication_was_stopped: bool,
+    /// Something the operator should know although it went well.
+    pub note: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub name: String,
+    pub started_unix_ms: u64,
+    /// None: still at it.
+    pub ended_unix_ms: Option<u64>,
+    pub error: Option<String>,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    pub id: OperationId,
+    pub spec: Spec,
+    pub shard: ShardId,
+    pub state: OperationState,
+    pub attempt: u32,
+    /// Past its point of no return.
+    pub irrevocable: bool,
+    pub cancelled: bool,
+    pub steps: Vec<Step>,
+    pub created_unix_ms: u64,
+    pub deadline_unix_ms: u64,
+    pub finished_unix_ms: Option<u64>,
+    /// Why it is being undone, or failed.
+    pub error: Option<Refusal>,
+    /// Name of the backup that it writes, restores or removes, once known.
+    pub backup: Option<BackupName>,
+    /// Token of its hold; 0 when it has none.
+    pub token: u64,
+    /// One line of what came of it, for people.
+    pub result: String,
+}
+
+impl Operation {
+    pub(super) fn new(id: OperationId, spec: Spec, shard: ShardId, start: &Start) -> Self {
+        Self {
+            id,
+            spec,
+            shard,
+            state: OperationState::Running,
+            attempt: 1,
+            irrevocable: false,
+            cancelled: false,
+            steps: Vec::new(),
+            created_unix_ms: start.now_unix_ms,
+            deadline_unix_ms: start.deadline_unix_ms,
+            finished_unix_ms: None,
+            error: None,
+            backup: None,
+            token: 0,
+            result: String::new(),
+        }
+    }
+
+    /// Id of the hold that it works under.
+    pub fn hold_id(&self) -> String {
+        if self.token == 0 {
+            String::new()
+        } else {
+            self.id.to_string()
+        }
+    }
+
+    pub fn step(&self, name: &str) -> Option<&Step> {
+        self.steps.iter().find(|step| step.name == name)
+    }
+
+    /// What a step came to, when it has ended well.
+    pub fn outcome(&self, name: &str) -> Option<&Outcome> {
+        self.step(name)
+            .filter(|step| step.ended_unix_ms.is_some() && step.error.is_none())
+            .map(|step| &step.outcome)
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Operations {
+    pub(super) all: BTreeMap<OperationId, Operation>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Chosen by the client: a repetition finds the operation.
+    pub id: OperationId,
+    pub spec: Spec,
+    pub now_unix_ms: u64,
+    pub deadline_unix_ms: u64,
+}
+
+/// What the end of a step changes besides the step, in the same breath.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Effect {
+    None,
+    /// From here on only forward.
+    PointOfNoReturn,
+    /// A restore knows which backup it restores.
+    Chosen(BackupName),
+    /// The backup's manifest is in the repository: it stands whatever comes.
+    BackupComplete(Box<Facts>),
+    /// The backup's `removed` mark is in the repository.
+    BackupRemoved {
+        reason: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    Start(Start),
+    StepStarted {
+        id: OperationId,
+        step: String,
+        now_unix_ms: u64,
+    },
+    StepEnded {
+        id: OperationId,
+        step: String,
+        now_unix_ms: u64,
+        error: Option<String>,
+        outcome: Outcome,
+        effect: Effect,
+    },
+    /// A sweep takes the delete side of its shard, once its time has come.
+    TakeDeleteSide {
+        id: OperationId,
+        now_unix_ms: u64,
+    },
+    /// A sweep lets go of it again, to try later.
+    ReleaseDeleteSide {
+        id: OperationId,
+    },
+    Cancel {
+        id: OperationId,
+        reason: String,
+    },
+    /// It cannot go on: what it did is to be undone.
+    Fail {
+        id: OperationId,
+        error: Refusal,
+    },
+    Finish(Finish),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finish {
+    pub id: OperationId,
+    pub now_unix_ms: u64,
+    /// Set: it failed past its point of no return, where nothing is undone.
+    pub error: Option<Refusal>,
+    pub result: String,
+    /// When the objects of a backup that it removed or gave up may go, and until when to try.
+    pub sweep_not_before_unix_ms: u64,
+    pub sweep_deadline_unix_ms: u64,
+}
+
+pub fn apply(state: &mut State, command: &Command) -> Result<Response> {
+    match command {
+        Command::Start(start) => admission::start(state, start),
+        Command::StepStarted {
+            id,
+            step,
+            now_unix_ms,
+        } => {
+            let operation = state.operations.open_mut(id)?;
+            operation.begin_step(step, *now_unix_ms);
+            Ok(Response::Done)
+        }
+        Command::StepEnded {
+            id,
+            step,
+            now_unix_ms,
+            error,
+            outcome,
+            effect,
+        } => {
+            take_effect(state, id, effect)?;
+            let operation = state.operations.open_mut(id)?;
+            operation.end_step(step, *now_unix_ms, error.clone(), outcome.clone());
+            Ok(Response::Done)
+        }
+        Command::TakeDeleteSide { id, now_unix_ms } => {
+            admission::take_delete_side(state, id, *now_unix_ms)
+        }
+        Command::ReleaseDeleteSide { id } => {
+            state.operations.open_mut(id)?.token = 0;
+            state.locks.release_all_of(*id);
+            Ok(Response::Done)
+        }
+        Command::Cancel { id, reason } => cancel(state, id, reason),
+        Command::Fail { id, error } => {
+            let operation = state.operations.open_mut(id)?;
+            operation.check_revocable()?;
+            if operation.state == OperationState::Running {
+                operation.state = OperationState::Undoing;
+                operation.error = Some(error.clone());
+            }
+            Ok(Response::Done)
+        }
+        Command::Finish(finish) => closing::finish(state, finish),
+    }
+}
+
+fn take_effect(state: &mut State, id: &OperationId, effect: &Effect) -> Result<()> {
+    let operation = state.operations.open_mut(id)?;
+    let shard = operation.shard.clone();
+    let running = operation.state == OperationState::Running;
+    let check_running = || {
+        if running {
+            Ok(())
+        } else {
+            Err(Error::cancelled(format!(
+                "operation {id} is no longer running"
+            )))
+        }
+    };
+    match effect {
+        Effect::None => {}
+        Effect::PointOfNoReturn => {
+            check_running()?;
+            operation.irrevocable = true;
+        }
+        Effect::Chosen(name) => {
+            check_running()?;
+            operation.backup = Some(name.clone());
+        }
+        Effect::BackupComplete(facts) => {
+            check_running()?;
+            let name = operation.own_backup()?.clone();
+            operation.irrevocable = true;
+            state.catalogue.complete(&shard, &name, facts);
+        }
+        Effect::BackupRemoved { reason } => {
+            let name = operation.own_backup()?.clone();
+            if matches!(operation.spec, Spec::RemoveBackup { .. }) {
+                check_running()?;
+                operation.irrevocable = true;
+            }
+            state
+                .catalogue
+                .set_known(&shard, &name, Known::Removed, reason);
+        }
+    }
+    Ok(())
+}
+
+fn cancel(state: &mut State, id: &OperationId, reason: &str) -> Result<Response> {
+    let operation = state.operations.get_mut(id)?;
+    if !operation.state.is_open() {
+        return Err(Error::refused(format!("operation {id} has ended already")));
+    }
+    operation.check_revocable()?;
+    if operation.state == OperationState::Running {
+        operation.state = OperationState::Undoing;
+        operation.cancelled = true;
+        let why = if reason.is_empty() {
+            "cancelled".to_owned()
+        } else {
+            format!("cancelled: {reason}")
+        };
+        operation.error = Some(Error::cancelled(why).into());
+    }
+    Ok(Response::Operation(Box::new(operation.clone())))
+}
+
+impl Operation {
+    fn check_revocable(&self) -> Result<()> {
+        if !self.irrevocable {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "operation {} is past its point of no return and only goes forward",
+            self.id
+        ))
+        .hint("WatchOperation shows how it ends."))
+    }
+
+    fn own_backup(&self) -> Result<&BackupName> {
+        self.backup
+            .as_ref()
+            .ok_or_else(|| Error::internal(format!("operation {} has no backup", self.id)))
+    }
+
+    /// A step that was begun before is gone on with; one that failed is tried again.
+    fn begin_step(&mut self, name: &str, now_unix_ms: u64) {
+        if let Some(step) = self.steps.iter_mut().find(|step| step.name == name) {
+            if step.error.is_some() {
+                step.ended_unix_ms = None;
+            }
+            return;
+        }
+        self.steps.push(Step {
+            name: name.to_owned(),
+            started_unix_ms: now_unix_ms,
+            ended_unix_ms: None,
+            error: None,
+            outcome: Outcome::default(),
+        });
+    }
+
+    pub(super) fn end_step(
+        &mut self,
+        name: &str,
+        now_unix_ms: u64,
+        error: Option<String>,
+        outcome: Outcome,
+    ) {
+        self.begin_step(name, now_unix_ms);
+        if let Some(step) = self.steps.iter_mut().find(|step| step.name == name) {
+            step.ended_unix_ms = Some(now_unix_ms);
+            step.error = error;
+            step.outcome = outcome;
+        }
+    }
+}
+
+impl Operations {
+    pub fn get(&self, id: &OperationId) -> Result<&Operation> {
+        self.all.get(id).ok_or_else(|| unknown(id))
+    }
+
+    fn get_mut(&mut self, id: &OperationId) -> Result<&mut Operation> {
+        self.all.get_mut(id).ok_or_else(|| unknown(id))
+    }
+
+    pub(super) fn open_mut(&mut self, id: &OperationId) -> Result<&mut Operation> {
+        let operation = self.get_mut(id)?;
+        if operation.state.is_open() {
+            return Ok(operation);
+        }
+        Err(Error::fenced(format!("operation {id} has ended already")))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Operation> {
+        self.all.values()
+    }
+
+    pub fn open(&self) -> impl Iterator<Item = &Operation> {
+        self.iter().filter(|operation| operation.state.is_open())
+    }
+
+    /// The operation that is at work with a tablet.
+    pub fn open_on(&self, alias: &Alias) -> Option<&Operation> {
+        self.open()
+            .find(|operation| operation.spec.tablet() == Some(alias))
+    }
+
+    pub(super) fn pass_point_of_no_return(&mut self, id: &OperationId) {
+        if let Some(operation) = self.all.get_mut(id) {
+            operation.irrevocable = true;
+        }
+    }
+
+    /// Forgets the oldest that have ended, when they are too many.
+    pub(super) fn forget_old(&mut self) {
+        let mut ended: Vec<(u64, OperationId)> = self
+            .iter()
+            .filter_map(|operation| Some((operation.finished_unix_ms?, operation.id)))
+            .collect();
+        if ended.len() <= FINISHED_MAX {
+            return;
+        }
+        ended.sort_unstable();
+        for (_, id) in &ended[..ended.len() - FINISHED_MAX] {
+            self.all.remove(id);
+        }
+    }
+}
+
+fn unknown(id: &OperationId) -> Error {
+    Error::not_found(format!("no operation {id}")).hint("ListOperations shows them.")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! Random sequences of commands keep what must always hold.
+
+use proptest::prelude::*;
+use seawall_common::ids::OperationId;
+
+use super::{
+    Command,
+    catalogue::Known,
+    epochs::NewEpoch,
+    locks::{self, Scope, Side, Which},
+    operations::{self, Spec},
+    testing::{Cluster, alias, backup_of, removal_of, restore_of, shard},
+    topology,
+};
+
+#[derive(Clone, Debug)]
+enum Act {
+    Backup(u8),
+    Restore(u8),
+    Remove(u8),
+    Reparent(u8),
+    NewEpoch(u8),
+    Copied(u8),
+    Abandon(u8),
+    Cancel(u8),
+    Finish(u8),
+    TakeDelete(u8),
+    Acquire(u8),
+    Break,
+    Expire,
+}
+
+fn acts() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        3 => any::<u8>().prop_map(Act::Backup),
+        1 => any::<u8>().prop_map(Act::Restore),
+        2 => any::<u8>().prop_map(Act::Remove),
+        1 => any::<u8>().prop_map(Act::Reparent),
+        1 => any::<u8>().prop_map(Act::NewEpoch),
+        3 => any::<u8>().prop_map(Act::Copied),
+        2 => any::<u8>().prop_map(Act::Abandon),
+        1 => any::<u8>().prop_map(Act::Cancel),
+        4 => any::<u8>().prop_map(Act::Finish),
+        2 => any::<u8>().prop_map(Act::TakeDelete),
+        1 => any::<u8>().prop_map(Act::Acquire),
+        1 => Just(Act::Break),
+        1 => Just(Act::Expire),
+    ]
+}
+
+fn tablet(n: u8) -> &'static str {
+    ["zone1-100", "zone1-101", "zone1-102"][usize::from(n) % 3]
+}
+
+fn open(cluster: &Cluster, n: u8) -> Option<OperationId> {
+    let open: Vec<_> = cluster.state.operations.open().map(|o| o.id).collect();
+    (!open.is_empty()).then(|| open[usize::from(n) % open.len()])
+}
+
+/// Refusals are as good as successes here: only what holds afterwards counts.
+fn act(cluster: &mut Cluster, act: &Act) {
+    match *act {
+        Act::Backup(n) => drop(cluster.start(backup_of(tablet(n)))),
+        Act::Restore(n) => drop(cluster.start(restore_of(tablet(n)))),
+        Act::Remove(n) => {
+            let names: Vec<_> = cluster
+                .state
+                .catalogue
+                .entries(&shard())
+                .map(|e| e.name.clone())
+                .collect();
+            if !names.is_empty() {
+                let name = &names[usize::from(n) % names.len()];
+                drop(cluster.start(removal_of(name, n.is_multiple_of(2))));
+            }
+        }
+        Act::Reparent(n) => drop(cluster.start(Spec::PlannedReparent {
+            shard: shard(),
+            new_primary: alias(tablet(n)),
+        })),
+        Act::NewEpoch(n) => new_epoch(cluster, n),
+        Act::Copied(n) => on_open(cluster, n, |c, id| drop(c.complete_copy(id, "0-100-1"))),
+        Act::Abandon(n) => on_open(cluster, n, |c, id| drop(c.abandon(id))),
+        Act::Cancel(n) => on_open(cluster, n, |c, id| drop(c.cancel(id))),
+        Act::Finish(n) => on_open(cluster, n, |c, id| drop(c.finish(id))),
+        Act::TakeDelete(n) => on_open(cluster, n, |c, id| {
+            let take = operations::Command::TakeDeleteSide { id, now_unix_ms: 0 };
+            drop(c.operate(take));
+        }),
+        Act::Acquire(n) => drop(
+            cluster.apply(Command::Locks(locks::Command::Acquire {
+                id: format!("hand-{n}"),
+                scope: [
+                    Scope::Cluster,
+                    Scope::Keyspace("commerce".into()),
+                    Scope::Shard(shard()),
+                ][usize::from(n) % 3]
+                    .clone(),
+                owner: "o".into(),
+                reason: "r".into(),
+                now_unix_ms: cluster.now_unix_ms,
+                duration_ms: 30,
+            })),
+        ),
+        Act::Break => drop(cluster.apply(Command::Locks(locks::Command::Break {
+            which: Which {
+                id: String::new(),
+                scope: Scope::Shard(shard()),
+            },
+            reason: "r".into(),
+            operator: "o".into(),
+            now_unix_ms: cluster.now_unix_ms,
+        }))),
+        Act::Expire => drop(cluster.apply(Command::Locks(locks::Command::Expire {
+            now_unix_ms: cluster.now_unix_ms,
+        }))),
+    }
+}
+
+fn on_open(cluster: &mut Cluster, n: u8, then: impl Fn(&mut Cluster, OperationId)) {
+    if let Some(id) = open(cluster, n) {
+        then(cluster, id);
+    }
+}
+
+fn new_epoch(cluster: &mut Cluster, n: u8) {
+    let reparent = cluster
+        .state
+        .operations
+        .open()
+        .find_map(|operation| match &operation.spec {
+            Spec::PlannedReparent { new_primary, .. } => Some((operation.id, new_primary.clone())),
+            _ => None,
+        });
+    let Some((operation, alias)) = reparent else {
+        return;
+    };
+    let newest = cluster
+        .state
+        .topology
+        .newest_epoch(&shard())
+        .unwrap()
+        .number;
+    drop(
+        cluster.apply(Command::Topology(topology::Command::NewEpoch(NewEpoch {
+            operation,
+            shard: shard(),
+            expected: newest.saturating_sub(u64::from(n % 2)),
+            alias,
+            start_position: "0-100-1".parse().unwrap(),
+            repository_epoch: 0,
+            now_unix_ms: cluster.now_unix_ms,
+        }))),
+    );
+}
+
+fn check(cluster: &Cluster) {
+    let state = &cluster.state;
+    let holds: Vec<_> = state.locks.holds().collect();
+    for a in holds.iter().filter(|hold| hold.side == Side::Backup) {
+        for b in holds.iter().filter(|hold| hold.side == Side::Delete) {
+            assert!(!a.scope.overlaps(&b.scope), "{a:?} and {b:?}");
+        }
+    }
+    let backups = state
+        .operations
+        .open()
+        .filter(|operation| matches!(operation.spec, Spec::Backup { .. }));
+    assert!(backups.count() <= 1, "two backups of one shard");
+    let line = state.topology.line(&shard());
+    for (index, epoch) in line.iter().enumerate() {
+        assert_eq!(epoch.number, index as u64 + 1);
+    }
+    let primaries = state
+        .topology
+        .tablets()
+        .filter(|tablet| tablet.wanted_type == topology::TabletType::Primary);
+    let primaries: Vec<_> = primaries.map(|tablet| &tablet.alias).collect();
+    assert_eq!(primaries, [&line.last().unwrap().alias]);
+    for entry in state.catalogue.entries(&shard()) {
+        let writer = entry
+            .operation
+            .and_then(|id| state.operations.get(&id).ok());
+        if entry.known == Known::Running {
+            assert!(writer.is_some_and(|operation| operation.state.is_open()));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_commands_keep_the_invariants(sequence in proptest::collection::vec(acts(), 1..80)) {
+        let mut cluster = Cluster::with_primary();
+        let mut tokens = std::collections::BTreeMap::new();
+        let mut newest_token = 0;
+        for next in &sequence {
+            cluster.now_unix_ms += 7;
+            act(&mut cluster, next);
+            check(&cluster);
+            for hold in cluster.state.locks.holds() {
+                let granted = tokens.insert((hold.id.clone(), hold.granted_unix_ms), hold.token);
+                prop_assert!(granted.is_none_or(|token| token == hold.token));
+                if granted.is_none() {
+                    prop_assert!(hold.token > newest_token, "token {} after {newest_token}", hold.token);
+                    newest_token = hold.token;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_is_the_same_after_its_way_through_a_snapshot(
+        sequence in proptest::collection::vec(acts(), 1..60),
+    ) {
+        let mut cluster = Cluster::with_primary();
+        for next in &sequence {
+            act(&mut cluster, next);
+        }
+        let snapshot = serde_json::to_vec(&cluster.state).unwrap();
+        let back: super::State = serde_json::from_slice(&snapshot).unwrap();
+        prop_assert_eq!(back, cluster.state);
+    }
+}
