@@ -1,3 +1,5 @@
+//! placeholder
+mod raft;
 mod state;
 
 fn main() {}

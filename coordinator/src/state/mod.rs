@@ -13,6 +13,7 @@ pub mod closing;
 pub mod epochs;
 pub mod locks;
 pub mod operations;
+pub mod timestamps;
 pub mod topology;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub struct State {
     pub locks: locks::Locks,
     pub operations: operations::Operations,
     pub catalogue: catalogue::Catalogue,
+    pub timestamps: timestamps::Timestamps,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +46,7 @@ pub enum Command {
     Locks(locks::Command),
     Operations(operations::Command),
     Catalogue(catalogue::Command),
+    Timestamps(timestamps::Command),
 }
 
 /// What a command came to: the part's own answer, or a refusal that changed nothing.
@@ -55,6 +58,8 @@ pub enum Response {
     Hold(Box<Hold>),
     Broken(Vec<BrokenHold>),
     Operation(Box<Operation>),
+    TimestampsGranted(timestamps::Granted),
+    TimestampBound { bound: u64 },
 }
 
 /// An [`Error`] as it stands in the log.
@@ -72,6 +77,7 @@ impl State {
                 self.group_id.get_or_insert_with(|| group_id.clone());
                 Ok(Response::Done)
             }
+            Command::Timestamps(command) => self.timestamps.apply(command),
             Command::Topology(command) => topology::apply(self, command),
             Command::Locks(command) => self.locks.apply(command),
             Command::Operations(command) => operations::apply(self, command),

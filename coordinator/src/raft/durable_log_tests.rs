@@ -1,0 +1,126 @@
+use super::*;
+
+fn open(directory: &Path) -> Result<DurableLog> {
+    DurableLog::open(directory, |payload| Ok(Some(u64::from(payload[0]))))
+}
+
+fn record(index: u64) -> Record {
+    (index, format!("record {index}").into_bytes())
+}
+
+fn records(range: RangeInclusive<u64>) -> Vec<Record> {
+    range.map(record).collect()
+}
+
+#[test]
+fn what_was_appended_is_there_after_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path()).unwrap();
+    log.append(&records(0..=300)).unwrap();
+    log.put_mark(Mark::Vote, b"vote", true).unwrap();
+    drop(log);
+    let log = open(directory.path()).unwrap();
+    assert_eq!(log.read(0..=300, usize::MAX).unwrap(), records(0..=300));
+    assert_eq!(log.last().unwrap(), Some(record(300)));
+    assert_eq!(log.mark(Mark::Vote).unwrap().as_deref(), Some(&b"vote"[..]));
+    assert_eq!(log.mark(Mark::Committed).unwrap(), None);
+}
+
+#[test]
+fn truncating_and_purging_leave_what_lies_between() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path()).unwrap();
+    log.append(&records(0..=4000)).unwrap();
+    log.truncate_from(200).unwrap();
+    log.purge_to(99, &[99]).unwrap();
+    assert_eq!(
+        log.read(0..=u64::MAX, usize::MAX).unwrap(),
+        records(100..=199)
+    );
+    drop(log);
+    let log = open(directory.path()).unwrap();
+    assert_eq!(
+        log.read(0..=u64::MAX, usize::MAX).unwrap(),
+        records(100..=199)
+    );
+}
+
+#[test]
+fn a_purge_that_was_cut_off_is_finished_at_opening() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path()).unwrap();
+    log.append(&records(0..=9)).unwrap();
+    log.put_mark(Mark::Purged, &[4], true).unwrap();
+    drop(log);
+    let log = open(directory.path()).unwrap();
+    assert_eq!(log.read(0..=u64::MAX, usize::MAX).unwrap(), records(5..=9));
+}
+
+#[test]
+fn a_log_with_a_hole_is_refused() {
+    for missing in [0_u64, 5] {
+        let directory = tempfile::tempdir().unwrap();
+        let log = open(directory.path()).unwrap();
+        log.append(&records(0..=9)).unwrap();
+        log.records.remove(missing.to_be_bytes()).unwrap();
+        drop(log);
+        let error = open(directory.path()).err().unwrap();
+        assert!(
+            error
+                .message()
+                .contains(&format!("entry {missing} is missing")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_or_exchanged_value_is_noticed() {
+    for damage in 0..3 {
+        let directory = tempfile::tempdir().unwrap();
+        let log = open(directory.path()).unwrap();
+        log.append(&records(0..=3)).unwrap();
+        let mut value = log
+            .records
+            .get(2_u64.to_be_bytes())
+            .unwrap()
+            .unwrap()
+            .to_vec();
+        match damage {
+            0 => value[FRAME_BYTES] ^= 1,
+            1 => value.truncate(10),
+            _ => {
+                value = log
+                    .records
+                    .get(3_u64.to_be_bytes())
+                    .unwrap()
+                    .unwrap()
+                    .to_vec()
+            }
+        }
+        log.records.insert(2_u64.to_be_bytes(), value).unwrap();
+        assert!(log.read(0..=3, usize::MAX).is_err(), "damage {damage}");
+        drop(log);
+        assert!(open(directory.path()).is_err(), "damage {damage}");
+    }
+}
+
+#[test]
+fn a_read_stops_at_its_limit_but_answers_something() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path()).unwrap();
+    log.append(&records(0..=9)).unwrap();
+    assert_eq!(log.read(3..=9, 0).unwrap(), records(3..=3));
+    assert_eq!(log.read(3..=9, 18).unwrap(), records(3..=5));
+    assert!(log.read(10..=20, 1).unwrap().is_empty());
+}
+
+#[test]
+fn a_record_above_the_limit_is_refused_and_one_at_it_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path()).unwrap();
+    assert!(log.append(&[(0, vec![7; PAYLOAD_BYTES_MAX + 1])]).is_err());
+    let large = (0, vec![7; PAYLOAD_BYTES_MAX]);
+    log.append(std::slice::from_ref(&large)).unwrap();
+    assert_eq!(log.last().unwrap(), Some(large));
+}

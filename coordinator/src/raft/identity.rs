@@ -1,0 +1,329 @@
+//! Who this member is, and who the others are.
+//!
+//! A member's instance id is made once, with its data directory. Every call between members names
+//! the caller's instance and the one that the caller knows under the callee's number; the first
+//! instance seen under a number is noted durably, and from then on no other is taken. So a member
+//! whose disk was wiped neither votes nor counts again under its old number: it is refused, learns
+//! of it, and ends. Once the group has a name, a call from another group is refused as well.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use seawall_common::{Error, ErrorKind, Result};
+use seawall_proto::v1::{RaftRequest, RaftSender};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, watch};
+
+use super::blocking;
+
+const FILE: &str = "identity.json";
+const MEMBERS_MAX: usize = 9;
+
+/// The members of the group as it was made: number and gRPC address.
+pub type Members = BTreeMap<u64, String>;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    member_id: u64,
+    instance_id: String,
+    members: Members,
+    group_id: Option<String>,
+    /// The instance of each other member, as first seen.
+    peers: BTreeMap<u64, String>,
+}
+
+#[derive(Clone)]
+pub struct Identity {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    record: RwLock<Record>,
+    saving: Mutex<()>,
+    /// Why the group refuses this member, once it does.
+    refusal: watch::Sender<Option<Error>>,
+}
+
+/// What a member says of the group when it starts.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Hello {
+    pub members: Members,
+    pub instances: BTreeMap<u64, String>,
+}
+
+impl Identity {
+    /// Makes `directory` that of member `id` of a group of `members`.
+    pub fn create(directory: &Path, id: u64, members: Members) -> Result<Self> {
+        if !members.contains_key(&id) {
+            return Err(Error::invalid(format!(
+                "member {id} is not among the peers {:?}",
+                members.keys().collect::<Vec<_>>()
+            )));
+        }
+        if members.len() > MEMBERS_MAX {
+            return Err(Error::invalid(format!(
+                "{} peers are more than {MEMBERS_MAX}",
+                members.len()
+            )));
+        }
+        let path = directory.join(FILE);
+        if path.exists() {
+            return Err(Error::refused(format!(
+                "data directory {} belongs to a member already",
+                directory.display()
+            ))
+            .hint("Start the coordinator without init, or name an empty directory."));
+        }
+        let record = Record {
+            member_id: id,
+            instance_id: uuid::Uuid::new_v4().to_string(),
+            members,
+            group_id: None,
+            peers: BTreeMap::new(),
+        };
+        save(&path, &record)?;
+        Ok(Self::new(path, record))
+    }
+
+    /// Reads who this member is; none when `directory` is nobody's yet.
+    pub fn open(directory: &Path) -> Result<Option<Self>> {
+        let path = directory.join(FILE);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io("read", &path, &e)),
+        };
+        let record = serde_json::from_slice(&text)
+            .map_err(|e| Error::corrupt(format!("{} is damaged: {e}", path.display())))?;
+        Ok(Some(Self::new(path, record)))
+    }
+
+    fn new(path: PathBuf, record: Record) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                path,
+                record: RwLock::new(record),
+                saving: Mutex::new(()),
+                refusal: watch::Sender::new(None),
+            }),
+        }
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Record) -> T) -> T {
+        look(
+            &self
+                .inner
+                .record
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    pub fn id(&self) -> u64 {
+        self.look(|record| record.member_id)
+    }
+
+    pub fn members(&self) -> Members {
+        self.look(|record| record.members.clone())
+    }
+
+    pub fn instance_of(&self, member: u64) -> Option<String> {
+        self.look(|record| record.peers.get(&member).cloned())
+    }
+
+    pub fn sender(&self) -> RaftSender {
+        self.look(|record| RaftSender {
+            group_id: record.group_id.clone().unwrap_or_default(),
+            member_id: record.member_id,
+            instance_id: record.instance_id.clone(),
+        })
+    }
+
+    /// A request to member `target`, signed by this one.
+    pub fn request(&self, target: u64, payload: Vec<u8>) -> RaftRequest {
+        RaftRequest {
+            sender: Some(self.sender()),
+            target_member_id: target,
+            payload: payload.into(),
+            target_instance_id: self.instance_of(target).unwrap_or_default(),
+        }
+    }
+
+    pub fn hello(&self) -> Hello {
+        self.look(|record| {
+            let mut instances = record.peers.clone();
+            instances.insert(record.member_id, record.instance_id.clone());
+            Hello {
+                members: record.members.clone(),
+                instances,
+            }
+        })
+    }
+
+    /// Becomes something once the group has refused this member.
+    pub fn refusal(&self) -> watch::Receiver<Option<Error>> {
+        self.inner.refusal.subscribe()
+    }
+
+    /// Checks a call from another member; the first one from it is remembered.
+    pub async fn check_call(&self, request: &RaftRequest) -> Result<()> {
+        let sender = named(request.sender.as_ref())?;
+        self.check_group(sender)?;
+        let (id, instance) = self.look(|r| (r.member_id, r.instance_id.clone()));
+        if request.target_member_id != id {
+            return Err(Error::invalid(format!(
+                "this is member {id}, not member {}",
+                request.target_member_id
+            ))
+            .hint("Compare the addresses of the members that were given to init."));
+        }
+        self.admit(sender.member_id, &sender.instance_id).await?;
+        let expected = &request.target_instance_id;
+        if !expected.is_empty() && *expected != instance {
+            let error = wiped(id);
+            self.refused(&error);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Checks that an answer came from the member that was asked.
+    pub async fn check_answer(&self, target: u64, sender: Option<&RaftSender>) -> Result<()> {
+        let sender = named(sender)?;
+        self.check_group(sender)?;
+        if sender.member_id != target {
+            return Err(Error::invalid(format!(
+                "member {} answered in place of member {target}",
+                sender.member_id
+            )));
+        }
+        self.admit(target, &sender.instance_id).await
+    }
+
+    /// Takes note of what another member's refusal means for this one.
+    pub fn heed(&self, error: &Error) {
+        if error.kind() == ErrorKind::Fenced {
+            self.refused(&wiped(self.id()));
+        }
+    }
+
+    /// Learns from another member's hello the instances that this one does not know yet.
+    pub async fn learn(&self, hello: &Hello) -> Result<()> {
+        let (ours, has_group) = self.look(|r| (r.members.clone(), r.group_id.is_some()));
+        if !has_group && hello.members != ours {
+            return Err(Error::conflict(format!(
+                "the members do not agree on who they are: {:?} here, {:?} there",
+                ours, hello.members
+            ))
+            .hint("Run init with the same --peers on every member, on empty directories."));
+        }
+        for (member, instance) in &hello.instances {
+            if *member != self.id() && self.instance_of(*member).is_none() {
+                self.admit(*member, instance).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the name of the group, durably.
+    pub async fn learn_group(&self, group_id: &str) -> Result<()> {
+        if self.look(|record| record.group_id.is_some()) {
+            return Ok(());
+        }
+        self.change(|record| record.group_id = Some(group_id.to_owned()))
+            .await
+    }
+
+    fn refused(&self, error: &Error) {
+        self.inner.refusal.send_replace(Some(error.clone()));
+    }
+
+    fn check_group(&self, sender: &RaftSender) -> Result<()> {
+        let ours = self.look(|record| record.group_id.clone());
+        match ours {
+            Some(ours) if !sender.group_id.is_empty() && sender.group_id != ours => {
+                Err(Error::refused(format!(
+                    "member {} belongs to group {}, this one to group {ours}",
+                    sender.member_id, sender.group_id
+                ))
+                .hint("Compare the addresses of the members that were given to init."))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes `instance` as that of `member` when it is the first one, and refuses any other.
+    async fn admit(&self, member: u64, instance: &str) -> Result<()> {
+        if member == self.id() || instance.is_empty() {
+            return Err(Error::invalid(format!(
+                "a call in the name of member {member} without a right to it"
+            )));
+        }
+        if self.instance_of(member).is_none() {
+            self.change(|record| {
+                record
+                    .peers
+                    .entry(member)
+                    .or_insert_with(|| instance.to_owned());
+            })
+            .await?;
+        }
+        if self.instance_of(member).as_deref() == Some(instance) {
+            Ok(())
+        } else {
+            Err(wiped(member))
+        }
+    }
+
+    async fn change(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
+        let _saving = self.inner.saving.lock().await;
+        let mut changed = self.look(Clone::clone);
+        change(&mut changed);
+        let (path, written) = (self.inner.path.clone(), changed.clone());
+        blocking(move || save(&path, &written)).await?;
+        *self
+            .inner
+            .record
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = changed;
+        Ok(())
+    }
+}
+
+fn named(sender: Option<&RaftSender>) -> Result<&RaftSender> {
+    sender.ok_or_else(|| Error::invalid("a call between members that does not say who calls"))
+}
+
+fn wiped(member: u64) -> Error {
+    Error::fenced(format!(
+        "the data directory of member {member} is not the one that the group knows under this \
+         number: it was wiped or replaced, and may not vote again"
+    ))
+    .hint("Remove the member from the group and add it under a new id.")
+}
+
+fn save(path: &Path, record: &Record) -> Result<()> {
+    let text = serde_json::to_vec_pretty(record)
+        .map_err(|e| Error::internal(format!("cannot write {}: {e}", path.display())))?;
+    let temporary = path.with_extension("tmp");
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let written = File::create(&temporary)
+        .and_then(|mut file| {
+            file.write_all(&text)?;
+            file.sync_all()
+        })
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .and_then(|()| File::open(directory)?.sync_all());
+    written.map_err(|e| Error::io("write", path, &e))
+}
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;

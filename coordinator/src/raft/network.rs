@@ -1,0 +1,208 @@
+//! Calls to the other members: the Raft library's messages as JSON, each signed with who calls.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use openraft::{
+    BasicNode, RaftNetwork, RaftNetworkFactory,
+    error::{InstallSnapshotError, RPCError, RaftError, RemoteError, Unreachable},
+    network::RPCOption,
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest,
+        InstallSnapshotResponse, VoteRequest, VoteResponse,
+    },
+};
+use seawall_common::{Error, Result};
+use seawall_proto::v1::{RaftRequest, RaftResponse, raft_client::RaftClient};
+use serde::{Serialize, de::DeserializeOwned};
+use tonic::{
+    Response, Status,
+    transport::{Channel, Endpoint},
+};
+
+use super::{Identity, Types, identity::Hello};
+
+/// Largest message between members. Entries are sent by the mebibyte, snapshots in chunks of half a one,
+/// which JSON makes four times as long at worst.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Connections to other members, one for each address, opened when first used.
+#[derive(Clone, Default)]
+pub struct Channels {
+    open: Arc<Mutex<BTreeMap<String, Channel>>>,
+}
+
+impl Channels {
+    pub fn to(&self, address: &str) -> Result<Channel> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = open.get(address) {
+            return Ok(channel.clone());
+        }
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|e| Error::invalid(format!("malformed member address {address:?}: {e}")))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .connect_lazy();
+        open.insert(address.to_owned(), channel.clone());
+        Ok(channel)
+    }
+}
+
+/// Makes the Raft library's clients.
+#[derive(Clone)]
+pub struct Network {
+    pub identity: Identity,
+    pub channels: Channels,
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
+        Peer {
+            target,
+            address: node.addr.clone(),
+            identity: self.identity.clone(),
+            channels: self.channels.clone(),
+        }
+    }
+}
+
+/// One other member.
+#[derive(Clone)]
+pub struct Peer {
+    target: u64,
+    address: String,
+    identity: Identity,
+    channels: Channels,
+}
+
+enum Call {
+    Append,
+    Vote,
+    Snapshot,
+    Hello,
+}
+
+impl Peer {
+    pub fn new(target: u64, address: String, identity: Identity, channels: Channels) -> Self {
+        Self {
+            target,
+            address,
+            identity,
+            channels,
+        }
+    }
+
+    /// Tells the other who we are and learns whom it knows.
+    pub async fn hello(&self) -> Result<()> {
+        let theirs: Hello = self
+            .call(Call::Hello, &self.identity.hello(), HELLO_TIMEOUT)
+            .await?;
+        self.identity.learn(&theirs).await
+    }
+
+    async fn call<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        call: Call,
+        question: &Q,
+        timeout: Duration,
+    ) -> Result<A> {
+        let payload = serde_json::to_vec(question)
+            .map_err(|e| Error::internal(format!("cannot write a message: {e}")))?;
+        let request = self.identity.request(self.target, payload);
+        let mut client = RaftClient::new(self.channels.to(&self.address)?)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let answer = tokio::time::timeout(timeout, send(&mut client, call, request))
+            .await
+            .map_err(|_| {
+                Error::timeout(format!(
+                    "member {} at {} did not answer within {timeout:?}",
+                    self.target, self.address
+                ))
+            })?;
+        let answer = answer
+            .map_err(|status| {
+                let error = Error::from(status);
+                self.identity.heed(&error);
+                error.context(format_args!("member {} at {}", self.target, self.address))
+            })?
+            .into_inner();
+        self.identity
+            .check_answer(self.target, answer.sender.as_ref())
+            .await?;
+        serde_json::from_slice(&answer.payload).map_err(|e| {
+            Error::corrupt(format!("cannot read member {}'s answer: {e}", self.target))
+        })
+    }
+
+    /// A call whose answer is what the Raft library of the other member returned.
+    async fn ask<Q, A, E>(
+        &self,
+        call: Call,
+        question: &Q,
+        timeout: Duration,
+    ) -> Result<A, RPCError<u64, BasicNode, RaftError<u64, E>>>
+    where
+        Q: Serialize,
+        A: DeserializeOwned,
+        E: std::error::Error + DeserializeOwned,
+    {
+        let answer: Result<A, RaftError<u64, E>> = self
+            .call(call, question, timeout)
+            .await
+            .map_err(|e| RPCError::Unreachable(Unreachable::new(&e)))?;
+        answer.map_err(|e| RPCError::RemoteError(RemoteError::new(self.target, e)))
+    }
+}
+
+async fn send(
+    client: &mut RaftClient<Channel>,
+    call: Call,
+    request: RaftRequest,
+) -> Result<Response<RaftResponse>, Status> {
+    match call {
+        Call::Append => client.append_entries(request).await,
+        Call::Vote => client.vote(request).await,
+        Call::Snapshot => client.install_snapshot(request).await,
+        Call::Hello => client.hello(request).await,
+    }
+}
+
+type RaftResult<T, E = openraft::error::Infallible> =
+    std::result::Result<T, RPCError<u64, BasicNode, RaftError<u64, E>>>;
+
+impl RaftNetwork<Types> for Peer {
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> RaftResult<AppendEntriesResponse<u64>> {
+        self.ask(Call::Append, &request, option.hard_ttl()).await
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        request: InstallSnapshotRequest<Types>,
+        option: RPCOption,
+    ) -> RaftResult<InstallSnapshotResponse<u64>, InstallSnapshotError> {
+        self.ask(Call::Snapshot, &request, option.hard_ttl()).await
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<u64>,
+        option: RPCOption,
+    ) -> RaftResult<VoteResponse<u64>> {
+        self.ask(Call::Vote, &request, option.hard_ttl()).await
+    }
+}

@@ -1,0 +1,367 @@
+//! The group as the rest of the coordinator sees it.
+//!
+//! [`Node::propose`] answers once a command is committed and applied; [`Node::read`] looks at the
+//! state after a quorum has confirmed that nothing newer exists; [`Node::look`] looks at what this
+//! member has applied, however old.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
+use seawall_common::{Error, Result};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::Channel;
+
+use super::{
+    Identity, Raft, RaftService,
+    log::LogStore,
+    machine::Machine,
+    network::{Channels, Network, Peer},
+    proposals::Proposals,
+    rounds::Rounds,
+};
+use crate::state::{Command, Response, State};
+
+const SNAPSHOT_AFTER_ENTRIES: u64 = 5000;
+const ENTRIES_KEPT: u64 = 1000;
+const PURGE_BATCH_ENTRIES: u64 = 256;
+const MESSAGE_ENTRIES_MAX: u64 = 256;
+const SNAPSHOT_CHUNK_BYTES: u64 = 512 * 1024;
+const SNAPSHOT_TIMEOUT_MS: u64 = 10_000;
+const HELLO_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How a member takes part.
+pub struct NodeOptions {
+    pub data_dir: PathBuf,
+    pub heartbeat_interval: Duration,
+    /// Elections begin after this to twice this time without a leader.
+    pub election_timeout: Duration,
+}
+
+/// Who leads, as this member knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    pub term: u64,
+    pub leader: Option<u64>,
+    /// This member leads.
+    pub is_ours: bool,
+}
+
+/// A member of the group, for people.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub id: u64,
+    pub address: String,
+    pub is_voter: bool,
+    /// How far its log agrees with the leader's; only the leader knows.
+    pub matched_index: Option<u64>,
+}
+
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    raft: Raft,
+    identity: Identity,
+    log: LogStore,
+    machine: Machine,
+    proposals: Proposals,
+    rounds: Rounds,
+    channels: Channels,
+    leadership: watch::Receiver<Leadership>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Node {
+    /// Opens log and snapshots and takes part; [`Node::join`] follows once calls can be answered.
+    pub async fn open(identity: Identity, options: NodeOptions) -> Result<Self> {
+        let log = LogStore::open(options.data_dir.join("log")).await?;
+        let machine = Machine::open(options.data_dir.join("snapshots")).await?;
+        if let Some(purged) = log.purged()?
+            && machine.last_applied().is_none_or(|last| last < purged)
+        {
+            return Err(Error::corrupt(format!(
+                "the log begins after entry {}, but no snapshot reaches that far",
+                purged.index
+            ))
+            .hint("Remove this member from the group and add it under a new id."));
+        }
+        let channels = Channels::default();
+        let network = Network {
+            identity: identity.clone(),
+            channels: channels.clone(),
+        };
+        let raft = Raft::new(
+            identity.id(),
+            Arc::new(config(&options)?),
+            network,
+            log.clone(),
+            machine.clone(),
+        )
+        .await
+        .map_err(|e| Error::internal(format!("cannot start Raft: {e}")))?;
+        let leadership = watch::Sender::new(Leadership::default());
+        let node = Self {
+            inner: Arc::new(Inner {
+                proposals: Proposals::start(raft.clone()),
+                rounds: Rounds::start(raft.clone()),
+                leadership: leadership.subscribe(),
+                raft,
+                identity,
+                log,
+                machine,
+                channels,
+                tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
+            }),
+        };
+        node.spawn(follow_leadership(node.inner.raft.clone(), leadership));
+        node.spawn(learn_group(
+            node.inner.machine.clone(),
+            node.inner.identity.clone(),
+        ));
+        Ok(node)
+    }
+
+    /// Makes this member known to the others and, the first time, forms the group with them.
+    /// Call it when the Raft service is served.
+    pub async fn join(&self) -> Result<()> {
+        let Inner { raft, identity, .. } = &*self.inner;
+        self.greet().await;
+        if let Some(refusal) = identity.refusal().borrow().clone() {
+            return Err(refusal);
+        }
+        let failed =
+            |e: &dyn std::fmt::Display| Error::internal(format!("cannot form the group: {e}"));
+        if !raft.is_initialized().await.map_err(|e| failed(&e))? {
+            let members: std::collections::BTreeMap<u64, BasicNode> = identity
+                .members()
+                .into_iter()
+                .map(|(id, address)| (id, BasicNode { addr: address }))
+                .collect();
+            match raft.initialize(members).await {
+                // The others were faster: their log has reached us meanwhile.
+                Err(e) if raft.is_initialized().await.unwrap_or(false) => {
+                    tracing::debug!("the group was formed by another member: {e}");
+                }
+                result => result.map_err(|e| failed(&e))?,
+            }
+        }
+        let node = self.clone();
+        self.spawn(async move {
+            while !node.greet().await {
+                tokio::time::sleep(HELLO_INTERVAL).await;
+            }
+        });
+        Ok(())
+    }
+
+    /// Says hello to all other members; whether all have answered.
+    async fn greet(&self) -> bool {
+        let Inner {
+            identity, channels, ..
+        } = &*self.inner;
+        let calls = identity
+            .members()
+            .into_iter()
+            .filter(|(id, _)| *id != identity.id())
+            .map(|(id, address)| {
+                let peer = Peer::new(id, address, identity.clone(), channels.clone());
+                async move {
+                    let greeted = peer.hello().await;
+                    if let Err(e) = &greeted {
+                        tracing::debug!("member {id} could not be greeted: {e}");
+                    }
+                    greeted.is_ok()
+                }
+            });
+        futures::future::join_all(calls)
+            .await
+            .into_iter()
+            .all(|ok| ok)
+    }
+
+    /// Commits `command` and answers what it came to; a refusal comes as the error that it names.
+    /// After a timeout or a change of leader it may still take effect.
+    pub async fn propose(&self, command: Command) -> Result<Response> {
+        Ok(self.propose_in_term(command).await?.0)
+    }
+
+    /// As [`Node::propose`], with the term under which the command was applied.
+    pub async fn propose_in_term(&self, command: Command) -> Result<(Response, u64)> {
+        let (response, term) = self.inner.proposals.propose(command).await?;
+        Ok((response.into_result()?, term))
+    }
+
+    /// Proves, by a quorum round that begins now, that this member leads; answers its term.
+    pub async fn prove_leadership(&self) -> Result<u64> {
+        self.inner.rounds.prove().await
+    }
+
+    /// Looks at the state when it is proved that this member leads and has applied all that was
+    /// committed before the call.
+    pub async fn read<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T> {
+        self.prove_leadership().await?;
+        Ok(self.look(look))
+    }
+
+    /// Looks at the state as this member has applied it. The state is locked meanwhile: be quick.
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.inner.machine.look(look)
+    }
+
+    /// Changes whenever commands have been applied.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.inner.machine.progress()
+    }
+
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.inner.leadership.clone()
+    }
+
+    pub fn id(&self) -> u64 {
+        self.inner.identity.id()
+    }
+
+    pub fn last_applied(&self) -> u64 {
+        self.inner.machine.last_applied().map_or(0, |id| id.index)
+    }
+
+    pub fn log_bytes(&self) -> u64 {
+        self.inner.log.size_bytes()
+    }
+
+    pub fn members(&self) -> Vec<Member> {
+        let metrics = self.inner.raft.metrics().borrow().clone();
+        let membership = metrics.membership_config.membership();
+        membership
+            .nodes()
+            .map(|(id, node)| Member {
+                id: *id,
+                address: node.addr.clone(),
+                is_voter: membership.voter_ids().any(|voter| voter == *id),
+                matched_index: metrics
+                    .replication
+                    .as_ref()
+                    .and_then(|replication| replication.get(id))
+                    .and_then(|log_id| log_id.map(|log_id| log_id.index)),
+            })
+            .collect()
+    }
+
+    /// A connection to another member, by its number.
+    pub fn channel_to(&self, member: u64) -> Result<Channel> {
+        let address = self
+            .members()
+            .into_iter()
+            .find(|known| known.id == member)
+            .map(|known| known.address)
+            .ok_or_else(|| Error::unavailable(format!("member {member} is not known here")))?;
+        self.inner.channels.to(&address)
+    }
+
+    /// What answers the other members.
+    pub fn service(&self) -> RaftService {
+        RaftService::new(self.inner.raft.clone(), self.inner.identity.clone())
+    }
+
+    /// Waits until this member can no longer take part, and says why.
+    pub async fn failed(&self) -> Error {
+        let mut refusal = self.inner.identity.refusal();
+        let mut metrics = self.inner.raft.metrics();
+        let fatal = metrics.wait_for(|metrics| metrics.running_state.is_err());
+        tokio::select! {
+            refused = refusal.wait_for(Option::is_some) => match refused {
+                Ok(error) => error.clone().unwrap_or_else(|| Error::internal("refused")),
+                Err(_) => Error::internal("the member's identity is gone"),
+            },
+            ended = fatal => match ended {
+                Ok(metrics) => Error::internal(format!("Raft has ended: {:?}", metrics.running_state)),
+                Err(_) => Error::internal("Raft has ended"),
+            },
+        }
+    }
+
+    pub async fn stop(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        if let Err(e) = self.inner.raft.shutdown().await {
+            tracing::warn!("Raft ended badly: {e}");
+        }
+        self.inner.tasks.wait().await;
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
+    }
+}
+
+fn config(options: &NodeOptions) -> Result<Config> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4);
+    let election_ms = millis(options.election_timeout);
+    Config {
+        cluster_name: "seawall".to_owned(),
+        heartbeat_interval: millis(options.heartbeat_interval),
+        election_timeout_min: election_ms,
+        election_timeout_max: election_ms.saturating_mul(2),
+        install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
+        max_payload_entries: MESSAGE_ENTRIES_MAX,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_AFTER_ENTRIES),
+        snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,
+        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        purge_batch_size: PURGE_BATCH_ENTRIES,
+        replication_lag_threshold: SNAPSHOT_AFTER_ENTRIES + ENTRIES_KEPT,
+        ..Config::default()
+    }
+    .validate()
+    .map_err(|e| {
+        Error::invalid(format!(
+            "heartbeat_interval and election_timeout do not fit: {e}"
+        ))
+    })
+}
+
+async fn follow_leadership(raft: Raft, leadership: watch::Sender<Leadership>) {
+    let mut metrics = raft.server_metrics();
+    loop {
+        let now = {
+            let metrics = metrics.borrow_and_update();
+            Leadership {
+                term: metrics.vote.leader_id().get_term(),
+                leader: metrics.current_leader,
+                is_ours: metrics.state == ServerState::Leader
+                    && metrics.current_leader == Some(metrics.id),
+            }
+        };
+        leadership.send_if_modified(|known| {
+            let changed = *known != now;
+            *known = now;
+            changed
+        });
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Notes the group's name with the identity, so that strangers are refused from then on.
+async fn learn_group(machine: Machine, identity: Identity) {
+    let mut progress = machine.progress();
+    loop {
+        if let Some(group_id) = machine.look(|state| state.group_id.clone()) {
+            match identity.learn_group(&group_id).await {
+                Ok(()) => return,
+                Err(e) => super::die("cannot note the name of the group", &e),
+            }
+        }
+        if progress.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The gRPC service that other members call: checks who calls, and hands over to the Raft library.
+
+use seawall_common::{Error, Result};
+use seawall_proto::v1::{RaftRequest, RaftResponse, raft_server};
+use serde::{Serialize, de::DeserializeOwned};
+use tonic::{Request, Response, Status, async_trait};
+
+use super::{Identity, Raft, identity::Hello};
+
+#[derive(Clone)]
+pub struct RaftService {
+    raft: Raft,
+    identity: Identity,
+}
+
+impl RaftService {
+    pub(super) fn new(raft: Raft, identity: Identity) -> Self {
+        Self { raft, identity }
+    }
+
+    async fn question<T: DeserializeOwned>(&self, request: Request<RaftRequest>) -> Result<T> {
+        let request = request.into_inner();
+        self.identity.check_call(&request).await?;
+        serde_json::from_slice(&request.payload)
+            .map_err(|e| Error::invalid(format!("cannot read a message between members: {e}")))
+    }
+
+    fn answer<T: Serialize>(&self, answer: &T) -> Result<Response<RaftResponse>, Status> {
+        let payload = serde_json::to_vec(answer)
+            .map_err(|e| Error::internal(format!("cannot write an answer: {e}")))?;
+        Ok(Response::new(RaftResponse {
+            sender: Some(self.identity.sender()),
+            payload: payload.into(),
+        }))
+    }
+}
+
+#[async_trait]
+impl raft_server::Raft for RaftService {
+    async fn append_entries(
+        &self,
+        request: Request<RaftRequest>,
+    ) -> Result<Response<RaftResponse>, Status> {
+        let question = self.question(request).await?;
+        self.answer(&self.raft.append_entries(question).await)
+    }
+
+    async fn vote(&self, request: Request<RaftRequest>) -> Result<Response<RaftResponse>, Status> {
+        let question = self.question(request).await?;
+        self.answer(&self.raft.vote(question).await)
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<RaftRequest>,
+    ) -> Result<Response<RaftResponse>, Status> {
+        let question = self.question(request).await?;
+        self.answer(&self.raft.install_snapshot(question).await)
+    }
+
+    async fn hello(&self, request: Request<RaftRequest>) -> Result<Response<RaftResponse>, Status> {
+        let hello: Hello = self.question(request).await?;
+        self.identity.learn(&hello).await?;
+        self.answer(&self.identity.hello())
+    }
+}
