@@ -1,0 +1,23 @@
+//! Whole-system tests: the real programs beside real MariaDB servers.
+//!
+//! One file for each family of promises; the harness is `seawall_tests::harness`. The programs must
+//! have been built with all features (`make test` does it). `SEAWALL_SOAK=1` (`make soak`) makes
+//! the tests that kill things do so at every point there is instead of once a step.
+
+mod backup;
+mod fencing;
+mod identity;
+mod kill_agent;
+mod kill_coordinator;
+mod refusals;
+mod restore;
+mod restore_cut_off;
+mod restore_damaged;
+mod store_faults;
+mod timestamps;
+mod wrong_input;
+
+/// Whether this is the long run.
+fn is_soak() -> bool {
+    std::env::var_os("SEAWALL_SOAK").is_some()
+}
