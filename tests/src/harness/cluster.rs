@@ -221,18 +221,27 @@ impl Cluster {
 
     /// Waits until `replica` has executed all that `primary` has now.
     pub async fn wait_caught_up(&self, replica: &str, primary: &str) -> Result<()> {
+        self.wait_caught_up_within(replica, primary, PATIENCE).await
+    }
+
+    pub async fn wait_caught_up_within(
+        &self,
+        replica: &str,
+        primary: &str,
+        limit: Duration,
+    ) -> Result<()> {
         let goal: String = self
             .tablet(primary)?
             .server
             .value("SELECT @@global.gtid_binlog_pos")
             .await?;
-        let waited: i64 = self
-            .tablet(replica)?
-            .server
-            .value(&format!("SELECT MASTER_GTID_WAIT('{goal}', 50)"))
-            .await?;
-        ensure!(waited == 0, "{replica} did not reach {goal} of {primary}");
-        Ok(())
+        let replica = &self.tablet(replica)?.server;
+        let statement = format!("SELECT MASTER_GTID_WAIT('{goal}', 1)");
+        wait_until(&format!("a replica reaches {goal}"), limit, || async {
+            let waited: i64 = replica.value(&statement).await?;
+            Ok(waited == 0)
+        })
+        .await
     }
 
     /// Every table of every one of these tablets has the same checksum, and there are some.
