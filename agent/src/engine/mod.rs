@@ -4,8 +4,13 @@
 //! here and one line in the registry. Every method may be called again after a crash at any
 //! moment: each one makes sure of an end state, and none assumes how it is reached.
 
+mod files;
+mod mariadb;
+mod process;
+mod registry;
 mod settings;
 
+pub use registry::open;
 pub use settings::{ENGINE_SETTINGS, EngineSettings, ReplicationSettings};
 
 use std::{path::PathBuf, time::Duration};

@@ -1,0 +1,159 @@
+//! A new, empty database, made by MariaDB's own program for it.
+
+use std::{
+    fs, io,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use seawall_common::{Error, Result};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{
+    MariaDb,
+    directory::{self, INITIALIZING},
+    sql::quote,
+};
+use crate::engine::{DataState, process, settings::find_program};
+
+const INSTALL_LIMIT: Duration = Duration::from_secs(300);
+
+impl MariaDb {
+    pub(super) async fn initialize_directory(&self) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        let data_dir = self.settings.data_dir.clone();
+        match self.directory_state().await? {
+            DataState::SystemOnly => return Ok(()),
+            DataState::UserData => {
+                return Err(Error::refused(format!(
+                    "{} holds data: it is not initialised anew",
+                    data_dir.display()
+                )));
+            }
+            DataState::Empty => {}
+        }
+        let program = find_program("mariadb-install-db").ok_or_else(|| {
+            Error::invalid("there is no program mariadb-install-db")
+                .hint("Install the MariaDB server on this machine.")
+        })?;
+        let marker = data_dir.join(INITIALIZING);
+        prepare(&data_dir, &marker)?;
+        let accounts = self.write_accounts()?;
+        let installed = process::run(
+            &program,
+            &self.install_arguments(accounts.as_deref()),
+            INSTALL_LIMIT,
+        )
+        .await;
+        if let Some(file) = &accounts {
+            fs::remove_file(file).map_err(|e| Error::io("remove", file, &e))?;
+        }
+        installed.map_err(|e| e.context("cannot make a new database"))?;
+        sync(&data_dir)?;
+        fs::remove_file(&marker).map_err(|e| Error::io("remove", &marker, &e))?;
+        sync(&data_dir)?;
+        tracing::info!(data_dir = %data_dir.display(), "made a new database");
+        Ok(())
+    }
+
+    fn install_arguments(&self, accounts: Option<&Path>) -> Vec<String> {
+        let settings = &self.settings;
+        let mut arguments = vec![
+            settings.defaults_argument(),
+            "--auth-root-authentication-method=normal".to_owned(),
+            "--skip-test-db".to_owned(),
+            format!("--datadir={}", settings.data_dir.display()),
+        ];
+        // What shapes the files must be the same as at every later start.
+        let passed_on = [
+            "--user",
+            "--innodb-page-size",
+            "--innodb-log-file-size",
+            "--innodb-log-group-home-dir",
+            "--innodb-undo-directory",
+            "--innodb-undo-tablespaces",
+            "--innodb-data-home-dir",
+            "--innodb-data-file-path",
+            "--aria-log-dir-path",
+            "--lower-case-table-names",
+        ];
+        for name in passed_on {
+            if let Some(value) = settings.start_argument(name) {
+                arguments.push(format!("{name}={value}"));
+            }
+        }
+        if let Some(file) = accounts {
+            arguments.push(format!("--extra-file={}", file.display()));
+        }
+        arguments
+    }
+
+    /// A new server knows `root` without a password: an administrator with another name or with a
+    /// password is made together with it, and `root` can then come from this machine only. The file is
+    /// readable for us alone and lives for a moment.
+    fn write_accounts(&self) -> Result<Option<PathBuf>> {
+        let password = self.settings.password()?;
+        if self.settings.user() == "root" && password.is_none() {
+            return Ok(None);
+        }
+        let empty = SecretString::from("");
+        let account = format!("{}@'localhost'", quote(self.settings.user()));
+        let statements = format!(
+            "FLUSH PRIVILEGES;\nCREATE OR REPLACE USER {account} IDENTIFIED BY {};\n\
+             GRANT ALL PRIVILEGES ON *.* TO {account} WITH GRANT OPTION;\n\
+             DELETE FROM mysql.global_priv WHERE User = 'root' AND Host <> 'localhost';\n",
+            quote(password.as_ref().unwrap_or(&empty).expose_secret())
+        );
+        let path = self.state_dir.join("accounts.sql");
+        let written = fs::OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| file.write_all(statements.as_bytes()));
+        written.map_err(|e| Error::io("write", &path, &e))?;
+        Ok(Some(path))
+    }
+
+    pub(super) async fn directory_state(&self) -> Result<DataState> {
+        let data_dir = self.settings.data_dir.clone();
+        tokio::task::spawn_blocking(move || directory::state(&data_dir))
+            .await
+            .map_err(|e| Error::internal(format!("cannot look at the data directory: {e}")))?
+    }
+}
+
+/// An empty data directory with our marker in it: what a cut-off attempt left is removed.
+fn prepare(data_dir: &Path, marker: &Path) -> Result<()> {
+    match fs::create_dir(data_dir) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(Error::io("make", data_dir, &e)),
+    }
+    if marker.exists() {
+        for entry in fs::read_dir(data_dir).map_err(|e| Error::io("read", data_dir, &e))? {
+            let entry = entry.map_err(|e| Error::io("read", data_dir, &e))?;
+            let path = entry.path();
+            if path == marker || entry.file_name() == "lost+found" {
+                continue;
+            }
+            let removed = if path.is_dir() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
+            removed.map_err(|e| Error::io("remove", &path, &e))?;
+        }
+    }
+    fs::write(marker, "").map_err(|e| Error::io("write", marker, &e))?;
+    sync(data_dir)
+}
+
+fn sync(directory: &Path) -> Result<()> {
+    fs::File::open(directory)
+        .and_then(|file| file.sync_all())
+        .map_err(|e| Error::io("sync", directory, &e))
+}

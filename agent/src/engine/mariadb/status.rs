@@ -1,0 +1,178 @@
+//! Looking at a running server: health, replication, position.
+
+use std::time::Duration;
+
+use seawall_common::{
+    Result,
+    position::{Gtid, Position},
+};
+
+use super::{
+    MariaDb,
+    sql::{Record, Session, SqlResult},
+};
+use crate::engine::{Health, Replication, Source};
+
+/// Both halves of a server's position, of itself or of another.
+pub(super) const POSITION_QUERY: &str =
+    "SELECT @@global.gtid_slave_pos AS applied, @@global.gtid_binlog_pos AS logged";
+
+/// The default replication connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub source: Source,
+    pub user: String,
+    pub by_slave_position: bool,
+    /// Connected, or still trying.
+    pub receiving_wanted: bool,
+    pub receiving: bool,
+    pub applying: bool,
+    lag: Option<Duration>,
+    receive_error: Option<(u64, String)>,
+    apply_error: Option<(u64, String)>,
+}
+
+impl Connection {
+    pub fn wanted(&self) -> bool {
+        self.receiving_wanted || self.applying
+    }
+
+    /// The error that has stopped a side for good; one that is still being retried is not meant.
+    pub fn fatal_error(&self) -> Option<&str> {
+        let apply = self.apply_error.as_ref().filter(|_| !self.applying);
+        let receive = self
+            .receive_error
+            .as_ref()
+            .filter(|_| !self.receiving_wanted);
+        apply.or(receive).map(|(_, text)| text.as_str())
+    }
+
+    /// The source does not take our user or password.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.receive_error, Some((1045 | 1698, _)))
+    }
+
+    fn last_error(&self) -> Option<String> {
+        let error = self.apply_error.as_ref().or(self.receive_error.as_ref());
+        error.map(|(number, text)| format!("{text} (error {number})"))
+    }
+}
+
+impl From<&Record> for Connection {
+    fn from(row: &Record) -> Self {
+        let error = |side: &str| {
+            let number = row.number(&format!("Last_{side}_Errno"))?;
+            (number != 0).then(|| (number, row.text(&format!("Last_{side}_Error")).to_owned()))
+        };
+        let receiving = row.text("Slave_IO_Running");
+        Self {
+            source: Source {
+                host: row.text("Master_Host").to_owned(),
+                port: row
+                    .number("Master_Port")
+                    .and_then(|n| n.try_into().ok())
+                    .unwrap_or(0),
+            },
+            user: row.text("Master_User").to_owned(),
+            by_slave_position: row.text("Using_Gtid") == "Slave_Pos",
+            receiving_wanted: receiving != "No",
+            receiving: receiving == "Yes",
+            applying: row.flag("Slave_SQL_Running"),
+            lag: row.number("Seconds_Behind_Master").map(Duration::from_secs),
+            receive_error: error("IO"),
+            apply_error: error("SQL"),
+        }
+    }
+}
+
+/// The default connection; none when the server has nowhere to replicate from.
+pub(super) async fn connection(session: &mut Session) -> SqlResult<Option<Connection>> {
+    let rows = session.rows("SHOW ALL SLAVES STATUS").await?;
+    Ok(rows
+        .iter()
+        .find(|row| row.text("Connection_name").is_empty())
+        .filter(|row| !row.text("Master_Host").is_empty())
+        .map(Connection::from))
+}
+
+/// A server's position: in each domain the later of what replication has applied and what the
+/// binary log ends with.
+///
+/// Each half alone is stale in some life of a server: `gtid_slave_pos` on one that was promoted
+/// and wrote, `gtid_binlog_pos` on a restored or just initialised one. The server's own union,
+/// `gtid_current_pos`, counts a binary log entry only under the server's own id, and so forgets
+/// everything in a copy of a primary that is started under another id.
+pub(super) fn merge(row: &Record) -> Result<(Position, Position)> {
+    let applied: Position = row.text("applied").parse()?;
+    let logged: Position = row.text("logged").parse()?;
+    let merged = later(&applied, &logged)?;
+    Ok((applied, merged))
+}
+
+/// In each domain the later of the two.
+pub(super) fn later(a: &Position, b: &Position) -> Result<Position> {
+    let mut gtids: Vec<Gtid> = a.gtids().collect();
+    for gtid in b.gtids() {
+        match gtids.iter_mut().find(|other| other.domain == gtid.domain) {
+            Some(other) if other.sequence < gtid.sequence => *other = gtid,
+            Some(_) => {}
+            None => gtids.push(gtid),
+        }
+    }
+    let text: Vec<String> = gtids.iter().map(Gtid::to_string).collect();
+    text.join(",").parse()
+}
+
+impl MariaDb {
+    pub(super) async fn read_position(&self, session: &mut Session) -> Result<Position> {
+        Ok(merge(&session.row(POSITION_QUERY).await?)?.1)
+    }
+
+    pub(super) async fn look(&self) -> Result<Health> {
+        let mut session = self.session().await?;
+        let row = session
+            .row(
+                "SELECT VERSION() AS version, @@global.server_id AS server_id, \
+                 @@global.read_only AS read_only, @@global.gtid_slave_pos AS applied, \
+                 @@global.gtid_binlog_pos AS logged",
+            )
+            .await?;
+        let connection = connection(&mut session).await?;
+        Ok(Health {
+            version: row.text("version").to_owned(),
+            server_id: row
+                .number("server_id")
+                .and_then(|n| n.try_into().ok())
+                .unwrap_or(0),
+            read_only: row.flag("read_only"),
+            position: merge(&row)?.1,
+            replication: connection.map_or_else(Replication::default, |connection| {
+                let running = connection.receiving && connection.applying;
+                Replication {
+                    configured: true,
+                    running,
+                    wanted: connection.wanted(),
+                    lag: connection.lag.filter(|_| running),
+                    error: connection.last_error(),
+                    source: Some(connection.source),
+                }
+            }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_the_later_half_of_each_domain() {
+        let position = |text: &str| text.parse::<Position>().unwrap();
+        let merged = later(&position("0-1-50,1-1-7"), &position("0-2-60,2-1-1")).unwrap();
+        assert_eq!(merged, position("0-2-60,1-1-7,2-1-1"));
+        assert_eq!(
+            later(&position("0-1-70"), &position("0-2-60")).unwrap(),
+            position("0-1-70")
+        );
+    }
+}

@@ -1,0 +1,257 @@
+//! A MariaDB server for one test: a copy of a database initialised once, a free port, an engine.
+//!
+//! Whatever happens in a test, dropping it ends the server, which is known by the locks it holds.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+
+use crate::engine::{
+    Engine, EngineSettings, ReplicationSettings, Source,
+    mariadb::{MariaDb, locks},
+    process::ProcessId,
+};
+
+pub const REPLICATION_PASSWORD: &str = r"re'pl\ica";
+
+/// Initialised once and kept beside the test program: that takes two seconds.
+static FRESH: LazyLock<PathBuf> = LazyLock::new(|| {
+    let program = std::env::current_exe().unwrap();
+    let kept = program.with_file_name("fresh-mariadb-data");
+    if kept.is_dir() {
+        return kept;
+    }
+    let directory = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+    let data = directory.path().join("data");
+    let output = Command::new("mariadb-install-db")
+        .args(["--no-defaults", "--user=root", "--skip-test-db"])
+        .arg("--auth-root-authentication-method=normal")
+        .arg("--innodb-log-file-size=16M")
+        .arg(format!("--datadir={}", data.display()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    // Another run may have been quicker: then its directory is as good.
+    if fs::rename(&data, &kept).is_err() {
+        assert!(kept.is_dir());
+    }
+    kept
+});
+
+pub struct Server {
+    directory: TempDir,
+    pub port: u16,
+    pub settings: EngineSettings,
+    pub engine: MariaDb,
+}
+
+impl Server {
+    /// A fresh server, not started.
+    pub fn new(server_id: u32) -> Self {
+        let server = Self::without_data(server_id);
+        copy(&FRESH, &server.data_dir());
+        server
+    }
+
+    pub fn without_data(server_id: u32) -> Self {
+        Self::with_arguments(server_id, &[])
+    }
+
+    pub fn with_arguments(server_id: u32, more: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let path = |name: &str| directory.path().join(name);
+        fs::create_dir(path("state")).unwrap();
+        fs::write(path("repl.password"), format!("{REPLICATION_PASSWORD}\n")).unwrap();
+        let mut start_command: Vec<String> = [
+            "mariadbd",
+            "--no-defaults",
+            "--user=root",
+            "--bind-address=127.0.0.1",
+            "--log-bin=bin",
+            "--relay-log=relay",
+            "--binlog-format=ROW",
+            "--gtid-strict-mode=1",
+            "--log-slave-updates=1",
+            "--skip-name-resolve",
+            "--innodb-log-file-size=16M",
+            "--innodb-buffer-pool-size=32M",
+            "--innodb-flush-log-at-trx-commit=0",
+            "--performance-schema=OFF",
+        ]
+        .map(str::to_owned)
+        .into();
+        start_command.extend([
+            format!("--datadir={}", path("data").display()),
+            format!("--socket={}", path("sock").display()),
+            format!("--pid-file={}", path("pid").display()),
+            format!("--port={port}"),
+            format!("--server-id={server_id}"),
+        ]);
+        start_command.extend(more.iter().map(|argument| (*argument).to_owned()));
+        let settings = EngineSettings {
+            kind: "mariadb".to_owned(),
+            defaults_file: None,
+            data_dir: Some(path("data")),
+            socket: Some(path("sock")),
+            user: "root".to_owned(),
+            password_file: None,
+            start_command,
+            stop_command: Vec::new(),
+            running_command: Vec::new(),
+            systemd_unit: None,
+            start_timeout: Duration::from_secs(60),
+            stop_timeout: Duration::from_secs(60),
+            replication: ReplicationSettings {
+                user: Some("repl".to_owned()),
+                password_file: Some(path("repl.password")),
+                host: Some("127.0.0.1".to_owned()),
+                port: Some(port),
+            },
+        };
+        let engine = MariaDb::open(&settings, &path("state")).unwrap();
+        Self {
+            directory,
+            port,
+            settings,
+            engine,
+        }
+    }
+
+    /// A started primary with the replication user and a table.
+    pub async fn primary(server_id: u32) -> Self {
+        let server = Self::new(server_id);
+        server.engine.start().await.unwrap();
+        server.engine.open_for_writes().await.unwrap();
+        server.engine.ensure_replication_user().await.unwrap();
+        server.sql("CREATE DATABASE shop; CREATE TABLE shop.t (a INT PRIMARY KEY)");
+        server
+    }
+
+    /// A started replica that has caught up with `primary`.
+    pub async fn replica(server_id: u32, primary: &Server) -> Self {
+        let server = Self::new(server_id);
+        server.engine.start().await.unwrap();
+        server.follow(primary).await;
+        server
+    }
+
+    pub async fn follow(&self, primary: &Server) {
+        self.engine
+            .replicate_from(&primary.address(), true)
+            .await
+            .unwrap();
+        self.catch_up(primary).await;
+    }
+
+    pub async fn catch_up(&self, primary: &Server) {
+        let goal = primary.engine.position().await.unwrap();
+        let limit = Duration::from_secs(30);
+        assert!(
+            self.engine.wait_for(&goal, limit).await.unwrap(),
+            "{goal} was not reached"
+        );
+    }
+
+    /// The engine anew, after `settings` were changed.
+    pub fn reopen(&mut self) {
+        self.engine = MariaDb::open(&self.settings, &self.path("state")).unwrap();
+    }
+
+    pub fn address(&self) -> Source {
+        self.engine.address().unwrap()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// What a client prints for these statements, one row a line.
+    pub fn sql(&self, statements: &str) -> String {
+        let output = self.try_sql(statements);
+        assert!(output.status.success(), "{statements}: {output:?}");
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .trim_end()
+            .to_owned()
+    }
+
+    pub fn try_sql(&self, statements: &str) -> std::process::Output {
+        let mut command = Command::new("mariadb");
+        command.args(["--no-defaults", "-uroot", "-N", "-B"]);
+        if let Some(file) = &self.settings.password_file {
+            let password = fs::read_to_string(file).unwrap();
+            command.env("MYSQL_PWD", password.trim_end());
+        }
+        command
+            .arg(format!("--socket={}", self.path("sock").display()))
+            .arg(format!("--execute={statements}"))
+            .output()
+            .unwrap()
+    }
+
+    /// The process that has the data directory open.
+    pub fn process(&self) -> Option<ProcessId> {
+        let files = ["ibdata1", "aria_log_control"].map(|name| self.data_dir().join(name));
+        match locks::owner(&files).unwrap() {
+            Some(locks::Owner::Server(process)) => process,
+            _ => None,
+        }
+    }
+
+    pub fn kill(&self) {
+        if let Some(process) = self.process() {
+            kill(Pid::from_raw(process.pid), Signal::SIGKILL).unwrap();
+            while process.is_alive() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let launcher = crate::engine::process::Launcher::new(&self.path("state"));
+        for process in [self.process(), launcher.process()].into_iter().flatten() {
+            let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+            while process.is_alive() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// A plain recursive copy.
+pub fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}

@@ -1,0 +1,8 @@
+//! The engine on real MariaDB servers, each in a directory of its own that is gone afterwards.
+
+mod copies;
+mod harness;
+mod lifecycle;
+mod mistakes;
+mod replication;
+mod states;

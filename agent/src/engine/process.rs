@@ -1,0 +1,239 @@
+//! Starting a database server so that it outlives the agent, and knowing it again afterwards.
+//!
+//! A started server leads its own session, reads nothing, writes to a log file of its own, and is
+//! reaped while the agent lives. Which process it is stands in a record beside that log, with its
+//! start time, so that a number that was given to another process later is never taken for it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Seek, SeekFrom},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use seawall_common::{Error, Result};
+use serde::{Deserialize, Serialize};
+use tokio::{process::Command, sync::watch};
+
+/// Beyond this the log of earlier starts is put aside; one such piece is kept.
+const LOG_BYTES_MAX: u64 = 16 << 20;
+/// How much of the end of a log is read to find its last line.
+const LOG_TAIL_BYTES: u64 = 8 << 10;
+/// How often a wait looks again.
+pub(super) const POLL: Duration = Duration::from_millis(50);
+/// What a helper program may print that we keep.
+const OUTPUT_CHARS_MAX: usize = 400;
+
+/// A process, told apart from a later one with the same number by when it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ProcessId {
+    pub pid: i32,
+    started: u64,
+}
+
+impl ProcessId {
+    /// The process that has this number now; none when it has ended, reaped or not.
+    pub fn of(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name stands in parentheses and may hold anything: fields count from the last one.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let mut fields = fields.split_ascii_whitespace();
+        let state = fields.next()?;
+        let started = fields.nth(18)?.parse().ok()?;
+        (!matches!(state, "Z" | "X")).then_some(Self { pid, started })
+    }
+
+    pub fn is_alive(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// Asks the process to end; nothing when it has.
+    pub fn terminate(self) -> Result<()> {
+        if !self.is_alive() {
+            return Ok(());
+        }
+        match kill(Pid::from_raw(self.pid), Signal::SIGTERM) {
+            Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
+            Err(e) => Err(Error::refused(format!(
+                "cannot end process {}: {e}",
+                self.pid
+            ))),
+        }
+    }
+}
+
+/// Where started servers leave their log and their record.
+#[derive(Clone, Debug)]
+pub(super) struct Launcher {
+    log: PathBuf,
+    record: PathBuf,
+}
+
+/// A server that this process has started.
+pub(super) struct Launched {
+    ended: watch::Receiver<Option<ExitStatus>>,
+    log: PathBuf,
+    log_start: u64,
+}
+
+impl Launcher {
+    pub fn new(state_dir: &Path) -> Self {
+        Self {
+            log: state_dir.join("database.log"),
+            record: state_dir.join("database.pid"),
+        }
+    }
+
+    /// Starts `program` detached. It is running, not yet serving, when this returns.
+    pub fn launch(&self, program: &Path, arguments: &[String]) -> Result<Launched> {
+        let (log, log_start) = self.open_log()?;
+        let stderr = log
+            .try_clone()
+            .map_err(|e| Error::io("open", &self.log, &e))?;
+        let mut command = std::process::Command::new(program);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(log))
+            .stderr(Stdio::from(stderr));
+        // SAFETY: setsid is on the list of what may be called between fork and exec, and the closure
+        // allocates nothing and takes no lock.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into));
+        }
+        let mut child = Command::from(command).spawn().map_err(|e| {
+            Error::invalid(format!("cannot start {}: {e}", program.display()))
+                .hint("Mend engine.start_command.")
+        })?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        if let Some(process) = pid.and_then(ProcessId::of) {
+            self.write_record(process)?;
+        }
+        let (sender, ended) = watch::channel(None);
+        tokio::spawn(async move {
+            // Reaps it. When the agent ends first, nothing happens to the server.
+            if let Ok(status) = child.wait().await {
+                sender.send_replace(Some(status));
+            }
+        });
+        Ok(Launched {
+            ended,
+            log: self.log.clone(),
+            log_start,
+        })
+    }
+
+    /// The server started last by this agent or by one before it, while it lives.
+    pub fn process(&self) -> Option<ProcessId> {
+        let text = fs::read(&self.record).ok()?;
+        let process: ProcessId = serde_json::from_slice(&text).ok()?;
+        process.is_alive().then_some(process)
+    }
+
+    fn write_record(&self, process: ProcessId) -> Result<()> {
+        let text = serde_json::to_vec(&process)
+            .map_err(|e| Error::internal(format!("cannot write a process record: {e}")))?;
+        fs::write(&self.record, text).map_err(|e| Error::io("write", &self.record, &e))
+    }
+
+    fn open_log(&self) -> Result<(File, u64)> {
+        let length = fs::metadata(&self.log).map_or(0, |data| data.len());
+        if length > LOG_BYTES_MAX {
+            let old = self.log.with_extension("log.1");
+            fs::rename(&self.log, &old).map_err(|e| Error::io("rename", &self.log, &e))?;
+        }
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .map_err(|e| Error::io("open", &self.log, &e))?;
+        let start = file.metadata().map_or(0, |data| data.len());
+        Ok((file, start))
+    }
+}
+
+impl Launched {
+    /// How it ended, once it has.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        *self.ended.borrow()
+    }
+
+    /// What it last said about itself, preferring a line that calls itself an error.
+    pub fn last_line(&self) -> Option<String> {
+        last_line(&self.log, self.log_start)
+    }
+
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+}
+
+/// What a log says last, after byte `start`.
+pub(super) fn last_line(log: &Path, start: u64) -> Option<String> {
+    let mut file = File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(
+        start.max(length.saturating_sub(LOG_TAIL_BYTES)),
+    ))
+    .ok()?;
+    let mut bytes = Vec::new();
+    file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes).ok()?;
+    last_said(&String::from_utf8_lossy(&bytes))
+}
+
+/// Runs a program to its end and answers what it wrote to its standard output. One that fails, or
+/// takes longer than `limit`, is an error with the last thing that it said; it is killed then.
+pub(super) async fn run(program: &Path, arguments: &[String], limit: Duration) -> Result<String> {
+    let name = program.display();
+    let running = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(limit, running)
+        .await
+        .map_err(|_| Error::timeout(format!("{name} did not end within {limit:?}")))?
+        .map_err(|e| Error::invalid(format!("cannot run {name}: {e}")))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = [&output.stderr, &output.stdout]
+        .into_iter()
+        .find_map(|bytes| last_said(&String::from_utf8_lossy(bytes)));
+    Err(Error::refused(format!(
+        "{name} failed ({}){}",
+        output.status,
+        said.map(|line| format!(": {line}")).unwrap_or_default()
+    )))
+}
+
+/// The last line, but servers end with a bare "Aborting" after the line that tells why: one that is
+/// marked as an error and says more goes before it.
+fn last_said(text: &str) -> Option<String> {
+    let lines = || text.lines().rev().map(str::trim).filter(|l| !l.is_empty());
+    lines()
+        .find(|line| line.contains("[ERROR]") && !line.ends_with("Aborting"))
+        .or_else(|| lines().next())
+        .map(|line| line.chars().take(OUTPUT_CHARS_MAX).collect())
+}
+
+/// Looks every [`POLL`] until `done` says so; false when `limit` is over first.
+pub(super) async fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let begin = Instant::now();
+    loop {
+        if done() {
+            return true;
+        }
+        if begin.elapsed() >= limit {
+            return false;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
