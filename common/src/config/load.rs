@@ -84,14 +84,20 @@ pub fn load<T: DeserializeOwned>(
     let settings = Value::Table(merged)
         .try_into()
         .map_err(|e: toml::de::Error| {
-            Error::invalid(format!(
-                "configuration{}: {}",
-                file_path
-                    .as_ref()
-                    .map(|p| format!(" {}", p.display()))
-                    .unwrap_or_default(),
-                e.message()
-            ))
+            let file = file_path
+                .as_ref()
+                .map(|p| format!(" {}", p.display()))
+                .unwrap_or_default();
+            let error = Error::invalid(format!("configuration{file}: {}", e.message()));
+            match missing(e.message(), settings) {
+                Some(setting) => error.hint(format!(
+                    "Set {} in the file, --{} or {}.",
+                    setting.key,
+                    setting.flag_name(),
+                    setting.env_name()
+                )),
+                None => error,
+            }
         })?;
     Ok(Loaded {
         settings,
@@ -135,6 +141,14 @@ fn flatten(
         }
     }
     Ok(())
+}
+
+/// The setting whose absence serde complains of.
+fn missing<'a>(message: &str, settings: &'a [Setting]) -> Option<&'a Setting> {
+    let field = message.strip_prefix("missing field `")?.strip_suffix('`')?;
+    settings
+        .iter()
+        .find(|setting| setting.key.rsplit('.').next() == Some(field))
 }
 
 fn nearest(key: &str, settings: &[Setting]) -> Option<&'static str> {

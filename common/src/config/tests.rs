@@ -102,7 +102,12 @@ fn a_bare_flag_means_true_and_a_missing_setting_is_named() {
             .restore
     );
     let error = run("listen = 'x'", &[], &[]).unwrap_err();
-    assert!(error.to_string().contains("alias"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("Set alias in the file, --alias or SEAWALL_ALIAS."),
+        "{error}"
+    );
     assert!(run("alias='a'", &["--engine-restore=perhaps"], &[]).is_err());
 }
 

@@ -19,7 +19,8 @@ mod service;
 mod snapshot;
 
 pub use identity::{Identity, Members};
-pub use node::{Leadership, Member, Node, NodeOptions};
+pub use network::MESSAGE_BYTES_MAX;
+pub use node::{Node, NodeOptions};
 pub use service::RaftService;
 
 use std::io::Cursor;

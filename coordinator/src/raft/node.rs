@@ -7,6 +7,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
+use prometheus_client::metrics::counter::Counter;
 use seawall_common::{Error, Result};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -228,6 +229,11 @@ impl Node {
 
     pub fn last_applied(&self) -> u64 {
         self.inner.machine.last_applied().map_or(0, |id| id.index)
+    }
+
+    /// Counts the commands that were committed through this member.
+    pub fn proposals(&self) -> Counter {
+        self.inner.proposals.committed()
     }
 
     pub fn log_bytes(&self) -> u64 {

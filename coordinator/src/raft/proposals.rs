@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use openraft::error::{ClientWriteError, RaftError};
+use prometheus_client::metrics::counter::Counter;
 use seawall_common::{Error, Result};
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,13 +30,22 @@ struct Waiting {
 #[derive(Clone)]
 pub struct Proposals {
     queue: mpsc::Sender<Waiting>,
+    committed: Counter,
 }
 
 impl Proposals {
     pub fn start(raft: Raft) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
         tokio::spawn(run(raft, waiting));
-        Self { queue }
+        Self {
+            queue,
+            committed: Counter::default(),
+        }
+    }
+
+    /// How many commands were committed through this member since it started.
+    pub fn committed(&self) -> Counter {
+        self.committed.clone()
     }
 
     pub async fn propose(&self, command: Command) -> Outcome {
@@ -55,7 +65,9 @@ impl Proposals {
             outcome,
         };
         self.queue.send(waiting).await.map_err(|_| stopping())?;
-        answered.await.map_err(|_| stopping())?
+        let outcome = answered.await.map_err(|_| stopping())??;
+        self.committed.inc();
+        Ok(outcome)
     }
 }
 

@@ -1,0 +1,297 @@
+//! The coordinator's settings and command line.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Arg, ArgMatches, Command};
+use seawall_common::{
+    Error, Result,
+    config::{Kind, Loaded, Setting, load, with_settings},
+    repository::{REPOSITORY_SETTINGS, RepositoryConfig},
+};
+use serde::Deserialize;
+
+use crate::raft::Members;
+
+const SETTINGS: &[Setting] = &[
+    Setting::new("data_dir", Kind::Text, "Directory of this member's state"),
+    Setting::new("listen", Kind::Text, "Address of the gRPC listener").default("127.0.0.1:7601"),
+    Setting::new("http_listen", Kind::Text, "Address of the HTTP listener")
+        .default("127.0.0.1:7602"),
+    Setting::new(
+        "peers",
+        Kind::List,
+        "Members of the group, as given to init (1=host:port,...); with it, an empty data directory is refused",
+    )
+    .default(""),
+    Setting::new(
+        "insecure",
+        Kind::Bool,
+        "Listen on addresses that are not loopback without TLS",
+    )
+    .default("false"),
+    Setting::new(
+        "removal_grace",
+        Kind::Text,
+        "How long the objects of a removed backup are kept",
+    )
+    .default("24h"),
+    Setting::new(
+        "take_over_repository",
+        Kind::Bool,
+        "Take the repository over from the group that owns it",
+    )
+    .default("false"),
+    Setting::new(
+        "heartbeat_interval",
+        Kind::Text,
+        "How often the leading coordinator is heard by the others",
+    )
+    .default("250ms"),
+    Setting::new(
+        "election_timeout",
+        Kind::Text,
+        "How long the others wait for it, at least, before they elect another",
+    )
+    .default("1s"),
+    Setting::new("log_format", Kind::Text, "Format of the log: text or json").default("text"),
+];
+
+/// The settings as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    data_dir: PathBuf,
+    listen: String,
+    http_listen: String,
+    peers: Vec<String>,
+    insecure: bool,
+    removal_grace: String,
+    take_over_repository: bool,
+    heartbeat_interval: String,
+    election_timeout: String,
+    log_format: String,
+    #[serde(default)]
+    repository: RepositoryConfig,
+}
+
+/// The settings as understood.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub data_dir: PathBuf,
+    pub listen: SocketAddr,
+    pub http_listen: SocketAddr,
+    /// Empty: not said.
+    pub peers: Members,
+    pub removal_grace: Duration,
+    pub take_over_repository: bool,
+    pub heartbeat_interval: Duration,
+    pub election_timeout: Duration,
+    pub log_format: String,
+    pub repository: RepositoryConfig,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Request {
+    Run(Box<Settings>),
+    /// `--print-config`, with what to print.
+    Print(String),
+    Init {
+        data_dir: PathBuf,
+        id: u64,
+        members: Members,
+    },
+}
+
+pub fn command() -> Command {
+    let init = Command::new("init")
+        .about("Makes a data directory that of one member of a group of several")
+        .arg(
+            Arg::new("data-dir")
+                .long("data-dir")
+                .env("SEAWALL_DATA_DIR")
+                .value_name("DIR")
+                .required(true)
+                .help("Directory of this member's state"),
+        )
+        .arg(
+            Arg::new("id")
+                .long("id")
+                .value_name("N")
+                .value_parser(clap::value_parser!(u64).range(1..))
+                .required(true)
+                .help("Number of this member"),
+        )
+        .arg(
+            Arg::new("peers")
+                .long("peers")
+                .value_name("1=HOST:PORT,...")
+                .required(true)
+                .help("All members of the group, this one too, with their gRPC addresses"),
+        );
+    with_settings(
+        Command::new("seawall-coordinator")
+            .about("Decides about order: timestamps, locks, primaries, operations")
+            .version(env!("CARGO_PKG_VERSION"))
+            .subcommand(init)
+            .args_conflicts_with_subcommands(true),
+        &all_settings(),
+    )
+}
+
+pub fn understand(
+    matches: &ArgMatches,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Request> {
+    if let Some(init) = matches.subcommand_matches("init") {
+        let text = |name: &str| init.get_one::<String>(name).cloned().unwrap_or_default();
+        let peers = text("peers");
+        return Ok(Request::Init {
+            data_dir: text("data-dir").into(),
+            id: init.get_one::<u64>("id").copied().unwrap_or_default(),
+            members: members(peers.split(',').map(str::trim))?,
+        });
+    }
+    let loaded: Loaded<Written> = load(&all_settings(), matches, environment)?;
+    let settings = resolve(loaded.settings)?;
+    Ok(if loaded.print_only {
+        Request::Print(loaded.printed)
+    } else {
+        Request::Run(Box::new(settings))
+    })
+}
+
+fn all_settings() -> Vec<Setting> {
+    [SETTINGS, REPOSITORY_SETTINGS].concat()
+}
+
+fn resolve(written: Written) -> Result<Settings> {
+    Ok(Settings {
+        listen: listener("listen", &written.listen, written.insecure)?,
+        http_listen: listener("http_listen", &written.http_listen, written.insecure)?,
+        peers: members(written.peers.iter().map(String::as_str))?,
+        removal_grace: duration("removal_grace", &written.removal_grace)?,
+        take_over_repository: written.take_over_repository,
+        heartbeat_interval: duration("heartbeat_interval", &written.heartbeat_interval)?,
+        election_timeout: duration("election_timeout", &written.election_timeout)?,
+        log_format: written.log_format,
+        data_dir: written.data_dir,
+        repository: written.repository,
+    })
+}
+
+fn duration(key: &str, text: &str) -> Result<Duration> {
+    humantime::parse_duration(text).map_err(|e| {
+        Error::invalid(format!("{key} is not a duration: {text:?} ({e})"))
+            .hint("Write it with its unit: 250ms, 10s, 24h.")
+    })
+}
+
+fn listener(key: &str, text: &str, insecure: bool) -> Result<SocketAddr> {
+    use std::net::ToSocketAddrs as _;
+    let address = text
+        .to_socket_addrs()
+        .ok()
+        .and_then(|mut addresses| addresses.next())
+        .ok_or_else(|| {
+            Error::invalid(format!(
+                "{key} is not an address that can be found: {text:?}"
+            ))
+            .hint("Write it host:port, such as 127.0.0.1:7601.")
+        })?;
+    if !address.ip().is_loopback() && !insecure {
+        return Err(Error::refused(format!(
+            "{key} {text} is not on loopback, and there is no TLS yet"
+        ))
+        .hint("Give --insecure if the network is trusted."));
+    }
+    Ok(address)
+}
+
+/// Reads `1=host:port` pairs.
+fn members<'a>(pairs: impl Iterator<Item = &'a str>) -> Result<Members> {
+    let mut members = Members::new();
+    for pair in pairs {
+        let malformed = || {
+            Error::invalid(format!("malformed peer {pair:?}"))
+                .hint("Peers are written number=host:port, separated by commas: 1=a:7601,2=b:7601,3=c:7601.")
+        };
+        let (id, address) = pair.split_once('=').ok_or_else(malformed)?;
+        let id: u64 = id.parse().map_err(|_| malformed())?;
+        let (host, port) = address.rsplit_once(':').ok_or_else(malformed)?;
+        let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+        if id == 0 || host.is_empty() || !is_port || address.contains(['/', ' ']) {
+            return Err(malformed());
+        }
+        if members.values().any(|known| known == address) {
+            return Err(Error::invalid(format!(
+                "two peers have the address {address}"
+            )));
+        }
+        if members.insert(id, address.to_owned()).is_some() {
+            return Err(Error::invalid(format!("two peers have the number {id}")));
+        }
+    }
+    Ok(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn understand_args(args: &[&str]) -> Result<Request> {
+        let args = std::iter::once("seawall-coordinator").chain(args.iter().copied());
+        let matches = command()
+            .try_get_matches_from(args)
+            .map_err(|e| Error::invalid(e.to_string()))?;
+        understand(&matches, |_| None)
+    }
+
+    #[test]
+    fn the_least_that_can_be_said_is_enough() {
+        let args = ["--data-dir", "/d", "--repository", "file:///r"];
+        let Request::Run(settings) = understand_args(&args).unwrap() else {
+            panic!("not a run");
+        };
+        assert_eq!(settings.listen.port(), 7601);
+        assert_eq!(settings.removal_grace, Duration::from_secs(24 * 3600));
+        assert_eq!(settings.repository.url, "file:///r");
+        assert!(settings.peers.is_empty());
+    }
+
+    #[test]
+    fn a_listener_that_others_reach_needs_insecure() {
+        let args = ["--data-dir", "/d", "--listen", "0.0.0.0:1"];
+        let error = understand_args(&args).unwrap_err();
+        assert!(error.to_string().contains("--insecure"), "{error}");
+        understand_args(&[&args[..], &["--insecure"]].concat()).unwrap();
+    }
+
+    #[test]
+    fn peers_that_make_no_sense_are_named() {
+        let init =
+            |peers| understand_args(&["init", "--data-dir", "/d", "--id", "1", "--peers", peers]);
+        for bad in [
+            "",
+            "1",
+            "1=a",
+            "1=a:x",
+            "0=a:1",
+            "1=a:1,1=b:1",
+            "1=a:1,2=a:1",
+            "1=http://a:1",
+        ] {
+            assert!(init(bad).is_err(), "{bad:?} was taken");
+        }
+        let Request::Init { id, members, .. } = init("1=a:1, 2=[::1]:2").unwrap() else {
+            panic!("not init");
+        };
+        assert_eq!((id, members.len(), members[&2].as_str()), (1, 2, "[::1]:2"));
+    }
+
+    #[test]
+    fn a_duration_without_a_unit_is_refused_by_name() {
+        let error = understand_args(&["--data-dir", "/d", "--removal-grace", "5"]).unwrap_err();
+        assert!(error.to_string().contains("removal_grace"), "{error}");
+    }
+}

@@ -1,0 +1,52 @@
+//! The HTTP side: is it alive, can it serve, what do its numbers say.
+
+mod metrics;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+pub use metrics::Metrics;
+
+use crate::raft::Node;
+
+struct Shared {
+    node: Node,
+    metrics: Metrics,
+}
+
+pub fn router(node: Node, metrics: Metrics) -> Router {
+    let shared = Arc::new(Shared { node, metrics });
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(encode))
+        .with_state(shared);
+    #[cfg(feature = "fault-injection")]
+    let router = router.merge(seawall_common::fault::routes());
+    router
+}
+
+/// Ready means: a call to this member would reach a leader.
+async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    match shared.node.leadership().borrow().leader {
+        Some(leader) => (StatusCode::OK, format!("coordinator {leader} leads\n")),
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no coordinator leads the group now\n".to_owned(),
+        ),
+    }
+}
+
+async fn encode(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match shared.metrics.encode(&shared.node) {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, e.to_string()).into_response(),
+    }
+}

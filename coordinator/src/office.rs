@@ -1,0 +1,114 @@
+//! What a member does when it takes office as leader, and what all do about the repository's owner.
+
+use std::{sync::Arc, time::Duration};
+
+use seawall_common::{ErrorKind, Result};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    context::{Context, Ownership},
+    state::Command,
+};
+
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the repository is asked whose it is.
+const OWNER_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Takes office whenever this member leads and leaves it when it does not, until the process ends.
+pub async fn run(context: Arc<Context>) {
+    let mut leadership = context.node.leadership();
+    while !context.stop.is_cancelled() {
+        let now = *leadership.borrow_and_update();
+        if now.is_ours {
+            let leave = context.stop.child_token();
+            let office = tokio::spawn(hold(context.clone(), now.term, leave.clone()));
+            tokio::select! {
+                _ = leadership.wait_for(|later| *later != now) => {}
+                () = context.stop.cancelled() => {}
+            }
+            leave.cancel();
+            if let Err(e) = office.await {
+                tracing::error!("holding office in term {} ended badly: {e}", now.term);
+            }
+        } else {
+            tokio::select! {
+                changed = leadership.changed() => if changed.is_err() { return },
+                () = context.stop.cancelled() => {}
+            }
+        }
+    }
+}
+
+async fn hold(context: Arc<Context>, term: u64, leave: CancellationToken) {
+    tracing::info!(term, "this coordinator leads the group");
+    while let Err(e) = name_group(&context).await {
+        tracing::warn!("cannot name the group: {e}");
+        tokio::select! {
+            () = tokio::time::sleep(RETRY_INTERVAL) => {}
+            () = leave.cancelled() => return,
+        }
+    }
+    leave.cancelled().await;
+    tracing::info!(term, "this coordinator no longer leads the group");
+}
+
+async fn name_group(context: &Context) -> Result<()> {
+    if context.node.read(|state| state.group_id.is_some()).await? {
+        return Ok(());
+    }
+    let group_id = uuid::Uuid::new_v4().to_string();
+    context
+        .node
+        .propose(Command::NameGroup { group_id })
+        .await?;
+    Ok(())
+}
+
+/// Keeps an eye on whose the repository is: the leader claims it, all others look.
+pub async fn watch_owner(context: Arc<Context>) {
+    let mut leadership = context.node.leadership();
+    let mut applied = context.node.applied();
+    let mut take_over = context.settings.take_over_repository;
+    loop {
+        let is_ours = leadership.borrow_and_update().is_ours;
+        let group_id = context.node.look(|state| state.group_id.clone());
+        if let Some(group_id) = group_id {
+            applied.mark_unchanged();
+            let asked = ask_owner(&context, &group_id, is_ours, take_over).await;
+            if is_ours && asked == Ownership::Ours {
+                take_over = false;
+            }
+            if let Ownership::Refused(e) = &asked {
+                tracing::warn!("the repository is not ours to write: {e}");
+            }
+            context.set_ownership(asked);
+            tokio::select! {
+                () = tokio::time::sleep(OWNER_INTERVAL) => {}
+                _ = leadership.changed() => {}
+                () = context.stop.cancelled() => return,
+            }
+        } else {
+            tokio::select! {
+                _ = applied.changed() => {}
+                () = context.stop.cancelled() => return,
+            }
+        }
+    }
+}
+
+async fn ask_owner(context: &Context, group_id: &str, is_ours: bool, take_over: bool) -> Ownership {
+    let asked = if is_ours {
+        let claimed = context.repository.claim(group_id, take_over).await;
+        claimed.map(|_| ())
+    } else {
+        context.repository.check_owner(group_id).await
+    };
+    match asked {
+        Ok(()) => Ownership::Ours,
+        Err(e) if e.kind() == ErrorKind::Refused => Ownership::Refused(e),
+        Err(e) => {
+            tracing::warn!("cannot find out whose the repository is: {e}");
+            context.ownership()
+        }
+    }
+}

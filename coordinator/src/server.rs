@@ -1,0 +1,160 @@
+//! Puts a coordinator together, serves, and ends it cleanly.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use seawall_common::{Error, Result, error::chain, repository::Repository};
+use seawall_proto::v1::{
+    cluster_server::ClusterServer, raft_server::RaftServer, timestamps_server::TimestampsServer,
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+
+use crate::{
+    config::Settings,
+    context::Context,
+    data_dir::DataDir,
+    forward::ForwardLayer,
+    http::{self, Metrics},
+    office,
+    raft::{MESSAGE_BYTES_MAX, Node, NodeOptions},
+    service,
+    timestamps::Allocator,
+};
+
+/// How long calls under way may take when the process is asked to end.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Runs until SIGTERM or SIGINT, or until it cannot go on.
+pub async fn run(settings: Settings) -> Result<()> {
+    let data_dir = DataDir::open(&settings.data_dir)?;
+    let identity = data_dir.identity(settings.listen.to_string(), &settings.peers)?;
+    let grpc = bind(settings.listen).await?;
+    let http = bind(settings.http_listen).await?;
+    let repository = Repository::create_or_open(&settings.repository).await?;
+    let options = NodeOptions {
+        data_dir: data_dir.path().to_owned(),
+        heartbeat_interval: settings.heartbeat_interval,
+        election_timeout: settings.election_timeout,
+    };
+    let node = Node::open(identity, options).await?;
+    tracing::info!(
+        member = node.id(),
+        grpc = %settings.listen,
+        http = %settings.http_listen,
+        repository = repository.url(),
+        "coordinator starts"
+    );
+    let context = Arc::new(Context::new(settings, node.clone(), repository));
+    let allocator = Arc::new(Allocator::new(node.clone()));
+    let metrics = Metrics::new(node.proposals(), allocator.given());
+    let serving = tokio::spawn(serve_grpc(grpc, context.clone(), allocator));
+    let serving_http = tokio::spawn(serve_http(
+        http,
+        http::router(node.clone(), metrics),
+        context.stop.clone(),
+    ));
+    let office = tokio::spawn(office::run(context.clone()));
+    let owner = tokio::spawn(office::watch_owner(context.clone()));
+
+    let ended = match node.join().await {
+        Ok(()) => until_the_end(&node, serving).await,
+        Err(e) => Err(e),
+    };
+    context.stop.cancel();
+    let tasks = async { tokio::join!(office, owner, serving_http) };
+    if tokio::time::timeout(STOP_GRACE, tasks).await.is_err() {
+        tracing::warn!("not everything ended within {STOP_GRACE:?}");
+    }
+    node.stop().await;
+    tracing::info!("coordinator ends");
+    ended
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|e| {
+        Error::conflict(format!("cannot listen on {address}: {e}"))
+            .hint("Is another program listening there?")
+    })
+}
+
+/// Waits for a signal, for the member to fail, or for the server to.
+async fn until_the_end(
+    node: &Node,
+    mut serving: tokio::task::JoinHandle<Result<()>>,
+) -> Result<()> {
+    let no_signals = |e| Error::internal(format!("cannot wait for signals: {e}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => tracing::info!("SIGHUP: no setting can be reloaded"),
+            error = node.failed() => return Err(error),
+            served = &mut serving => {
+                let served = served.map_err(|e| Error::internal(format!("the gRPC server ended: {e}")))?;
+                return served.and(Err(Error::internal("the gRPC server ended")));
+            }
+        }
+    }
+}
+
+async fn serve_grpc(
+    listener: TcpListener,
+    context: Arc<Context>,
+    allocator: Arc<Allocator>,
+) -> Result<()> {
+    let stop = context.stop.clone();
+    let server = Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .layer(ForwardLayer::new(context.node.clone()))
+        .add_routes(routes(&context, allocator).await?)
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.cancelled());
+    server
+        .await
+        .map_err(|e| Error::internal(format!("the gRPC server failed: {}", chain(&e))))
+}
+
+async fn routes(context: &Arc<Context>, allocator: Arc<Allocator>) -> Result<Routes> {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(seawall_proto::DESCRIPTORS)
+        .build_v1()
+        .map_err(|e| Error::internal(format!("cannot serve reflection: {}", chain(&e))))?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health
+        .set_service_status("", tonic_health::ServingStatus::Serving)
+        .await;
+    let mut routes = Routes::builder();
+    routes
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(
+            RaftServer::new(context.node.service())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+        )
+        .add_service(ClusterServer::new(service::cluster::Cluster::new(
+            context.clone(),
+        )))
+        .add_service(TimestampsServer::new(service::timestamps::Timestamps::new(
+            allocator,
+        )));
+    Ok(routes.routes())
+}
+
+async fn serve_http(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(e) = served.await {
+        tracing::error!("the HTTP server failed: {e}");
+    }
+}

@@ -1,0 +1,200 @@
+//! Gives timestamps out: from memory, below the bound that the group has agreed on.
+//!
+//! The order is what makes it right (I1): take a number, *then* prove, by a quorum round that began
+//! after the taking, that this member still leads in the term under which the block was reserved,
+//! *then* answer. A number whose proof fails is never answered and never used again. All who wait
+//! share one round. A block is thrown away when its term is over.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::metrics::counter::Counter;
+use seawall_common::{Error, Result, clock};
+
+use crate::{
+    raft::Node,
+    state::{
+        Command, Response,
+        timestamps::{self, Granted},
+    },
+};
+
+/// How many numbers are reserved at once.
+const BLOCK: u64 = 50_000;
+/// The longest contiguous range that can be asked for.
+pub const RANGE_MAX: u32 = 1_000_000;
+/// How often a request begins again because the term has changed under it.
+const TRIES_MAX: usize = 4;
+
+pub struct Allocator {
+    node: Node,
+    block: Mutex<Option<Block>>,
+    /// Held while the group is asked, so that a block that was reserved before a fast-forward is
+    /// never put in place after it.
+    asking: tokio::sync::Mutex<()>,
+    given: Counter,
+}
+
+/// Numbers `next..=last`, reserved under `term` and not yet given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Block {
+    term: u64,
+    next: u64,
+    last: u64,
+}
+
+impl Block {
+    fn take(&mut self, count: u64) -> Option<u64> {
+        // No overflow: `last` is never the greatest number.
+        let left = self.last + 1 - self.next;
+        if left < count {
+            return None;
+        }
+        let first = self.next;
+        self.next += count;
+        Some(first)
+    }
+}
+
+impl Allocator {
+    pub fn new(node: Node) -> Self {
+        Self {
+            node,
+            block: Mutex::new(None),
+            asking: tokio::sync::Mutex::new(()),
+            given: Counter::default(),
+        }
+    }
+
+    /// How many have been given by this member since it started.
+    pub fn given(&self) -> Counter {
+        self.given.clone()
+    }
+
+    /// The first of `count` contiguous numbers, all greater than any that was answered before the
+    /// call began.
+    pub async fn fetch(&self, count: u32) -> Result<u64> {
+        if count > RANGE_MAX {
+            return Err(Error::invalid(format!(
+                "cannot give {count} timestamps at once, at most {RANGE_MAX}"
+            )));
+        }
+        let count = u64::from(count.max(1));
+        for _ in 0..TRIES_MAX {
+            let (first, term) = self.take(count).await?;
+            let proved = self.node.prove_leadership().await?;
+            if proved == term {
+                self.given.inc_by(count);
+                return Ok(first);
+            }
+            self.discard_other_than(proved);
+        }
+        Err(Error::unavailable(
+            "the leader of the coordinators changes too fast",
+        ))
+    }
+
+    /// Makes sure that nothing at or below `timestamp` is given any more; answers the bound.
+    pub async fn fast_forward(&self, timestamp: u64) -> Result<u64> {
+        let _asking = self.asking.lock().await;
+        let command = Command::Timestamps(timestamps::Command::FastForward { timestamp });
+        match self.node.propose(command).await? {
+            Response::TimestampBound { bound } => {
+                *self.block() = None;
+                Ok(bound)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn block(&self) -> MutexGuard<'_, Option<Block>> {
+        self.block.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_from_block(&self, count: u64) -> Option<(u64, u64)> {
+        let mut block = self.block();
+        let block = block.as_mut()?;
+        Some((block.take(count)?, block.term))
+    }
+
+    fn discard_other_than(&self, term: u64) {
+        let mut block = self.block();
+        if block.is_some_and(|block| block.term != term) {
+            *block = None;
+        }
+    }
+
+    /// `count` numbers and the term of their block, which is reserved first when need be.
+    async fn take(&self, count: u64) -> Result<(u64, u64)> {
+        if let Some(taken) = self.take_from_block(count) {
+            return Ok(taken);
+        }
+        let _asking = self.asking.lock().await;
+        if let Some(taken) = self.take_from_block(count) {
+            return Ok(taken);
+        }
+        let command = Command::Timestamps(timestamps::Command::Reserve {
+            count: count.max(BLOCK),
+            now_unix_ms: clock::now_unix_ms(),
+        });
+        let (granted, term) = match self.node.propose_in_term(command).await? {
+            (Response::TimestampsGranted(granted), term) => (granted, term),
+            (other, _) => return Err(unexpected(&other)),
+        };
+        let mut block = self.block();
+        let mut new = joined(*block, granted, term);
+        let first = new.take(count);
+        *block = (new.next <= new.last).then_some(new);
+        first.map(|first| (first, term)).ok_or_else(|| {
+            Error::exhausted(format!("fewer than {count} timestamps are left for ever"))
+        })
+    }
+}
+
+/// The block after a grant: what was left is kept when the grant follows it without a gap.
+fn joined(old: Option<Block>, granted: Granted, term: u64) -> Block {
+    let next = match old {
+        Some(old) if old.term == term && old.last + 1 == granted.first => old.next,
+        _ => granted.first,
+    };
+    Block {
+        term,
+        next,
+        last: granted.last,
+    }
+}
+
+fn unexpected(response: &Response) -> Error {
+    Error::internal(format!("timestamps were answered with {response:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i1_a_block_gives_each_number_once_and_none_beyond_its_end() {
+        let mut block = Block {
+            term: 1,
+            next: 5,
+            last: 10,
+        };
+        assert_eq!(block.take(2), Some(5));
+        assert_eq!(block.take(5), None);
+        assert_eq!(block.take(4), Some(7));
+        assert_eq!(block.take(1), None);
+    }
+
+    #[test]
+    fn i1_what_is_left_is_kept_only_within_a_term_and_without_a_gap() {
+        let old = Some(Block {
+            term: 1,
+            next: 5,
+            last: 10,
+        });
+        let granted = |first| Granted { first, last: 90 };
+        assert_eq!(joined(old, granted(11), 1).next, 5);
+        assert_eq!(joined(old, granted(12), 1).next, 12);
+        assert_eq!(joined(old, granted(11), 2).next, 11);
+        assert_eq!(joined(None, granted(11), 2).next, 11);
+    }
+}
