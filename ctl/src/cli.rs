@@ -1,0 +1,189 @@
+//! The command line: options that every command has, and what is done with mistakes in it.
+
+use std::{collections::BTreeSet, ffi::OsString, process::ExitCode, time::Duration};
+
+use clap::{
+    CommandFactory as _, Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use seawall_common::Error;
+
+use crate::{
+    client::MemberUrl,
+    command::Command,
+    exit::{Failure, one_line},
+    output::Output,
+};
+
+const AFTER_HELP: &str = "\
+Commands may be written in kebab case too: list-backups. An alias is cell-uid (zone1-101), a shard \
+keyspace/shard (commerce/0).
+
+Exit status: 0 done; 1 refused or failed, with one line that says what, why and what to do; 2 wrong \
+usage; 3 no coordinator answered in time.";
+
+/// Backs up and restores clusters of sharded databases.
+#[derive(Debug, Parser)]
+#[command(
+    name = "seawallctl",
+    version,
+    after_help = AFTER_HELP,
+    max_term_width = 110,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Common options")]
+pub struct Global {
+    /// Members of the coordinator group; any one will do, each is tried in turn
+    #[arg(
+        long,
+        global = true,
+        env = "SEAWALL_COORDINATOR",
+        value_name = "URL[,URL...]",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7601"
+    )]
+    pub coordinator: Vec<MemberUrl>,
+
+    /// For people, for programs (docs/json.md), or only the names
+    #[arg(short, long, global = true, value_enum, default_value = "table")]
+    pub output: Output,
+
+    /// How long to try to get an answer from a coordinator before giving up (exit status 3)
+    #[arg(
+        long,
+        global = true,
+        value_name = "DURATION",
+        value_parser = duration,
+        default_value = "10s"
+    )]
+    pub timeout: Duration,
+}
+
+/// A duration as people write it: `90s`, `15m`, `24h`.
+pub fn duration(text: &str) -> Result<Duration, Error> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        Ok(_) => Err(Error::invalid("a duration of nothing")),
+        Err(_) => Err(Error::invalid(format!("malformed duration {text:?}"))
+            .hint("It is written like 90s, 15m or 24h.")),
+    }
+}
+
+/// Help was asked for, or the command line makes no sense.
+#[derive(Debug)]
+pub enum Stop {
+    /// On standard output when it was asked for, on standard error when nothing was asked for.
+    Help(clap::Error),
+    Usage(Failure),
+}
+
+impl Stop {
+    pub fn exit(&self) -> ExitCode {
+        match self {
+            Stop::Help(help) => {
+                // Fails only when nobody reads it.
+                let _ = help.print();
+                ExitCode::from(if help.use_stderr() { 2 } else { 0 })
+            }
+            Stop::Usage(failure) => failure.exit(),
+        }
+    }
+}
+
+pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, Stop> {
+    let command = Cli::command();
+    let args = with_double_dashes(args, &long_options(&command));
+    Cli::try_parse_from(args).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Stop::Help(error),
+        _ => Stop::Usage(Failure::usage(mistake(&error))),
+    })
+}
+
+/// Vitess writes its options with one dash and underscores (`-allow_primary`, `-concurrency=4`):
+/// both are taken.
+fn with_double_dashes(
+    args: impl Iterator<Item = OsString>,
+    long_options: &BTreeSet<String>,
+) -> Vec<OsString> {
+    args.map(|arg| {
+        let Some(text) = arg.to_str() else { return arg };
+        let Some(body) = text.strip_prefix("--").or_else(|| text.strip_prefix('-')) else {
+            return arg;
+        };
+        let (name, value) = match body.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (body, None),
+        };
+        let name = name.replace('_', "-");
+        if !long_options.contains(&name) {
+            return arg;
+        }
+        match value {
+            Some(value) => format!("--{name}={value}").into(),
+            None => format!("--{name}").into(),
+        }
+    })
+    .collect()
+}
+
+fn long_options(command: &clap::Command) -> BTreeSet<String> {
+    command
+        .get_arguments()
+        .flat_map(|arg| {
+            let aliases = arg.get_all_aliases().unwrap_or_default();
+            arg.get_long().into_iter().chain(aliases)
+        })
+        .map(str::to_owned)
+        .chain(command.get_subcommands().flat_map(long_options))
+        .filter(|name| name.len() > 1)
+        .collect()
+}
+
+/// What clap found wrong, in one line and a hint.
+fn mistake(error: &clap::Error) -> Error {
+    if let Some(ours) = std::error::Error::source(error).and_then(|e| e.downcast_ref::<Error>()) {
+        return ours.clone();
+    }
+    let rendered = error.render().to_string();
+    let (problem, rest) = rendered
+        .split_once("\n\n")
+        .unwrap_or((rendered.as_str(), ""));
+    let problem = one_line(problem.trim_start_matches("error: "));
+    let usage = rest
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Usage: "))
+        .unwrap_or("see seawallctl --help");
+    let suggestion = suggestion(error)
+        .map(|right| format!("Did you mean {right}? "))
+        .unwrap_or_default();
+    Error::invalid(problem).hint(format!("{suggestion}Usage: {usage}."))
+}
+
+/// The name that clap finds most like the mistaken one.
+fn suggestion(error: &clap::Error) -> Option<&str> {
+    [
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedValue,
+    ]
+    .into_iter()
+    .find_map(|kind| match error.get(kind)? {
+        ContextValue::String(name) => Some(name.as_str()),
+        // The best one stands last.
+        ContextValue::Strings(names) => names.last().map(String::as_str),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

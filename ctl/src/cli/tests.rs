@@ -1,0 +1,120 @@
+use super::*;
+
+fn parsed(line: &str) -> Result<Cli, Stop> {
+    parse(line.split_whitespace().map(OsString::from))
+}
+
+/// The line that a mistaken command line ends with.
+fn mistake_in(line: &str) -> String {
+    match parsed(line) {
+        Err(Stop::Usage(failure)) => {
+            assert_eq!(failure.exit as u8, 2);
+            let text = failure.line();
+            assert!(!text.contains('\n'), "more than one line: {text:?}");
+            text
+        }
+        other => panic!("{line:?} was not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn the_command_line_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_has_vitess_spelling_and_kebab_case() {
+    for (one, other) in [
+        ("ListBackups commerce/0", "list-backups commerce/0"),
+        ("BackupShard commerce/-80", "backup-shard commerce/-80"),
+        ("InitShardPrimary c/0 z-1", "InitShardMaster c/0 z-1"),
+        (
+            "PlannedReparentShard c/0 --new-primary z-1",
+            "planned-reparent-shard c/0 --new-master z-1",
+        ),
+        (
+            "GetBackup c/0 2026-11-21.031500.z-1",
+            "get-backup c/0 2026-11-21.031500.z-1",
+        ),
+    ] {
+        let (one, other) = (
+            parsed(&format!("seawallctl {one}")).unwrap(),
+            parsed(&format!("seawallctl {other}")).unwrap(),
+        );
+        assert_eq!(format!("{:?}", one.command), format!("{:?}", other.command));
+    }
+}
+
+#[test]
+fn options_may_have_one_dash_and_underscores_as_in_vitess() {
+    let plain = parsed("seawallctl Backup --concurrency=2 --allow-primary zone1-101").unwrap();
+    let vitess = parsed("seawallctl Backup -concurrency=2 -allow_primary zone1-101").unwrap();
+    assert_eq!(
+        format!("{:?}", plain.command),
+        format!("{:?}", vitess.command)
+    );
+    let short = parsed("seawallctl ListTablets -ojson").unwrap();
+    assert_eq!(short.global.output, Output::Json);
+}
+
+#[test]
+fn a_shard_that_begins_with_a_dash_is_a_shard() {
+    parsed("seawallctl InitTablet --keyspace commerce --shard -80 zone1-101").unwrap();
+}
+
+#[test]
+fn names_that_could_leave_their_place_are_wrong_usage() {
+    for line in [
+        "ListBackups ../0",
+        "ListBackups commerce/..",
+        "BackupShard commerce/../x",
+        "BackupKeyspace ..",
+        "ListTablets ../../etc",
+        "Backup ../zone1-101",
+        "GetBackup commerce/0 ../manifest",
+        "backup-lock --status --scope ../x",
+        "WatchOperation ../1",
+    ] {
+        let text = mistake_in(&format!("seawallctl {line}"));
+        assert!(text.starts_with("seawallctl: "), "{text}");
+    }
+    assert_eq!(
+        mistake_in("seawallctl Backup zone1"),
+        "seawallctl: malformed tablet alias \"zone1\": no '-' in it. An alias is written \
+         cell-uid: zone1-101."
+    );
+}
+
+#[test]
+fn mistakes_are_told_in_one_line_with_what_would_be_right() {
+    let text = mistake_in("seawallctl ListBackup commerce/0");
+    assert!(
+        text.contains("unrecognized subcommand 'ListBackup'"),
+        "{text}"
+    );
+    assert!(text.contains("ListBackups"), "{text}");
+    let text = mistake_in("seawallctl Backup");
+    assert!(text.contains("Usage: seawallctl Backup"), "{text}");
+    let text = mistake_in("seawallctl Backup --concurrency 0 zone1-101");
+    assert!(text.contains("0"), "{text}");
+    let text = mistake_in("seawallctl ChangeTabletType zone1-101 primary");
+    assert!(text.contains("replica"), "{text}");
+    mistake_in("seawallctl backup-lock --break");
+    mistake_in("seawallctl backup-lock");
+    mistake_in("seawallctl timestamp fast-forward");
+    mistake_in("seawallctl timestamp fetch --file f --count 2");
+    mistake_in("seawallctl --coordinator https://a:1 ListTablets");
+    mistake_in("seawallctl --timeout 0s ListTablets");
+}
+
+#[test]
+fn several_coordinators_may_be_named() {
+    let cli = parsed("seawallctl --coordinator http://a:1,b:2 ListTablets").unwrap();
+    let urls: Vec<String> = cli
+        .global
+        .coordinator
+        .iter()
+        .map(|url| url.to_string())
+        .collect();
+    assert_eq!(urls, ["http://a:1", "http://b:2"]);
+}

@@ -1,0 +1,242 @@
+//! Speaks to a coordinator group through whichever member answers.
+//!
+//! Every call may be carried out twice when an answer is lost: callers use ids of their own making
+//! (or calls that may be repeated). A call is bounded by `--timeout`, over all members together.
+
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use seawall_common::{Error, error::chain};
+use seawall_proto::v1::{self, cluster_client::ClusterClient};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{
+    Code, Response, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::exit::{Failure, Outcome};
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// The least time that one member is given before the next one is asked.
+const ATTEMPT_MIN: Duration = Duration::from_secs(1);
+const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(250);
+const MEMBERS_MAX: usize = 16;
+
+/// Address of a member, always with its scheme.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberUrl(String);
+
+impl FromStr for MemberUrl {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let malformed = |why: &str| {
+            Error::invalid(format!("malformed coordinator address {text:?}: {why}"))
+                .hint("It is written http://host:port.")
+        };
+        let text = text.trim();
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        if scheme == "https" {
+            return Err(malformed("this version does not speak TLS yet"));
+        }
+        if scheme != "http" {
+            return Err(malformed("its scheme is not http"));
+        }
+        let authority = rest.trim_end_matches('/');
+        let has_port = authority
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        if !has_port {
+            return Err(malformed("no port in it"));
+        }
+        let url = format!("http://{authority}");
+        Endpoint::from_shared(url.clone()).map_err(|_| malformed("it is no address"))?;
+        Ok(Self(url))
+    }
+}
+
+impl fmt::Display for MemberUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One coordinator, connected to when it is first needed.
+#[derive(Clone)]
+pub struct Member {
+    pub url: MemberUrl,
+    pub channel: Channel,
+}
+
+impl Member {
+    pub fn new(url: MemberUrl) -> Result<Self, Error> {
+        let channel = Endpoint::from_shared(url.0.clone())
+            .map_err(Error::from)?
+            .connect_timeout(CONNECT_LIMIT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .connect_lazy();
+        Ok(Self { url, channel })
+    }
+}
+
+pub struct Client {
+    /// The one that is asked first stands first.
+    members: Mutex<Vec<Member>>,
+    limit: Duration,
+}
+
+impl Client {
+    pub fn new(urls: Vec<MemberUrl>, limit: Duration) -> Outcome<Self> {
+        let mut members: Vec<Member> = Vec::new();
+        for url in urls.into_iter().take(MEMBERS_MAX) {
+            if !members.iter().any(|member| member.url == url) {
+                members.push(Member::new(url).map_err(Failure::usage)?);
+            }
+        }
+        Ok(Self {
+            members: Mutex::new(members),
+            limit,
+        })
+    }
+
+    fn members(&self) -> std::sync::MutexGuard<'_, Vec<Member>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The member that answered last, or is to be asked next.
+    pub fn current(&self) -> Option<MemberUrl> {
+        self.members().first().map(|member| member.url.clone())
+    }
+
+    /// Moves on to the next member: this one's answers broke off.
+    pub fn move_on(&self) {
+        let mut members = self.members();
+        if !members.is_empty() {
+            members.rotate_left(1);
+        }
+    }
+
+    /// Asks the group who else belongs to it, so that a watch survives the members that were named.
+    /// Whatever goes wrong here is of no matter.
+    pub async fn learn_members(&self) {
+        let Ok(status) = self
+            .call(|channel| async {
+                ClusterClient::new(channel)
+                    .status(v1::ClusterStatusRequest {})
+                    .await
+            })
+            .await
+        else {
+            return;
+        };
+        let mut members = self.members();
+        for known in status.members {
+            let Ok(url) = known.address.parse::<MemberUrl>() else {
+                continue;
+            };
+            if members.len() < MEMBERS_MAX
+                && !members.iter().any(|member| member.url == url)
+                && let Ok(member) = Member::new(url)
+            {
+                members.push(member);
+            }
+        }
+    }
+
+    /// Calls one member after the other until one answers or the time is over.
+    pub async fn call<T, F, Fut>(&self, call: F) -> Outcome<T>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let began = Instant::now();
+        let mut tried_before = false;
+        let mut last_refusal = String::new();
+        loop {
+            let round = self.members().clone();
+            let count = u32::try_from(round.len().max(1)).unwrap_or(u32::MAX);
+            let share = (self.limit / count).max(ATTEMPT_MIN);
+            for member in round {
+                let left = self.limit.saturating_sub(began.elapsed());
+                if left.is_zero() {
+                    return Err(self.nobody_answered(&last_refusal));
+                }
+                let share = share.min(left);
+                last_refusal = match timeout(share, call(member.channel)).await {
+                    Ok(Ok(response)) => return Ok(response.into_inner()),
+                    Ok(Err(status)) if may_try_again(&status) => refusal(&status),
+                    Ok(Err(status)) => {
+                        return Err(Failure {
+                            tried_before,
+                            ..Failure::failed(status.into())
+                        });
+                    }
+                    Err(_) => format!("no answer within {}", humantime::format_duration(share)),
+                };
+                last_refusal = format!("{}: {last_refusal}", member.url);
+                tried_before = true;
+                self.move_on();
+            }
+            let left = self.limit.saturating_sub(began.elapsed());
+            sleep(PAUSE_BETWEEN_ROUNDS.min(left)).await;
+        }
+    }
+
+    fn nobody_answered(&self, last_refusal: &str) -> Failure {
+        let error = Error::unavailable(format!(
+            "no coordinator answered within {} ({last_refusal})",
+            humantime::format_duration(self.limit)
+        ));
+        Failure::no_coordinator(error.hint(
+            "Check --coordinator or SEAWALL_COORDINATOR, and that a majority of the members runs.",
+        ))
+    }
+}
+
+/// Whether another member, or the same one later, may do better. What never reached a server, or
+/// broke off, carries its cause with it; what a server said does not.
+pub fn may_try_again(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
+        || std::error::Error::source(status).is_some()
+}
+
+pub fn refusal(status: &Status) -> String {
+    match std::error::Error::source(status) {
+        Some(cause) => chain(cause),
+        None => Error::from(status.clone()).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_needs_a_port_and_may_leave_out_the_scheme() {
+        for (text, url) in [
+            ("http://127.0.0.1:7601", "http://127.0.0.1:7601"),
+            ("http://c1.example:7601/", "http://c1.example:7601"),
+            ("localhost:7601", "http://localhost:7601"),
+            ("[::1]:7601", "http://[::1]:7601"),
+        ] {
+            assert_eq!(text.parse::<MemberUrl>().unwrap().to_string(), url);
+        }
+        for bad in [
+            "",
+            "localhost",
+            "http://:7601",
+            "https://a:1",
+            "ftp://a:1",
+            "http://a:99999",
+            "http://a b:1",
+        ] {
+            assert!(bad.parse::<MemberUrl>().is_err(), "{bad:?} was taken");
+        }
+    }
+}

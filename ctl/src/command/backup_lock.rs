@@ -1,0 +1,202 @@
+use std::time::Duration;
+
+use seawall_common::{Error, ErrorKind, ids::OperationId};
+use seawall_proto::v1::{self, locks_client::LocksClient};
+
+use super::{Context, lines, scope::Scope};
+use crate::{
+    exit::Outcome,
+    output::{human, json, table},
+};
+
+/// The backup lock, by hand: while it is held, nothing is deleted that a backup may need
+#[derive(Debug, clap::Args)]
+pub struct BackupLock {
+    #[command(flatten)]
+    action: Action,
+    /// Why it is taken or broken, for those who find it
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["release", "status"])]
+    reason: Option<String>,
+    /// How long it is held at most, when nobody releases it; unset: 24h
+    #[arg(long = "for", value_name = "DURATION", requires = "acquire", value_parser = crate::cli::duration)]
+    duration: Option<Duration>,
+    /// The hold to release or break; unset: the one taken by hand, or for --break every one
+    #[arg(long, value_name = "ID", value_parser = hold_id, conflicts_with_all = ["acquire", "status"])]
+    id: Option<String>,
+    /// Unset: the whole cluster
+    #[arg(long, value_name = "KEYSPACE[/SHARD]", conflicts_with = "status")]
+    scope: Option<Scope>,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Action {
+    /// Take it; prints the hold's id
+    #[arg(long)]
+    acquire: bool,
+    /// Let go of it
+    #[arg(long)]
+    release: bool,
+    /// Show who holds it
+    #[arg(long)]
+    status: bool,
+    /// End other people's holds; needs --reason, which is recorded
+    #[arg(long = "break", requires = "reason")]
+    break_holds: bool,
+}
+
+/// Holds have the ids of what took them: UUIDs, like operations.
+fn hold_id(text: &str) -> Result<String, Error> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if text.is_empty() || text.len() > 64 || !text.chars().all(plain) {
+        return Err(Error::invalid(format!("malformed hold id {text:?}"))
+            .hint("backup-lock --status shows them."));
+    }
+    Ok(text.to_owned())
+}
+
+impl BackupLock {
+    pub async fn run(self, context: &Context) -> Outcome {
+        if self.action.acquire {
+            self.acquire(context).await
+        } else if self.action.release {
+            self.release(context).await
+        } else if self.action.break_holds {
+            self.break_holds(context).await
+        } else {
+            status(context).await
+        }
+        .map_err(|failure| failure.of("backup-lock"))
+    }
+
+    fn scope(&self) -> v1::LockScope {
+        let scope = self.scope.as_ref();
+        v1::LockScope {
+            keyspace: scope.map(Scope::keyspace).unwrap_or_default().to_owned(),
+            shard: scope.map(Scope::shard).unwrap_or_default().to_owned(),
+        }
+    }
+
+    async fn acquire(self, context: &Context) -> Outcome {
+        let duration_ms = self.duration.map_or(0, |duration| duration.as_millis());
+        let request = v1::AcquireHoldRequest {
+            id: OperationId::generate().to_string(),
+            scope: Some(self.scope()),
+            owner: who(),
+            reason: self.reason.unwrap_or_default(),
+            duration_ms: u64::try_from(duration_ms).unwrap_or(u64::MAX),
+        };
+        let hold = context
+            .client
+            .call(|channel| {
+                let request = request.clone();
+                async move { LocksClient::new(channel).acquire(request).await }
+            })
+            .await?;
+        context.print(
+            &json::Hold::from(&hold),
+            || hold.id.clone(),
+            || {
+                let until = human::time_short(hold.expires_unix_ms);
+                format!("{} holds the backup lock until {until}", hold.id)
+            },
+        )
+    }
+
+    async fn release(self, context: &Context) -> Outcome {
+        let request = v1::ReleaseHoldRequest {
+            id: self.id.clone().unwrap_or_default(),
+            scope: Some(self.scope()),
+        };
+        let answer = context
+            .client
+            .call(|channel| {
+                let request = request.clone();
+                async move { LocksClient::new(channel).release(request).await }
+            })
+            .await;
+        let released = match answer {
+            Ok(response) => response.released.unwrap_or_default(),
+            // An earlier try whose answer was lost has released it.
+            Err(failure) if failure.tried_before && failure.error.kind() == ErrorKind::NotFound => {
+                v1::Hold {
+                    id: self.id.unwrap_or_default(),
+                    ..Default::default()
+                }
+            }
+            Err(failure) => return Err(failure),
+        };
+        context.print(
+            &json::Hold::from(&released),
+            || released.id.clone(),
+            || format!("{} is released", human::or_dash(&released.id)),
+        )
+    }
+
+    async fn break_holds(self, context: &Context) -> Outcome {
+        let request = v1::BreakHoldRequest {
+            id: self.id.clone().unwrap_or_default(),
+            scope: Some(self.scope()),
+            reason: self.reason.clone().unwrap_or_default(),
+            operator: who(),
+        };
+        let response = context
+            .client
+            .call(|channel| {
+                let request = request.clone();
+                async move { LocksClient::new(channel).r#break(request).await }
+            })
+            .await?;
+        let ids = || response.broken.iter().map(|hold| hold.id.as_str());
+        context.print(
+            &json::Broken::from(&*response.broken),
+            || lines(ids()),
+            || match response.broken.len() {
+                0 => "there was no hold to break".to_owned(),
+                _ => ids()
+                    .map(|id| format!("{id} is broken"))
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+            },
+        )
+    }
+}
+
+async fn status(context: &Context) -> Outcome {
+    let list = context
+        .client
+        .call(|channel| async {
+            LocksClient::new(channel)
+                .list(v1::ListHoldsRequest {})
+                .await
+        })
+        .await?;
+    context.print(
+        &json::Holds::from(&list),
+        || lines(list.holds.iter().map(|hold| hold.id.as_str())),
+        || table::holds(&list),
+    )
+}
+
+/// Who is at work here, as others should read it: `user@host`.
+fn who() -> String {
+    let user = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match host.trim() {
+        "" => user,
+        host => format!("{user}@{host}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_is_named_by_a_plain_id() {
+        assert!(hold_id("0193f9b0-0000-7000-8000-000000000000").is_ok());
+        for bad in ["", "a b", "../x", "a\n"] {
+            assert!(hold_id(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+use std::time::Duration;
+
+use futures::future::join_all;
+use seawall_proto::v1::{self, cluster_client::ClusterClient};
+use tokio::time::timeout;
+
+use super::Context;
+use crate::{
+    client::{Member, refusal},
+    exit::Outcome,
+    output::{human::or_dash, json, table},
+};
+
+/// How long each member is given to speak for itself.
+const MEMBER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Shows the coordinator group: who leads, who answers, which repository it writes
+#[derive(Debug, clap::Args)]
+pub struct ClusterStatus {}
+
+impl ClusterStatus {
+    pub async fn run(self, context: &Context) -> Outcome {
+        let status = context
+            .client
+            .call(|channel| async {
+                ClusterClient::new(channel)
+                    .status(v1::ClusterStatusRequest {})
+                    .await
+            })
+            .await
+            .map_err(|failure| failure.of("ClusterStatus"))?;
+        let members = join_all(status.members.iter().map(|member| ask(member, &status))).await;
+        let cluster = cluster(&status, members);
+        context.print(&cluster, || names(&cluster), || render(&cluster))
+    }
+}
+
+/// Asks a member itself whether it is there and how far it has come.
+async fn ask(member: &v1::Member, seen_by: &v1::ClusterStatusResponse) -> json::Member {
+    let own = if member.id == seen_by.answered_by {
+        Ok(seen_by.clone())
+    } else {
+        ask_itself(&member.address).await
+    };
+    json::Member {
+        id: member.id,
+        address: member.address.clone(),
+        voter: member.voter,
+        leader: seen_by.leader == member.id,
+        answers: own.is_ok(),
+        version: own.as_ref().ok().map(|own| own.version.clone()),
+        applied_index: own.as_ref().ok().map(|own| own.last_applied),
+        matched_index: member.matched_index,
+        error: own.err(),
+    }
+}
+
+async fn ask_itself(address: &str) -> Result<v1::ClusterStatusResponse, String> {
+    let url = address
+        .parse()
+        .map_err(|e: seawall_common::Error| e.to_string())?;
+    let member = Member::new(url).map_err(|e| e.to_string())?;
+    let mut client = ClusterClient::new(member.channel);
+    match timeout(MEMBER_LIMIT, client.status(v1::ClusterStatusRequest {})).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(refusal(&status)),
+        Err(_) => Err(format!("no answer within {} s", MEMBER_LIMIT.as_secs())),
+    }
+}
+
+fn cluster(status: &v1::ClusterStatusResponse, members: Vec<json::Member>) -> json::Cluster {
+    let known = |text: &String| (!text.is_empty()).then(|| text.clone());
+    json::Cluster {
+        group_id: status.group_id.clone(),
+        leader: (status.leader != 0).then_some(status.leader),
+        term: status.term,
+        answered_by: status.answered_by,
+        repository_url: known(&status.repository_url),
+        repository_id: known(&status.repository_id),
+        repository_refusal: known(&status.repository_refusal),
+        members,
+    }
+}
+
+fn names(cluster: &json::Cluster) -> String {
+    let addresses = cluster.members.iter().map(|member| member.address.as_str());
+    super::lines(addresses)
+}
+
+fn render(cluster: &json::Cluster) -> String {
+    let text = |value: &Option<String>| or_dash(value.as_deref().unwrap_or_default());
+    let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    let leader = match cluster.leader {
+        Some(leader) => format!("member {leader}, term {}", cluster.term),
+        None => format!("none known, term {}", cluster.term),
+    };
+    let repository_state = match &cluster.repository_refusal {
+        Some(refusal) => format!("not ours to write: {refusal}"),
+        None => "ours to write".to_owned(),
+    };
+    let head = table::fields(&[
+        ("group", cluster.group_id.clone()),
+        ("leader", leader),
+        ("repository", text(&cluster.repository_url)),
+        ("repository id", text(&cluster.repository_id)),
+        ("repository state", repository_state),
+    ]);
+    let rows = cluster.members.iter().map(|member| {
+        vec![
+            member.id.to_string(),
+            member.address.clone(),
+            match (member.leader, member.voter) {
+                (true, _) => "leader",
+                (false, true) => "voter",
+                (false, false) => "learner",
+            }
+            .to_owned(),
+            table::yes_no(member.answers),
+            number(member.applied_index),
+            number(member.matched_index),
+            text(&member.version),
+            text(&member.error),
+        ]
+    });
+    let heads = [
+        "ID>", "ADDRESS", "ROLE", "ANSWERS", "APPLIED>", "MATCHED>", "VERSION", "ERROR",
+    ];
+    format!("{head}\n\n{}", table::render(&heads, rows))
+}

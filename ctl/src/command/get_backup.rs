@@ -1,0 +1,48 @@
+use seawall_common::ids::{BackupName, ShardId};
+use seawall_proto::v1::{self, catalogue_client::CatalogueClient};
+
+use super::Context;
+use crate::{
+    exit::Outcome,
+    output::{json, table},
+};
+
+/// Shows all of one backup
+#[derive(Debug, clap::Args)]
+pub struct GetBackup {
+    /// commerce/0, commerce/-80
+    #[arg(value_name = "KEYSPACE/SHARD")]
+    shard: ShardId,
+    /// As ListBackups shows it
+    #[arg(value_name = "BACKUP")]
+    name: BackupName,
+}
+
+impl GetBackup {
+    pub async fn run(self, context: &Context) -> Outcome {
+        let backup = fetch(context, &self.shard, self.name.as_str())
+            .await
+            .map_err(|failure| {
+                failure.of(format_args!("GetBackup {} {}", self.shard, self.name))
+            })?;
+        context.print(
+            &json::Backup::from(&backup),
+            || backup.name.clone(),
+            || table::backup(&backup),
+        )
+    }
+}
+
+pub async fn fetch(context: &Context, shard: &ShardId, name: &str) -> Outcome<v1::Backup> {
+    let request = v1::GetBackupRequest {
+        shard: Some(shard.to_proto()),
+        name: name.to_owned(),
+    };
+    context
+        .client
+        .call(|channel| {
+            let request = request.clone();
+            async move { CatalogueClient::new(channel).get_backup(request).await }
+        })
+        .await
+}

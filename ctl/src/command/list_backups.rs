@@ -1,0 +1,47 @@
+use seawall_common::ids::ShardId;
+use seawall_proto::v1::{self, catalogue_client::CatalogueClient};
+
+use super::{Context, lines};
+use crate::{
+    exit::Outcome,
+    output::{json, table},
+};
+
+/// Lists a shard's backups, oldest first
+#[derive(Debug, clap::Args)]
+pub struct ListBackups {
+    /// commerce/0, commerce/-80
+    #[arg(value_name = "KEYSPACE/SHARD")]
+    shard: ShardId,
+    /// Also those that were given up or removed
+    #[arg(long)]
+    all: bool,
+}
+
+impl ListBackups {
+    pub async fn run(self, context: &Context) -> Outcome {
+        let backups = fetch(context, &self.shard, self.all)
+            .await
+            .map_err(|failure| failure.of(format_args!("ListBackups {}", self.shard)))?;
+        context.print(
+            &json::Backups::from(&*backups),
+            || lines(backups.iter().map(|backup| backup.name.as_str())),
+            || table::backups(&backups),
+        )
+    }
+}
+
+pub async fn fetch(context: &Context, shard: &ShardId, all: bool) -> Outcome<Vec<v1::Backup>> {
+    let request = v1::ListBackupsRequest {
+        shard: Some(shard.to_proto()),
+        all,
+    };
+    let response = context
+        .client
+        .call(|channel| {
+            let request = request.clone();
+            async move { CatalogueClient::new(channel).list_backups(request).await }
+        })
+        .await?;
+    Ok(response.backups)
+}

@@ -1,0 +1,147 @@
+//! The commands, one file each: arguments, the request, what is printed.
+
+mod backup;
+mod backup_lock;
+mod backup_shard;
+mod cancel_operation;
+mod change_tablet_type;
+mod cluster_status;
+mod completions;
+mod generate_identity;
+mod get_backup;
+mod get_history;
+mod init_shard_primary;
+mod init_tablet;
+mod list_backups;
+mod list_operations;
+mod list_tablets;
+mod man;
+mod planned_reparent_shard;
+mod remove_backup;
+mod remove_tablet;
+mod restore;
+mod scope;
+mod tablet_type;
+mod timestamp;
+mod watch_operation;
+
+use serde::Serialize;
+
+use crate::{
+    cli::Cli,
+    client::Client,
+    exit::{Failure, Outcome},
+    output::Output,
+};
+
+#[derive(Debug, clap::Subcommand)]
+#[command(rename_all = "PascalCase")]
+pub enum Command {
+    #[command(alias = "init-tablet")]
+    InitTablet(init_tablet::InitTablet),
+    #[command(alias = "remove-tablet")]
+    RemoveTablet(remove_tablet::RemoveTablet),
+    #[command(alias = "list-tablets")]
+    ListTablets(list_tablets::ListTablets),
+    #[command(aliases = ["init-shard-primary", "InitShardMaster", "init-shard-master"])]
+    InitShardPrimary(init_shard_primary::InitShardPrimary),
+    #[command(alias = "planned-reparent-shard")]
+    PlannedReparentShard(planned_reparent_shard::PlannedReparentShard),
+    #[command(alias = "change-tablet-type")]
+    ChangeTabletType(change_tablet_type::ChangeTabletType),
+    #[command(alias = "get-history")]
+    GetHistory(get_history::GetHistory),
+    #[command(alias = "backup")]
+    Backup(backup::Backup),
+    #[command(alias = "backup-shard")]
+    BackupShard(backup_shard::BackupShard),
+    #[command(alias = "backup-keyspace")]
+    BackupKeyspace(backup_shard::BackupKeyspace),
+    #[command(alias = "list-backups")]
+    ListBackups(list_backups::ListBackups),
+    #[command(alias = "get-backup")]
+    GetBackup(get_backup::GetBackup),
+    #[command(alias = "remove-backup")]
+    RemoveBackup(remove_backup::RemoveBackup),
+    #[command(alias = "restore")]
+    Restore(restore::Restore),
+    #[command(name = "timestamp", subcommand)]
+    Timestamp(timestamp::Timestamp),
+    #[command(name = "backup-lock")]
+    BackupLock(backup_lock::BackupLock),
+    #[command(alias = "list-operations")]
+    ListOperations(list_operations::ListOperations),
+    #[command(alias = "watch-operation")]
+    WatchOperation(watch_operation::WatchOperation),
+    #[command(alias = "cancel-operation")]
+    CancelOperation(cancel_operation::CancelOperation),
+    #[command(alias = "cluster-status")]
+    ClusterStatus(cluster_status::ClusterStatus),
+    #[command(alias = "generate-identity")]
+    GenerateIdentity(generate_identity::GenerateIdentity),
+    #[command(name = "completions")]
+    Completions(completions::Completions),
+    #[command(name = "man")]
+    Man(man::Man),
+}
+
+/// What every command works with.
+pub struct Context {
+    pub client: Client,
+    pub output: Output,
+}
+
+impl Context {
+    pub fn print(
+        &self,
+        value: &impl Serialize,
+        name: impl FnOnce() -> String,
+        table: impl FnOnce() -> String,
+    ) -> Outcome {
+        self.output.print(value, name, table)
+    }
+}
+
+pub async fn run(cli: Cli) -> Outcome {
+    let context = Context {
+        client: Client::new(cli.global.coordinator, cli.global.timeout)?,
+        output: cli.global.output,
+    };
+    match cli.command {
+        Command::InitTablet(command) => command.run(&context).await,
+        Command::RemoveTablet(command) => command.run(&context).await,
+        Command::ListTablets(command) => command.run(&context).await,
+        Command::InitShardPrimary(command) => command.run(&context).await,
+        Command::PlannedReparentShard(command) => command.run(&context).await,
+        Command::ChangeTabletType(command) => command.run(&context).await,
+        Command::GetHistory(command) => command.run(&context).await,
+        Command::Backup(command) => command.run(&context).await,
+        Command::BackupShard(command) => command.run(&context).await,
+        Command::BackupKeyspace(command) => command.run(&context).await,
+        Command::ListBackups(command) => command.run(&context).await,
+        Command::GetBackup(command) => command.run(&context).await,
+        Command::RemoveBackup(command) => command.run(&context).await,
+        Command::Restore(command) => command.run(&context).await,
+        Command::Timestamp(command) => command.run(&context).await,
+        Command::BackupLock(command) => command.run(&context).await,
+        Command::ListOperations(command) => command.run(&context).await,
+        Command::WatchOperation(command) => command.run(&context).await,
+        Command::CancelOperation(command) => command.run(&context).await,
+        Command::ClusterStatus(command) => command.run(&context).await,
+        Command::GenerateIdentity(command) => command.run(&context),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
+    }
+}
+
+/// For results that do not fit: a defect of the coordinator, not of the operator.
+fn incomplete_answer(what: &str) -> Failure {
+    Failure::failed(seawall_common::Error::internal(format!(
+        "the coordinator's answer names no {what}"
+    )))
+}
+
+/// One name a line.
+fn lines<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().collect::<Vec<_>>().join("\n")
+}

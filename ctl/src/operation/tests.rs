@@ -1,0 +1,60 @@
+use seawall_proto::v1::OperationStep;
+
+use super::*;
+use crate::exit::Exit;
+
+fn operation(state: OperationState, error: &str) -> Operation {
+    Operation {
+        id: "op".into(),
+        state: state.into(),
+        error: error.into(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn only_an_operation_that_succeeded_is_a_success() {
+    assert!(success(operation(OperationState::Succeeded, "")).is_ok());
+    for state in [
+        OperationState::Failed,
+        OperationState::Cancelled,
+        OperationState::Undoing,
+        OperationState::Running,
+    ] {
+        assert_eq!(
+            success(operation(state, "why")).unwrap_err().exit,
+            Exit::Failed
+        );
+    }
+}
+
+#[test]
+fn a_failure_names_the_operation_the_step_and_where_to_look() {
+    let mut failed = operation(OperationState::Failed, "the disk is full. Make room.");
+    failed.steps = vec![
+        OperationStep {
+            name: "stop".into(),
+            ..Default::default()
+        },
+        OperationStep {
+            name: "copy".into(),
+            error: "the disk is full".into(),
+            ..Default::default()
+        },
+    ];
+    assert_eq!(
+        success(failed).unwrap_err().of("Backup z-1").line(),
+        "seawallctl: Backup z-1: operation op failed in step copy: the disk is full. Make room. \
+         \"seawallctl WatchOperation op\" shows its steps."
+    );
+}
+
+#[test]
+fn letting_go_of_several_operations_names_the_way_to_find_them() {
+    assert!(
+        let_go(&["a".into(), "b".into()])
+            .line()
+            .contains("ListOperations")
+    );
+    assert!(let_go(&["a".into()]).line().contains("CancelOperation a"));
+}

@@ -1,0 +1,130 @@
+//! Backups, what came of several at once, and what a restore would take.
+
+use seawall_proto::v1;
+use serde::Serialize;
+
+use super::{Tablet, keyspace, known, shard, time, word};
+
+#[derive(Debug, Serialize)]
+pub struct Backup {
+    name: String,
+    keyspace: Option<String>,
+    shard: Option<String>,
+    alias: String,
+    state: String,
+    engine: Option<String>,
+    engine_version: Option<String>,
+    epoch: u64,
+    position: Option<String>,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    logical_bytes: u64,
+    stored_bytes: u64,
+    files: u64,
+    encrypted: bool,
+    manifest_hash: Option<String>,
+    operation_id: Option<String>,
+    /// Backups are not verified yet.
+    verified: Option<bool>,
+    note: Option<String>,
+}
+
+impl From<&v1::Backup> for Backup {
+    fn from(backup: &v1::Backup) -> Self {
+        Self {
+            name: backup.name.clone(),
+            keyspace: keyspace(backup.shard.as_ref()),
+            shard: shard(backup.shard.as_ref()),
+            alias: backup.alias.clone(),
+            state: word(backup.state()),
+            engine: known(&backup.engine),
+            engine_version: known(&backup.engine_version),
+            epoch: backup.epoch,
+            position: known(&backup.position),
+            started_at: time(backup.started_unix_ms),
+            ended_at: time(backup.ended_unix_ms),
+            logical_bytes: backup.logical_bytes,
+            stored_bytes: backup.stored_bytes,
+            files: backup.files,
+            encrypted: backup.encrypted,
+            manifest_hash: known(&backup.manifest_hash),
+            operation_id: known(&backup.operation_id),
+            verified: None,
+            note: known(&backup.note),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct Backups {
+    backups: Vec<Backup>,
+}
+
+impl From<&[v1::Backup]> for Backups {
+    fn from(backups: &[v1::Backup]) -> Self {
+        Self {
+            backups: backups.iter().map(Backup::from).collect(),
+        }
+    }
+}
+
+/// What came of one shard's part in `BackupShard` and `BackupKeyspace`.
+#[derive(Clone, Debug, Serialize)]
+pub struct BackupRef {
+    pub keyspace: Option<String>,
+    pub shard: Option<String>,
+    pub operation_id: Option<String>,
+    pub backup: Option<String>,
+    /// As of an operation, or `refused`.
+    pub state: String,
+    pub error: Option<String>,
+}
+
+impl BackupRef {
+    pub fn shard_name(&self) -> String {
+        let part = |text: &Option<String>| text.clone().unwrap_or_default();
+        format!("{}/{}", part(&self.keyspace), part(&self.shard))
+    }
+}
+
+impl From<&v1::Operation> for BackupRef {
+    fn from(operation: &v1::Operation) -> Self {
+        Self {
+            keyspace: keyspace(operation.shard.as_ref()),
+            shard: shard(operation.shard.as_ref()),
+            operation_id: known(&operation.id),
+            backup: known(&operation.backup),
+            state: word(operation.state()),
+            error: known(&operation.error),
+        }
+    }
+}
+
+impl From<&v1::RefusedBackup> for BackupRef {
+    fn from(refused: &v1::RefusedBackup) -> Self {
+        let error = match refused.hint.as_str() {
+            "" => refused.error.clone(),
+            hint => format!("{}. {hint}", refused.error),
+        };
+        Self {
+            keyspace: keyspace(refused.shard.as_ref()),
+            shard: shard(refused.shard.as_ref()),
+            operation_id: None,
+            backup: None,
+            state: "refused".to_owned(),
+            error: known(&error),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct BackupRefs {
+    pub shards: Vec<BackupRef>,
+}
+
+/// What `Restore --dry-run` would do.
+#[derive(Debug, Serialize)]
+pub struct RestorePlan {
+    pub tablet: Tablet,
+    pub backup: Backup,
+}

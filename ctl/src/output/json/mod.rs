@@ -1,0 +1,82 @@
+//! The JSON contract: what `-o json` prints, field by field as `docs/json.md` describes it.
+//!
+//! Fields are only ever added. Every field is always there, `null` when unknown or not applicable;
+//! times are RFC 3339 in UTC, durations `_ms`, sizes `_bytes`, enumerations lower-case words.
+
+mod backup;
+mod cluster;
+mod lock;
+mod operation;
+mod tablet;
+
+pub use backup::{Backup, BackupRef, BackupRefs, Backups, RestorePlan};
+pub use cluster::{Cluster, Member};
+pub use lock::{Broken, Hold, Holds};
+pub use operation::{Operation, Operations, kind_and_alias};
+pub use tablet::{History, Tablet, Tablets};
+
+use seawall_proto::v1;
+use serde::Serialize;
+
+use super::human::time;
+
+/// An enumeration's value as a word: `TABLET_TYPE_RDONLY` → `rdonly`.
+pub trait Word {
+    fn word(self) -> String;
+}
+
+macro_rules! words {
+    ($($type:ident strips $prefix:literal),* $(,)?) => {
+        $(impl Word for v1::$type {
+            fn word(self) -> String {
+                self.as_str_name().trim_start_matches($prefix).to_lowercase()
+            }
+        })*
+    };
+}
+
+words! {
+    TabletType strips "TABLET_TYPE_",
+    BackupState strips "BACKUP_STATE_",
+    OperationState strips "OPERATION_STATE_",
+    LockSide strips "LOCK_SIDE_",
+}
+
+pub fn word(value: impl Word) -> String {
+    value.word()
+}
+
+fn known(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn keyspace(shard: Option<&v1::ShardRef>) -> Option<String> {
+    shard.and_then(|shard| known(&shard.keyspace))
+}
+
+fn shard(shard: Option<&v1::ShardRef>) -> Option<String> {
+    shard.and_then(|shard| known(&shard.shard))
+}
+
+#[derive(Debug, Serialize)]
+pub struct Timestamps {
+    pub first: u64,
+    pub last: u64,
+    pub count: u32,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Bound {
+    pub bound: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Identity {
+    pub identity_file: String,
+    pub recipient: String,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Removed {
+    pub removed: String,
+}

@@ -1,0 +1,207 @@
+//! How far operations are, on standard error: a bar for each on a terminal, otherwise a line at
+//! each new step and now and then in between.
+
+use std::{
+    collections::HashMap,
+    io::IsTerminal as _,
+    time::{Duration, Instant},
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use seawall_proto::v1::Operation;
+
+use super::{
+    human::size,
+    json::{kind_and_alias, word},
+    table::{current_step, shard},
+};
+use crate::exit::one_line;
+
+const LINE_EVERY: Duration = Duration::from_secs(10);
+const TICK: Duration = Duration::from_millis(120);
+
+pub struct Progress {
+    shown: Shown,
+}
+
+enum Shown {
+    Bars {
+        all: MultiProgress,
+        bars: HashMap<String, ProgressBar>,
+    },
+    /// For each operation what was said last, without its figures, and when.
+    Lines(HashMap<String, (String, Instant)>),
+}
+
+impl Progress {
+    pub fn new() -> Self {
+        let shown = if std::io::stderr().is_terminal() {
+            Shown::Bars {
+                all: MultiProgress::new(),
+                bars: HashMap::new(),
+            }
+        } else {
+            Shown::Lines(HashMap::new())
+        };
+        Self { shown }
+    }
+
+    pub fn update(&mut self, operation: &Operation) {
+        match &mut self.shown {
+            Shown::Bars { all, bars } => {
+                let bar = bars
+                    .entry(operation.id.clone())
+                    .or_insert_with(|| new_bar(all, operation));
+                show(bar, operation);
+            }
+            Shown::Lines(last) => {
+                let stage = stage(operation);
+                let is_due = last
+                    .get(&operation.id)
+                    .is_none_or(|(said, when)| *said != stage || when.elapsed() >= LINE_EVERY);
+                if is_due {
+                    eprintln!("{}: {stage}{}", subject(operation), figures(operation));
+                    last.insert(operation.id.clone(), (stage, Instant::now()));
+                }
+            }
+        }
+    }
+
+    /// A line of its own among the bars.
+    pub fn note(&self, text: &str) {
+        let text = format!("seawallctl: {}", one_line(text));
+        match &self.shown {
+            // Only fails when the terminal does; there is nobody left to tell then.
+            Shown::Bars { all, .. } => drop(all.println(text)),
+            Shown::Lines(_) => eprintln!("{text}"),
+        }
+    }
+
+    pub fn ended(&mut self, operation: &Operation) {
+        if let Shown::Bars { bars, .. } = &mut self.shown
+            && let Some(bar) = bars.remove(&operation.id)
+        {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Shown::Bars { bars, .. } = &self.shown {
+            bars.values().for_each(ProgressBar::finish_and_clear);
+        }
+    }
+}
+
+fn new_bar(all: &MultiProgress, operation: &Operation) -> ProgressBar {
+    let bar = all.add(ProgressBar::no_length());
+    bar.set_prefix(subject(operation));
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+fn show(bar: &ProgressBar, operation: &Operation) {
+    let total = operation.progress.as_ref().map_or(0, |p| p.bytes_total);
+    let template = if total > 0 {
+        "{prefix} {msg} [{bar:30}] {percent}% {binary_bytes} of {binary_total_bytes} \
+         {binary_bytes_per_sec} {eta} left"
+    } else {
+        "{prefix} {spinner} {msg} ({elapsed})"
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    if total > 0 {
+        bar.set_length(total);
+        bar.set_position(operation.progress.as_ref().map_or(0, |p| p.bytes_done));
+    }
+    bar.set_message(stage(operation));
+}
+
+/// What the operation is about: `backup commerce/0 zone1-102`.
+fn subject(operation: &Operation) -> String {
+    let (kind, alias) = kind_and_alias(operation);
+    let mut text = format!(
+        "{} {}",
+        kind.replace('_', " "),
+        shard(operation.shard.as_ref())
+    );
+    if let Some(alias) = alias {
+        text.push(' ');
+        text.push_str(&alias);
+    }
+    one_line(&text)
+}
+
+/// The step under way, or how it ended.
+fn stage(operation: &Operation) -> String {
+    use seawall_proto::v1::OperationState as State;
+    let step = current_step(operation).map_or("begun", |step| step.name.as_str());
+    one_line(&match operation.state() {
+        State::Running => step.to_owned(),
+        State::Undoing => format!("undoing ({step})"),
+        state => word(state),
+    })
+}
+
+fn figures(operation: &Operation) -> String {
+    match operation.progress.as_ref() {
+        Some(progress) if progress.bytes_total > 0 => {
+            let percent = u128::from(progress.bytes_done) * 100 / u128::from(progress.bytes_total);
+            format!(
+                " {}%, {} of {}",
+                percent.min(100),
+                size(progress.bytes_done),
+                size(progress.bytes_total)
+            )
+        }
+        Some(progress) if !progress.message.is_empty() => {
+            format!(" ({})", one_line(&progress.message))
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seawall_proto::v1;
+
+    #[test]
+    fn a_line_says_what_which_step_and_how_far() {
+        let operation = Operation {
+            spec: Some(v1::OperationSpec {
+                spec: Some(v1::operation_spec::Spec::Backup(v1::BackupSpec {
+                    alias: "zone1-102".into(),
+                    ..Default::default()
+                })),
+            }),
+            shard: Some(v1::ShardRef {
+                keyspace: "commerce".into(),
+                shard: "0".into(),
+            }),
+            state: v1::OperationState::Running.into(),
+            steps: vec![v1::OperationStep {
+                name: "copy".into(),
+                started_unix_ms: 1,
+                ..Default::default()
+            }],
+            progress: Some(v1::Progress {
+                bytes_done: 512 << 20,
+                bytes_total: 1 << 30,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        assert_eq!(
+            format!(
+                "{}: {}{}",
+                subject(&operation),
+                stage(&operation),
+                figures(&operation)
+            ),
+            "backup commerce/0 zone1-102: copy 50%, 512.0 MiB of 1.0 GiB"
+        );
+    }
+}

@@ -1,0 +1,234 @@
+//! How commands end when they cannot do what they were asked.
+
+use seawall_common::Error;
+use seawall_proto::v1::{self, OperationState, RefusedBackup, StartBackupsResponse, TabletType};
+use tonic::Status;
+
+use crate::fake::{Coordinator, Script, backup, backup_operation, commerce, run};
+
+/// Nothing listens there.
+fn closed_port() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[tokio::test]
+async fn nobody_there_is_3() {
+    let nobody = format!("{},{}", closed_port(), closed_port());
+    for command in [
+        &["ListTablets"][..],
+        &["Backup", "zone1-102"],
+        &["BackupKeyspace", "commerce"],
+        &["ClusterStatus"],
+    ] {
+        let mut args = vec!["--timeout", "1s"];
+        args.extend(command);
+        let ended = run(&nobody, &args).await;
+        let line = ended.failure(3);
+        assert!(line.contains("no coordinator answered within 1s"), "{line}");
+        assert!(line.contains("SEAWALL_COORDINATOR"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_coordinator_without_a_leader_has_not_answered() {
+    let mut script = Script::default();
+    let refusal = || Status::from(Error::unavailable("no leader is known"));
+    script
+        .refusals
+        .extend(std::iter::repeat_with(refusal).take(100));
+    let coordinator = Coordinator::start(script);
+    let ended = run(&coordinator.url(), &["ListTablets", "--timeout", "1s"]).await;
+    assert!(ended.failure(3).contains("no leader is known"));
+}
+
+#[tokio::test]
+async fn wrong_usage_is_2_before_any_network() {
+    for args in [
+        &["ListBackups", "../0"][..],
+        &["Backup", "zone1"],
+        &[
+            "InitTablet",
+            "--keyspace",
+            "..",
+            "--shard",
+            "0",
+            "zone1-101",
+        ],
+        &["Frobnicate"],
+        &["Backup", "--concurrency", "many", "zone1-102"],
+        &["timestamp", "fast-forward", "--file", "/nowhere/at/all"],
+    ] {
+        run(&closed_port(), args).await.failure(2);
+    }
+}
+
+#[tokio::test]
+async fn help_and_version_are_results() {
+    for args in [&["--help"][..], &["--version"], &["Backup", "--help"]] {
+        let ended = run(&closed_port(), args).await;
+        assert!(ended.result().contains("seawallctl") || ended.result().contains("Usage"));
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_1_and_one_line_that_says_what_why_and_what_to_do() {
+    let mut script = Script::default();
+    script.refusals.push_back(
+        Error::refused("zone1-101 is the primary of commerce/0")
+            .hint("Back a replica up, or use --allow-primary.")
+            .into(),
+    );
+    let coordinator = Coordinator::start(script);
+    let ended = run(&coordinator.url(), &["Backup", "zone1-101"]).await;
+    assert_eq!(
+        ended.failure(1),
+        "seawallctl: Backup zone1-101: zone1-101 is the primary of commerce/0. Back a replica up, \
+         or use --allow-primary."
+    );
+}
+
+#[tokio::test]
+async fn an_operation_that_failed_is_1() {
+    let mut operation = backup_operation(OperationState::Failed, "copy");
+    operation.steps[0].error = "the disk is full".into();
+    operation.error = "the disk is full. Make room.".into();
+    let coordinator = Coordinator::start(Script {
+        operation,
+        ..Default::default()
+    });
+    let ended = run(&coordinator.url(), &["Backup", "zone1-102"]).await;
+    let line = ended.failure(1);
+    assert!(
+        line.contains("failed in step copy: the disk is full. Make room. "),
+        "{line}"
+    );
+    assert!(line.contains("WatchOperation"), "{line}");
+}
+
+#[tokio::test]
+async fn a_call_is_repeated_with_another_member_and_under_the_same_id() {
+    let mut first = Script::default();
+    first
+        .refusals
+        .push_back(Error::unavailable("the leader has left").into());
+    let first = Coordinator::start(first);
+    let second = Coordinator::start(Script {
+        operation: backup_operation(OperationState::Succeeded, "serve"),
+        ..Default::default()
+    });
+    let both = format!("{},{},{}", closed_port(), first.url(), second.url());
+    run(&both, &["Backup", "zone1-102"]).await.result();
+    assert_eq!(
+        first.the_request("Operations.Start"),
+        second.the_request("Operations.Start")
+    );
+}
+
+#[tokio::test]
+async fn a_tablet_that_an_unanswered_try_has_removed_is_removed() {
+    let not_there = || Status::from(Error::not_found("there is no tablet zone1-101"));
+    let mut script = Script::default();
+    script
+        .refusals
+        .push_back(Error::unavailable("the leader has left").into());
+    script.refusals.push_back(not_there());
+    let coordinator = Coordinator::start(script);
+    run(&coordinator.url(), &["RemoveTablet", "zone1-101"])
+        .await
+        .result();
+
+    let mut script = Script::default();
+    script.refusals.push_back(not_there());
+    let coordinator = Coordinator::start(script);
+    run(&coordinator.url(), &["RemoveTablet", "zone1-101"])
+        .await
+        .failure(1);
+}
+
+#[tokio::test]
+async fn one_shard_that_is_refused_makes_the_keyspace_fail_and_the_others_are_still_told() {
+    let refused = RefusedBackup {
+        shard: Some(v1::ShardRef {
+            keyspace: "commerce".into(),
+            shard: "80-".into(),
+        }),
+        error: "no replica can be taken".into(),
+        hint: "See ListTablets.".into(),
+    };
+    let coordinator = Coordinator::start(Script {
+        start_backups: StartBackupsResponse {
+            operations: vec![backup_operation(OperationState::Succeeded, "serve")],
+            refused: vec![refused],
+        },
+        ..Default::default()
+    });
+    let ended = run(
+        &coordinator.url(),
+        &["-o", "name", "BackupKeyspace", "commerce"],
+    )
+    .await;
+    assert_eq!((ended.code, ended.stderr.lines().count()), (1, 1));
+    assert!(
+        ended.stderr.contains("1 of 2 shards have no new backup"),
+        "{}",
+        ended.stderr
+    );
+    assert!(
+        ended
+            .stderr
+            .contains("commerce/80- refused: no replica can be taken")
+    );
+    assert_eq!(ended.stdout, "2026-10-14.174640.zone1-102\n");
+}
+
+#[tokio::test]
+async fn a_dry_run_refuses_what_a_restore_would_refuse() {
+    let tablet = |kind: TabletType| v1::Tablet {
+        alias: "zone1-103".into(),
+        shard: Some(commerce()),
+        r#type: kind.into(),
+        engine: "mariadb".into(),
+        ..Default::default()
+    };
+    let complete = backup("2026-10-14.174640.zone1-102", v1::BackupState::Complete);
+    for (kind, backups, why) in [
+        (TabletType::Primary, vec![complete.clone()], "primary"),
+        (TabletType::Replica, vec![], "none of the shard's 0 backups"),
+    ] {
+        let coordinator = Coordinator::start(Script {
+            tablets: vec![tablet(kind)],
+            backups,
+            ..Default::default()
+        });
+        let ended = run(&coordinator.url(), &["Restore", "zone1-103", "--dry-run"]).await;
+        assert!(ended.failure(1).contains(why), "{ended:?}");
+    }
+    let coordinator = Coordinator::start(Script {
+        tablets: vec![tablet(TabletType::Replica)],
+        backups: vec![complete],
+        ..Default::default()
+    });
+    let ended = run(&coordinator.url(), &["Restore", "zone1-103", "--dry-run"]).await;
+    assert!(ended.result().starts_with(
+        "would restore 2026-10-14.174640.zone1-102 onto zone1-103: 3.0 GiB at 0-1-100"
+    ));
+    assert!(
+        !coordinator
+            .asked()
+            .iter()
+            .any(|asked| asked.contains("Start"))
+    );
+}
+
+#[tokio::test]
+async fn an_identity_is_made_without_any_coordinator() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("identity");
+    let args = ["GenerateIdentity", "--output-file", file.to_str().unwrap()];
+    let ended = run(&closed_port(), &args).await;
+    assert!(ended.result().starts_with("age1"), "{ended:?}");
+    assert!(!ended.stdout.contains("SECRET"));
+    let again = run(&closed_port(), &args).await;
+    assert!(again.failure(1).contains("exists already"));
+}

@@ -1,0 +1,252 @@
+//! The six services of the fake: remember the request, refuse if told to, answer from the script.
+
+use std::{pin::Pin, sync::MutexGuard};
+
+use seawall_proto::v1::{self, *};
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+use super::{Fake, Script};
+
+type Answer<T> = Result<Response<T>, Status>;
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Fake {
+    fn take<T: std::fmt::Debug>(
+        &self,
+        method: &str,
+        request: Request<T>,
+    ) -> Result<(T, MutexGuard<'_, Script>), Status> {
+        let request = request.into_inner();
+        let mut script = self.0.lock().unwrap();
+        script.asked.push(format!("{method} {request:?}"));
+        match script.refusals.pop_front() {
+            Some(status) => Err(status),
+            None => Ok((request, script)),
+        }
+    }
+}
+
+fn answer<T>(value: T) -> Answer<T> {
+    Ok(Response::new(value))
+}
+
+#[tonic::async_trait]
+impl timestamps_server::Timestamps for Fake {
+    async fn fetch(
+        &self,
+        request: Request<FetchTimestampRequest>,
+    ) -> Answer<FetchTimestampResponse> {
+        let (request, mut script) = self.take("Timestamps.Fetch", request)?;
+        let first = script.next_timestamp;
+        script.next_timestamp += u64::from(request.count);
+        answer(FetchTimestampResponse {
+            first,
+            count: request.count,
+        })
+    }
+
+    async fn fast_forward(
+        &self,
+        request: Request<FastForwardRequest>,
+    ) -> Answer<FastForwardResponse> {
+        let (request, _script) = self.take("Timestamps.FastForward", request)?;
+        answer(FastForwardResponse {
+            bound: request.timestamp,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl locks_server::Locks for Fake {
+    async fn acquire(&self, request: Request<AcquireHoldRequest>) -> Answer<Hold> {
+        let (request, _script) = self.take("Locks.Acquire", request)?;
+        answer(Hold {
+            id: request.id,
+            side: LockSide::Backup.into(),
+            scope: request.scope,
+            owner: request.owner,
+            reason: request.reason,
+            token: 7,
+            granted_unix_ms: 1_792_000_000_000,
+            expires_unix_ms: 1_792_000_000_000 + request.duration_ms,
+            ..Default::default()
+        })
+    }
+
+    async fn release(&self, request: Request<ReleaseHoldRequest>) -> Answer<ReleaseHoldResponse> {
+        let (request, _script) = self.take("Locks.Release", request)?;
+        answer(ReleaseHoldResponse {
+            released: Some(Hold {
+                id: request.id,
+                ..Default::default()
+            }),
+        })
+    }
+
+    async fn r#break(&self, request: Request<BreakHoldRequest>) -> Answer<BreakHoldResponse> {
+        let (_, script) = self.take("Locks.Break", request)?;
+        answer(BreakHoldResponse {
+            broken: script.holds.holds.clone(),
+        })
+    }
+
+    async fn list(&self, request: Request<ListHoldsRequest>) -> Answer<ListHoldsResponse> {
+        let (_, script) = self.take("Locks.List", request)?;
+        answer(script.holds.clone())
+    }
+}
+
+#[tonic::async_trait]
+impl topology_server::Topology for Fake {
+    type WatchServingStream = Messages<ServingGraph>;
+
+    async fn init_tablet(&self, request: Request<InitTabletRequest>) -> Answer<v1::Tablet> {
+        let (request, _script) = self.take("Topology.InitTablet", request)?;
+        answer(v1::Tablet {
+            alias: request.alias,
+            shard: request.shard,
+            r#type: request.r#type,
+            ..Default::default()
+        })
+    }
+
+    async fn remove_tablet(
+        &self,
+        request: Request<RemoveTabletRequest>,
+    ) -> Answer<RemoveTabletResponse> {
+        let _taken = self.take("Topology.RemoveTablet", request)?;
+        answer(RemoveTabletResponse {})
+    }
+
+    async fn list_tablets(
+        &self,
+        request: Request<ListTabletsRequest>,
+    ) -> Answer<ListTabletsResponse> {
+        let (_, script) = self.take("Topology.ListTablets", request)?;
+        answer(ListTabletsResponse {
+            tablets: script.tablets.clone(),
+        })
+    }
+
+    async fn change_tablet_type(
+        &self,
+        request: Request<ChangeTabletTypeRequest>,
+    ) -> Answer<v1::Tablet> {
+        let (request, _script) = self.take("Topology.ChangeTabletType", request)?;
+        answer(v1::Tablet {
+            alias: request.alias,
+            r#type: request.r#type,
+            ..Default::default()
+        })
+    }
+
+    async fn get_history(&self, request: Request<GetHistoryRequest>) -> Answer<GetHistoryResponse> {
+        let _taken = self.take("Topology.GetHistory", request)?;
+        answer(GetHistoryResponse {
+            epochs: vec![v1::Epoch {
+                number: 1,
+                alias: "zone1-101".into(),
+                server_id: 101,
+                start_position: "0-101-1".into(),
+                began_unix_ms: 1_792_000_000_000,
+            }],
+        })
+    }
+
+    async fn watch_serving(
+        &self,
+        _: Request<WatchServingRequest>,
+    ) -> Answer<Self::WatchServingStream> {
+        Err(Status::unimplemented("seawallctl does not ask for it"))
+    }
+}
+
+#[tonic::async_trait]
+impl operations_server::Operations for Fake {
+    type WatchStream = Messages<Operation>;
+
+    async fn start(&self, request: Request<StartOperationRequest>) -> Answer<Operation> {
+        let (request, script) = self.take("Operations.Start", request)?;
+        answer(Operation {
+            id: request.id,
+            spec: request.spec,
+            ..script.operation.clone()
+        })
+    }
+
+    async fn start_backups(
+        &self,
+        request: Request<StartBackupsRequest>,
+    ) -> Answer<StartBackupsResponse> {
+        let (_, script) = self.take("Operations.StartBackups", request)?;
+        answer(script.start_backups.clone())
+    }
+
+    async fn list(
+        &self,
+        request: Request<ListOperationsRequest>,
+    ) -> Answer<ListOperationsResponse> {
+        let (_, script) = self.take("Operations.List", request)?;
+        answer(ListOperationsResponse {
+            operations: vec![script.operation.clone()],
+        })
+    }
+
+    async fn get(&self, request: Request<GetOperationRequest>) -> Answer<Operation> {
+        let (_, script) = self.take("Operations.Get", request)?;
+        answer(script.operation.clone())
+    }
+
+    async fn watch(&self, request: Request<WatchOperationRequest>) -> Answer<Self::WatchStream> {
+        let (request, mut script) = self.take("Operations.Watch", request)?;
+        let (sender, receiver) = mpsc::channel(8);
+        script.watches.push((request.id, sender));
+        answer(Box::pin(ReceiverStream::new(receiver)))
+    }
+
+    async fn cancel(&self, request: Request<CancelOperationRequest>) -> Answer<Operation> {
+        let (request, script) = self.take("Operations.Cancel", request)?;
+        answer(Operation {
+            id: request.id,
+            state: OperationState::Undoing.into(),
+            ..script.operation.clone()
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl catalogue_server::Catalogue for Fake {
+    async fn list_backups(
+        &self,
+        request: Request<ListBackupsRequest>,
+    ) -> Answer<ListBackupsResponse> {
+        let (_, script) = self.take("Catalogue.ListBackups", request)?;
+        answer(ListBackupsResponse {
+            backups: script.backups.clone(),
+        })
+    }
+
+    async fn get_backup(&self, request: Request<GetBackupRequest>) -> Answer<v1::Backup> {
+        let (request, script) = self.take("Catalogue.GetBackup", request)?;
+        let found = script
+            .backups
+            .iter()
+            .find(|backup| backup.name == request.name);
+        found
+            .map(|backup| Response::new(backup.clone()))
+            .ok_or_else(|| Status::not_found(format!("there is no backup {}", request.name)))
+    }
+}
+
+#[tonic::async_trait]
+impl cluster_server::Cluster for Fake {
+    async fn status(
+        &self,
+        request: Request<ClusterStatusRequest>,
+    ) -> Answer<ClusterStatusResponse> {
+        let (_, script) = self.take("Cluster.Status", request)?;
+        answer(script.cluster.clone())
+    }
+}

@@ -1,0 +1,8 @@
+//! `seawallctl` as an operator meets it: the program is run against coordinators that the tests
+//! play themselves.
+
+mod exits;
+mod fake;
+mod printing;
+mod requests;
+mod watching;

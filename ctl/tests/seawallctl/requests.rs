@@ -1,0 +1,219 @@
+//! What each command asks the coordinator for.
+
+use seawall_proto::v1::{OperationState, StartBackupsResponse};
+
+use crate::fake::{Coordinator, Script, backup_operation, run};
+
+/// Runs a command and gives the one request of `method` that it sent.
+async fn request_of(method: &str, args: &[&str]) -> String {
+    let coordinator = Coordinator::start(Script {
+        operation: backup_operation(OperationState::Succeeded, "serve"),
+        start_backups: StartBackupsResponse {
+            operations: vec![backup_operation(OperationState::Succeeded, "serve")],
+            refused: vec![],
+        },
+        next_timestamp: 41,
+        ..Default::default()
+    });
+    run(&coordinator.url(), args).await.result();
+    coordinator.the_request(method)
+}
+
+/// All of `parts` stand in the request.
+#[track_caller]
+fn says(request: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(request.contains(part), "no {part:?} in {request}");
+    }
+}
+
+#[tokio::test]
+async fn tablets_are_declared_changed_listed_and_forgotten() {
+    let init = [
+        "InitTablet",
+        "--keyspace",
+        "commerce",
+        "--shard",
+        "-80",
+        "--type",
+        "spare",
+        "zone1-101",
+    ];
+    let request = request_of("Topology.InitTablet", &init).await;
+    says(
+        &request,
+        &[
+            "alias: \"zone1-101\"",
+            "keyspace: \"commerce\"",
+            "shard: \"-80\"",
+            "Spare",
+        ],
+    );
+
+    let change = ["ChangeTabletType", "zone1-101", "rdonly"];
+    let request = request_of("Topology.ChangeTabletType", &change).await;
+    says(&request, &["alias: \"zone1-101\"", "Rdonly"]);
+
+    let request = request_of("Topology.ListTablets", &["ListTablets", "commerce/0"]).await;
+    says(&request, &["keyspace: \"commerce\"", "shard: \"0\""]);
+    let request = request_of("Topology.ListTablets", &["ListTablets", "commerce"]).await;
+    says(&request, &["keyspace: \"commerce\"", "shard: \"\""]);
+
+    let request = request_of("Topology.RemoveTablet", &["RemoveTablet", "zone1-101"]).await;
+    says(&request, &["alias: \"zone1-101\""]);
+
+    let request = request_of("Topology.GetHistory", &["GetHistory", "commerce/0"]).await;
+    says(&request, &["keyspace: \"commerce\"", "shard: \"0\""]);
+}
+
+#[tokio::test]
+async fn long_work_is_started_as_operations_with_ids_of_our_own() {
+    let backup = [
+        "Backup",
+        "--concurrency",
+        "2",
+        "--no-wait",
+        "--deadline",
+        "1h",
+        "zone1-102",
+    ];
+    let request = request_of("Operations.Start", &backup).await;
+    says(
+        &request,
+        &[
+            "id: \"0",
+            "Backup(BackupSpec { alias: \"zone1-102\", concurrency: 2, no_wait: true, allow_primary: false",
+            "timeout_ms: 3600000",
+        ],
+    );
+
+    let restore = [
+        "Restore",
+        "zone1-103",
+        "--backup",
+        "2026-10-14.174640.zone1-102",
+    ];
+    let request = request_of("Operations.Start", &restore).await;
+    says(
+        &request,
+        &[
+            "Restore(RestoreSpec { alias: \"zone1-103\", backup: \"2026-10-14.174640.zone1-102\", empty_start: false, concurrency: 4",
+        ],
+    );
+
+    let primary = ["InitShardMaster", "commerce/0", "zone1-101"];
+    let request = request_of("Operations.Start", &primary).await;
+    says(
+        &request,
+        &["InitShardPrimary(", "shard: \"0\"", "alias: \"zone1-101\""],
+    );
+
+    let reparent = [
+        "PlannedReparentShard",
+        "commerce/0",
+        "--new-primary",
+        "zone1-102",
+    ];
+    let request = request_of("Operations.Start", &reparent).await;
+    says(
+        &request,
+        &["PlannedReparent(", "new_primary: \"zone1-102\""],
+    );
+
+    let remove = [
+        "RemoveBackup",
+        "commerce/0",
+        "2026-10-14.174640.zone1-102",
+        "--force",
+    ];
+    let request = request_of("Operations.Start", &remove).await;
+    says(
+        &request,
+        &[
+            "RemoveBackup(",
+            "backup: \"2026-10-14.174640.zone1-102\", force: true",
+        ],
+    );
+
+    let cancel = [
+        "CancelOperation",
+        "0193f9b0-0000-7000-8000-000000000001",
+        "--reason",
+        "too late",
+    ];
+    let request = request_of("Operations.Cancel", &cancel).await;
+    says(
+        &request,
+        &[
+            "0193f9b0-0000-7000-8000-000000000001",
+            "reason: \"too late\"",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn many_shards_are_backed_up_by_one_request() {
+    let request = request_of(
+        "Operations.StartBackups",
+        &["BackupShard", "commerce/0", "--allow-primary"],
+    )
+    .await;
+    says(
+        &request,
+        &[
+            "keyspace: \"commerce\", shard: \"0\", concurrency: 4",
+            "allow_primary: true",
+        ],
+    );
+    let request = request_of("Operations.StartBackups", &["BackupKeyspace", "commerce"]).await;
+    says(&request, &["keyspace: \"commerce\", shard: \"\""]);
+}
+
+#[tokio::test]
+async fn the_backup_lock_is_taken_released_and_broken_by_hand() {
+    let acquire = [
+        "backup-lock",
+        "--acquire",
+        "--reason",
+        "a copy",
+        "--for",
+        "2h",
+        "--scope",
+        "commerce",
+    ];
+    let request = request_of("Locks.Acquire", &acquire).await;
+    says(
+        &request,
+        &[
+            "reason: \"a copy\"",
+            "duration_ms: 7200000",
+            "keyspace: \"commerce\"",
+        ],
+    );
+    let request = request_of(
+        "Locks.Release",
+        &["backup-lock", "--release", "--id", "abc"],
+    )
+    .await;
+    says(&request, &["id: \"abc\""]);
+    let request = request_of(
+        "Locks.Break",
+        &["backup-lock", "--break", "--reason", "gone home"],
+    )
+    .await;
+    says(
+        &request,
+        &["id: \"\"", "reason: \"gone home\"", "operator: \""],
+    );
+}
+
+#[tokio::test]
+async fn a_fetched_timestamp_is_what_is_fast_forwarded_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("backup.timestamp");
+    let file = file.to_str().unwrap();
+    request_of("Timestamps.Fetch", &["timestamp", "fetch", "--file", file]).await;
+    let forward = ["timestamp", "fast-forward", "--file", file];
+    let request = request_of("Timestamps.FastForward", &forward).await;
+    says(&request, &["timestamp: 41"]);
+}
