@@ -162,11 +162,14 @@ fn mistake(error: &clap::Error) -> Error {
     let usage = rest
         .lines()
         .find_map(|line| line.trim().strip_prefix("Usage: "))
-        .unwrap_or("see seawallctl --help");
+        .map_or_else(
+            || "See seawallctl --help.".to_owned(),
+            |usage| format!("Usage: {usage}."),
+        );
     let suggestion = suggestion(error)
         .map(|right| format!("Did you mean {right}? "))
         .unwrap_or_default();
-    Error::invalid(problem).hint(format!("{suggestion}Usage: {usage}."))
+    Error::invalid(problem).hint(format!("{suggestion}{usage}"))
 }
 
 /// The name that clap finds most like the mistaken one.

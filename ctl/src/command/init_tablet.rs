@@ -10,8 +10,10 @@ use crate::{
 /// Declares a tablet before its agent registers it
 #[derive(Debug, clap::Args)]
 pub struct InitTablet {
+    /// Keyspace that it belongs to: commerce
     #[arg(long)]
     keyspace: String,
+    /// Shard of the keyspace: 0, -80
     #[arg(long, allow_hyphen_values = true)]
     shard: String,
     /// Unset: spare until it has caught up for the first time, then replica

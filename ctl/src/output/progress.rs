@@ -1,5 +1,5 @@
 //! How far operations are, on standard error: a bar for each on a terminal, otherwise a line at
-//! each new step and now and then in between.
+//! each new step and now and then in between, once it has taken a moment.
 
 use std::{
     collections::HashMap,
@@ -17,10 +17,13 @@ use super::{
 };
 use crate::exit::one_line;
 
+/// What is over sooner is told by its result alone.
+const FIRST_LINE_AFTER: Duration = Duration::from_secs(2);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(120);
 
 pub struct Progress {
+    began: Instant,
     shown: Shown,
 }
 
@@ -43,7 +46,10 @@ impl Progress {
         } else {
             Shown::Lines(HashMap::new())
         };
-        Self { shown }
+        Self {
+            began: Instant::now(),
+            shown,
+        }
     }
 
     pub fn update(&mut self, operation: &Operation) {
@@ -59,7 +65,7 @@ impl Progress {
                 let is_due = last
                     .get(&operation.id)
                     .is_none_or(|(said, when)| *said != stage || when.elapsed() >= LINE_EVERY);
-                if is_due {
+                if is_due && self.began.elapsed() >= FIRST_LINE_AFTER {
                     eprintln!("{}: {stage}{}", subject(operation), figures(operation));
                     last.insert(operation.id.clone(), (stage, Instant::now()));
                 }

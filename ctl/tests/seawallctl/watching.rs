@@ -32,7 +32,8 @@ async fn a_watch_goes_on_through_another_member_and_says_so_once() {
         ..Default::default()
     });
     watch.send(Ok(operation.clone())).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // Long enough for it to be worth a line.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     first.die();
 
     let (again, watch) = timeout(LIMIT, second.watched()).await.unwrap();
