@@ -45,8 +45,11 @@ impl ProcessId {
         let (_, fields) = stat.rsplit_once(')')?;
         let mut fields = fields.split_ascii_whitespace();
         let state = fields.next()?;
-        let started = fields.nth(18)?.parse().ok()?;
-        (!matches!(state, "Z" | "X")).then_some(Self { pid, started })
+        let threads: u64 = fields.nth(16)?.parse().ok()?;
+        let started = fields.nth(1)?.parse().ok()?;
+        // The first thread may have ended before the others, which still have its files open.
+        let ended = state == "X" || (state == "Z" && threads <= 1);
+        (!ended).then_some(Self { pid, started })
     }
 
     pub fn is_alive(self) -> bool {
@@ -219,7 +222,7 @@ pub(super) async fn run(program: &Path, arguments: &[String], limit: Duration) -
 fn last_said(text: &str) -> Option<String> {
     let lines = || text.lines().rev().map(str::trim).filter(|l| !l.is_empty());
     lines()
-        .find(|line| line.contains("[ERROR]") && !line.ends_with("Aborting"))
+        .find(|line| line.contains("ERROR") && !line.ends_with("Aborting"))
         .or_else(|| lines().next())
         .map(|line| line.chars().take(OUTPUT_CHARS_MAX).collect())
 }

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     io::Write,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,6 +18,9 @@ use super::{
 };
 use crate::engine::{DataState, process, settings::find_program};
 
+/// Every server empties its directory for temporary tables when it starts: one that is shared with
+/// other servers, as `/tmp` by default, makes an initialisation fail now and then.
+const TEMPORARY: &str = "seawall-temporary";
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
 
 impl MariaDb {
@@ -39,7 +42,9 @@ impl MariaDb {
                 .hint("Install the MariaDB server on this machine.")
         })?;
         let marker = data_dir.join(INITIALIZING);
+        let temporary = data_dir.join(TEMPORARY);
         prepare(&data_dir, &marker)?;
+        make_temporary(&temporary)?;
         let accounts = self.write_accounts()?;
         let installed = process::run(
             &program,
@@ -51,6 +56,7 @@ impl MariaDb {
             fs::remove_file(file).map_err(|e| Error::io("remove", file, &e))?;
         }
         installed.map_err(|e| e.context("cannot make a new database"))?;
+        fs::remove_dir_all(&temporary).map_err(|e| Error::io("remove", &temporary, &e))?;
         sync(&data_dir)?;
         fs::remove_file(&marker).map_err(|e| Error::io("remove", &marker, &e))?;
         sync(&data_dir)?;
@@ -65,6 +71,7 @@ impl MariaDb {
             "--auth-root-authentication-method=normal".to_owned(),
             "--skip-test-db".to_owned(),
             format!("--datadir={}", settings.data_dir.display()),
+            format!("--tmpdir={}", settings.data_dir.join(TEMPORARY).display()),
         ];
         // What shapes the files must be the same as at every later start.
         let passed_on = [
@@ -128,7 +135,7 @@ impl MariaDb {
 
 /// An empty data directory with our marker in it: what a cut-off attempt left is removed.
 fn prepare(data_dir: &Path, marker: &Path) -> Result<()> {
-    match fs::create_dir(data_dir) {
+    match fs::DirBuilder::new().mode(0o700).create(data_dir) {
         Ok(()) => {}
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
         Err(e) => return Err(Error::io("make", data_dir, &e)),
@@ -150,6 +157,13 @@ fn prepare(data_dir: &Path, marker: &Path) -> Result<()> {
     }
     fs::write(marker, "").map_err(|e| Error::io("write", marker, &e))?;
     sync(data_dir)
+}
+
+/// The program may give the data directory to another user: who runs the server can write here.
+fn make_temporary(path: &Path) -> Result<()> {
+    fs::create_dir(path)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o1777)))
+        .map_err(|e| Error::io("make", path, &e))
 }
 
 fn sync(directory: &Path) -> Result<()> {

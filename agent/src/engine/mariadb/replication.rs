@@ -50,41 +50,47 @@ impl MariaDb {
             self.stop_replication_threads(&mut session).await?;
         }
         settle_applied_position(&mut session).await?;
-        if !pointed {
-            self.point_to(&mut session, source).await?;
+        let statement = (!pointed).then_some(source);
+        match self.point_and_run(&mut session, statement, run).await {
+            Err(Pointing::Unreadable(error)) => {
+                // Its notes about relay logs do not fit the files that are there. Nothing in them is
+                // needed: what was not applied is fetched again.
+                tracing::warn!(%error, "forgetting replication state that cannot be read");
+                session.run("RESET SLAVE ALL").await?;
+                self.point_and_run(&mut session, Some(source), run).await?;
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    async fn point_and_run(
+        &self,
+        session: &mut Session,
+        point_to: Option<&Source>,
+        run: bool,
+    ) -> Result<(), Pointing> {
+        if let Some(source) = point_to {
+            let password = self.settings.replication_password()?;
+            let statement = format!(
+                "CHANGE MASTER TO master_host={}, master_port={}, master_user={}, \
+                 master_password={}, master_use_gtid=slave_pos, \
+                 master_connect_retry={RETRY_SECONDS}",
+                quote(&source.host),
+                source.port,
+                quote(&self.settings.replication_user),
+                quote(password.expose_secret()),
+            );
+            session.run_secret(&statement, &password).await?;
+            tracing::info!(
+                host = source.host,
+                port = source.port,
+                "pointed to a source"
+            );
         }
         if run {
             session.run("START SLAVE").await?;
         }
-        Ok(())
-    }
-
-    async fn point_to(&self, session: &mut Session, source: &Source) -> Result<()> {
-        let password = self.settings.replication_password()?;
-        let statement = format!(
-            "CHANGE MASTER TO master_host={}, master_port={}, master_user={}, master_password={}, \
-             master_use_gtid=slave_pos, master_connect_retry={RETRY_SECONDS}",
-            quote(&source.host),
-            source.port,
-            quote(&self.settings.replication_user),
-            quote(password.expose_secret()),
-        );
-        let pointed = session.run_secret(&statement, &password).await;
-        match pointed {
-            Err(error) if error.code() == Some(code::MASTER_INFO) => {
-                // Its notes about relay logs do not fit the files that are there. Nothing in them is
-                // needed: what was not applied is fetched again.
-                tracing::warn!(%error, "forgetting unreadable replication state");
-                session.run("RESET SLAVE ALL").await?;
-                session.run_secret(&statement, &password).await?;
-            }
-            other => other?,
-        }
-        tracing::info!(
-            host = source.host,
-            port = source.port,
-            "pointed to a source"
-        );
         Ok(())
     }
 
@@ -192,6 +198,38 @@ impl MariaDb {
             .await
             .map_err(|e| Error::from(e).context("cannot close the database for writes"))?;
         self.read_position(&mut session).await
+    }
+}
+
+/// Why a server could not be pointed to its source.
+enum Pointing {
+    /// What it keeps about an earlier one is damaged.
+    Unreadable(SqlError),
+    Failed(Error),
+}
+
+impl From<SqlError> for Pointing {
+    fn from(error: SqlError) -> Self {
+        if error.code() == Some(code::MASTER_INFO) {
+            Pointing::Unreadable(error)
+        } else {
+            Pointing::Failed(error.into())
+        }
+    }
+}
+
+impl From<Error> for Pointing {
+    fn from(error: Error) -> Self {
+        Pointing::Failed(error)
+    }
+}
+
+impl From<Pointing> for Error {
+    fn from(error: Pointing) -> Self {
+        match error {
+            Pointing::Unreadable(error) => error.into(),
+            Pointing::Failed(error) => error,
+        }
     }
 }
 

@@ -39,6 +39,7 @@ static FRESH: LazyLock<PathBuf> = LazyLock::new(|| {
         .arg("--auth-root-authentication-method=normal")
         .arg("--innodb-log-file-size=16M")
         .arg(format!("--datadir={}", data.display()))
+        .arg(format!("--tmpdir={}", directory.path().display()))
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -65,62 +66,15 @@ impl Server {
     }
 
     pub fn without_data(server_id: u32) -> Self {
-        Self::with_arguments(server_id, &[])
-    }
-
-    pub fn with_arguments(server_id: u32, more: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
-        let path = |name: &str| directory.path().join(name);
-        fs::create_dir(path("state")).unwrap();
-        fs::write(path("repl.password"), format!("{REPLICATION_PASSWORD}\n")).unwrap();
-        let mut start_command: Vec<String> = [
-            "mariadbd",
-            "--no-defaults",
-            "--user=root",
-            "--bind-address=127.0.0.1",
-            "--log-bin=bin",
-            "--relay-log=relay",
-            "--binlog-format=ROW",
-            "--gtid-strict-mode=1",
-            "--log-slave-updates=1",
-            "--skip-name-resolve",
-            "--innodb-log-file-size=16M",
-            "--innodb-buffer-pool-size=32M",
-            "--innodb-flush-log-at-trx-commit=0",
-            "--performance-schema=OFF",
-        ]
-        .map(str::to_owned)
-        .into();
-        start_command.extend([
-            format!("--datadir={}", path("data").display()),
-            format!("--socket={}", path("sock").display()),
-            format!("--pid-file={}", path("pid").display()),
-            format!("--port={port}"),
-            format!("--server-id={server_id}"),
-        ]);
-        start_command.extend(more.iter().map(|argument| (*argument).to_owned()));
-        let settings = EngineSettings {
-            kind: "mariadb".to_owned(),
-            defaults_file: None,
-            data_dir: Some(path("data")),
-            socket: Some(path("sock")),
-            user: "root".to_owned(),
-            password_file: None,
-            start_command,
-            stop_command: Vec::new(),
-            running_command: Vec::new(),
-            systemd_unit: None,
-            start_timeout: Duration::from_secs(60),
-            stop_timeout: Duration::from_secs(60),
-            replication: ReplicationSettings {
-                user: Some("repl".to_owned()),
-                password_file: Some(path("repl.password")),
-                host: Some("127.0.0.1".to_owned()),
-                port: Some(port),
-            },
-        };
-        let engine = MariaDb::open(&settings, &path("state")).unwrap();
+        for name in ["state", "tmp"] {
+            fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        let password = directory.path().join("repl.password");
+        fs::write(password, format!("{REPLICATION_PASSWORD}\n")).unwrap();
+        let settings = settings(directory.path(), port, server_id);
+        let engine = MariaDb::open(&settings, &directory.path().join("state")).unwrap();
         Self {
             directory,
             port,
@@ -221,6 +175,58 @@ impl Server {
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
+    }
+}
+
+/// What the agent of the server in `directory` would be configured with.
+pub fn settings(directory: &Path, port: u16, server_id: u32) -> EngineSettings {
+    let path = |name: &str| directory.join(name);
+    let mut start_command: Vec<String> = [
+        "mariadbd",
+        "--no-defaults",
+        "--user=root",
+        "--bind-address=127.0.0.1",
+        "--log-bin=bin",
+        "--relay-log=relay",
+        "--binlog-format=ROW",
+        "--gtid-strict-mode=1",
+        "--log-slave-updates=1",
+        "--skip-name-resolve",
+        "--innodb-log-file-size=16M",
+        "--innodb-buffer-pool-size=32M",
+        "--innodb-flush-log-at-trx-commit=0",
+        "--performance-schema=OFF",
+    ]
+    .map(str::to_owned)
+    .into();
+    start_command.extend([
+        format!("--datadir={}", path("data").display()),
+        format!("--socket={}", path("sock").display()),
+        format!("--pid-file={}", path("pid").display()),
+        // Each server empties this directory when it starts.
+        format!("--tmpdir={}", path("tmp").display()),
+        format!("--port={port}"),
+        format!("--server-id={server_id}"),
+    ]);
+    EngineSettings {
+        kind: "mariadb".to_owned(),
+        defaults_file: None,
+        data_dir: Some(path("data")),
+        socket: Some(path("sock")),
+        user: "root".to_owned(),
+        password_file: None,
+        start_command,
+        stop_command: Vec::new(),
+        running_command: Vec::new(),
+        systemd_unit: None,
+        start_timeout: Duration::from_secs(60),
+        stop_timeout: Duration::from_secs(60),
+        replication: ReplicationSettings {
+            user: Some("repl".to_owned()),
+            password_file: Some(path("repl.password")),
+            host: Some("127.0.0.1".to_owned()),
+            port: Some(port),
+        },
     }
 }
 

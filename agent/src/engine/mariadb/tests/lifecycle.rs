@@ -1,14 +1,14 @@
 //! Starting, stopping, surviving, and keeping others out.
 
-use std::{process::Command, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
-use super::harness::Server;
-use crate::engine::Engine;
+use super::harness::{Server, settings};
+use crate::engine::{Engine, mariadb::MariaDb};
 
 #[tokio::test]
 async fn a_server_starts_closed_and_stops_cleanly_however_often_it_is_asked() {
@@ -35,41 +35,26 @@ async fn a_server_starts_closed_and_stops_cleanly_however_often_it_is_asked() {
 #[tokio::test]
 #[ignore = "run as a process by another test"]
 async fn starter() {
-    let Ok(directory) = std::env::var("SEAWALL_TEST_SETTINGS") else {
+    let Ok(directory) = std::env::var("SEAWALL_TEST_DIRECTORY") else {
         return;
     };
-    let settings: Vec<String> = serde_json::from_str(&directory).unwrap();
-    let [state, data_dir, socket, password, command @ ..] = settings.as_slice() else {
-        panic!("{settings:?}");
-    };
-    let mut settings = Server::without_data(1).settings.clone();
-    settings.data_dir = Some(data_dir.into());
-    settings.socket = Some(socket.into());
-    settings.start_command = command.to_vec();
-    settings.replication.password_file = Some(password.into());
-    let engine = crate::engine::mariadb::MariaDb::open(&settings, state.as_ref()).unwrap();
+    let directory = Path::new(&directory);
+    let port = std::env::var("SEAWALL_TEST_PORT").unwrap().parse().unwrap();
+    let state = directory.join("state");
+    let engine = MariaDb::open(&settings(directory, port, 1), &state).unwrap();
     engine.start().await.unwrap();
-    std::fs::write(std::path::Path::new(state).join("started"), "").unwrap();
+    std::fs::write(state.join("started"), "").unwrap();
     std::future::pending::<()>().await;
 }
 
 #[tokio::test]
 async fn i3_a_server_outlives_the_process_that_started_it() {
     let server = Server::new(1);
-    let mut words = vec![
-        server.path("state").display().to_string(),
-        server.data_dir().display().to_string(),
-        server.path("sock").display().to_string(),
-        server.path("repl.password").display().to_string(),
-    ];
-    words.extend(server.settings.start_command.iter().cloned());
     let mut starter = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact"])
         .arg("engine::mariadb::tests::lifecycle::starter")
-        .env(
-            "SEAWALL_TEST_SETTINGS",
-            serde_json::to_string(&words).unwrap(),
-        )
+        .env("SEAWALL_TEST_DIRECTORY", server.path(""))
+        .env("SEAWALL_TEST_PORT", server.port.to_string())
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
