@@ -174,7 +174,7 @@ impl Client {
                     Ok(Err(status)) => {
                         return Err(Failure {
                             tried_before,
-                            ..Failure::failed(status.into())
+                            ..Failure::failed(answered(status))
                         });
                     }
                     Err(_) => format!("no answer within {}", humantime::format_duration(share)),
@@ -197,6 +197,17 @@ impl Client {
             "Check --coordinator or SEAWALL_COORDINATOR, and that a majority of the members runs.",
         ))
     }
+}
+
+/// What a coordinator answered, as an error. One that does not know a call says so without a word.
+fn answered(status: Status) -> Error {
+    if status.code() == Code::Unimplemented {
+        return Error::internal("the coordinator does not know this call").hint(
+            "It is of another version than seawallctl: compare ClusterStatus with \
+             seawallctl --version.",
+        );
+    }
+    status.into()
 }
 
 /// Whether another member, or the same one later, may do better. What never reached a server, or

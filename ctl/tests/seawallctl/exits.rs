@@ -89,6 +89,15 @@ async fn a_refusal_is_1_and_one_line_that_says_what_why_and_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_coordinator_of_another_version_is_named_as_such() {
+    let mut script = Script::default();
+    script.refusals.push_back(Status::unimplemented(""));
+    let coordinator = Coordinator::start(script);
+    let ended = run(&coordinator.url(), &["ListTablets"]).await;
+    assert!(ended.failure(1).contains("another version"), "{ended:?}");
+}
+
+#[tokio::test]
 async fn an_operation_that_failed_is_1() {
     let mut operation = backup_operation(OperationState::Failed, "copy");
     operation.steps[0].error = "the disk is full".into();
