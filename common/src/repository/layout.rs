@@ -54,8 +54,12 @@ pub(super) fn removed(id: &ShardId, name: &BackupName) -> Path {
     backup(id, name).join("removed")
 }
 
+pub(super) fn parts(id: &ShardId, name: &BackupName) -> Path {
+    backup(id, name).join("parts")
+}
+
 pub(super) fn part(id: &ShardId, name: &BackupName, number: u32) -> Path {
-    backup(id, name).join("parts").join(format!("{number:06}"))
+    parts(id, name).join(format!("{number:06}"))
 }
 
 /// The packs that one backup wrote.

@@ -5,7 +5,9 @@
 //! believed before it was checked. Coordinator, agent and `seawallctl` all call this module;
 //! it calls none of them.
 
+mod check;
 mod chunk;
+mod compress;
 mod config;
 mod download;
 mod epochs;
@@ -14,12 +16,18 @@ mod faults;
 mod header;
 mod keys;
 mod layout;
+mod list;
 mod manifest;
+mod object;
 mod owner;
+mod pack;
+mod path;
+mod pool;
 mod progress;
 mod remove;
 mod retry;
 mod scan;
+mod seal;
 mod store;
 mod upload;
 
