@@ -60,13 +60,22 @@ impl<T> Pool<T> {
         }
     }
 
-    pub fn close(&self) {
+    fn close(&self) {
         self.lock().closed = true;
         self.0.changed.notify_all();
     }
 
-    pub fn is_closed(&self) -> bool {
-        self.lock().closed
+    /// Closes the pool when the guard is dropped.
+    pub fn close_on_drop(&self) -> CloseOnDrop<T> {
+        CloseOnDrop(self.clone())
+    }
+}
+
+pub(super) struct CloseOnDrop<T>(Pool<T>);
+
+impl<T> Drop for CloseOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -118,7 +127,7 @@ mod tests {
             let pool = pool.clone();
             move || pool.take().is_none()
         });
-        pool.close();
+        drop(pool.close_on_drop());
         assert!(waiting.join().unwrap());
     }
 }

@@ -1,0 +1,111 @@
+//! The manifest that is ready to be put.
+
+use bytes::Bytes;
+
+use super::{BackupSource, scribe::Lists, session::Session, walk::Sources};
+use crate::{
+    clock,
+    error::{Error, Result},
+    ids::{BackupName, ShardId},
+    repository::{
+        chunk::CHUNK_BYTES,
+        header::{FORMAT_VERSION, Repository},
+        layout,
+        manifest::{Body, ManifestHeader, PackRecord, encode_manifest},
+        object::ObjectKind,
+    },
+};
+
+/// A manifest of which everything is in the repository but itself.
+#[derive(Clone, Debug)]
+pub struct PreparedManifest {
+    header: ManifestHeader,
+    hash: String,
+    object: Bytes,
+}
+
+pub(super) fn prepare(
+    source: &BackupSource,
+    session: &Session,
+    sources: &Sources,
+    packs: &[PackRecord],
+    lists: Lists,
+) -> Result<PreparedManifest> {
+    let parts = lists.lists.iter().chain(&lists.pack_lists);
+    let stored_bytes = packs.iter().map(|pack| u64::from(pack.bytes)).sum::<u64>()
+        + parts.map(|part| part.bytes).sum::<u64>();
+    let header = ManifestHeader {
+        version: FORMAT_VERSION,
+        name: source.name.clone(),
+        shard: source.shard.clone(),
+        alias: source.alias.clone(),
+        engine: source.engine.clone(),
+        epoch: source.epoch,
+        position: source.position.clone(),
+        started_unix_ms: source.started_unix_ms,
+        ended_unix_ms: clock::now_unix_ms(),
+        logical_bytes: lists.logical_bytes,
+        stored_bytes,
+        files: lists.files,
+        encrypted: session.is_encrypted(),
+        chunk_bytes: CHUNK_BYTES as u32,
+        lists: lists.lists,
+        pack_lists: lists.pack_lists,
+        refers_to: Vec::new(),
+    };
+    let body = Body {
+        operation: source.operation.clone(),
+        token: source.token,
+        details: source.details.clone(),
+        roots: sources.records(),
+        users: sources.users.clone(),
+        groups: sources.groups.clone(),
+    };
+    let (prefix, sealer) = session.object(ObjectKind::Manifest)?;
+    let object = encode_manifest(&prefix, &sealer, &header, &body)?;
+    Ok(PreparedManifest {
+        header,
+        hash: blake3::hash(&object).to_hex().to_string(),
+        object: Bytes::from(object),
+    })
+}
+
+impl PreparedManifest {
+    /// BLAKE3 of the manifest object, hexadecimal: to be announced before it is put.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    pub fn header(&self) -> &ManifestHeader {
+        &self.header
+    }
+
+    /// Puts the manifest, which completes the backup. The same one already there is success. A
+    /// backup that was given up in the meantime stays given up: [`crate::ErrorKind::Fenced`].
+    pub async fn put(&self, repository: &Repository) -> Result<()> {
+        let (shard, name) = (&self.header.shard, &self.header.name);
+        check_not_removed(repository, shard, name).await?;
+        repository
+            .store()
+            .put_create(&layout::manifest(shard, name), self.object.clone())
+            .await?;
+        check_not_removed(repository, shard, name).await
+    }
+}
+
+async fn check_not_removed(
+    repository: &Repository,
+    shard: &ShardId,
+    name: &BackupName,
+) -> Result<()> {
+    if repository
+        .store()
+        .exists(&layout::removed(shard, name))
+        .await?
+    {
+        return Err(Error::fenced(format!(
+            "backup {name} of {shard} was given up: it cannot be completed any more"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! One writing session: its id, its data key, and that key wrapped for each recipient.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::BackupSource;
+use crate::{
+    error::{Error, Result},
+    repository::{
+        header::Repository,
+        keys::DataKey,
+        layout,
+        object::{ObjectKind, Prefix},
+        seal::Sealer,
+    },
+};
+
+pub(super) struct Session {
+    pub id: Uuid,
+    repository: Uuid,
+    /// `None`: not encrypted.
+    key: Option<DataKey>,
+}
+
+impl Session {
+    /// The wrapped keys are in the repository before anything that they open.
+    pub async fn begin(repository: &Repository, source: &BackupSource) -> Result<Self> {
+        let id = Uuid::new_v4();
+        let key = repository.is_encrypting().then(DataKey::generate);
+        if let Some(key) = &key {
+            for recipient in repository.recipients().iter() {
+                let wrapped = recipient.wrap(key, repository.uuid(), id)?;
+                let object = layout::key(&source.shard, &source.name, id, &recipient.fingerprint);
+                repository
+                    .store()
+                    .put_create(&object, Bytes::from(wrapped))
+                    .await?;
+            }
+        }
+        Ok(Self {
+            id,
+            repository: repository.uuid(),
+            key,
+        })
+    }
+
+    pub fn is_encrypted(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// The beginning and the sealer of a new object.
+    pub fn object(&self, kind: ObjectKind) -> Result<(Prefix, Sealer)> {
+        let prefix = Prefix {
+            kind,
+            encrypted: self.is_encrypted() && kind != ObjectKind::PackList,
+            repository: self.repository,
+            session: self.id,
+            id: Uuid::new_v4(),
+        };
+        let sealer = Sealer::new(&prefix, self.key.as_ref())?;
+        Ok((prefix, sealer))
+    }
+
+    /// A whole part: prefix, payload, tag.
+    pub fn part(&self, kind: ObjectKind, number: u32, payload: &[u8]) -> Result<Vec<u8>> {
+        let (prefix, sealer) = self.object(kind)?;
+        let start = prefix.encode();
+        let mut object = Vec::with_capacity(start.len() + payload.len() + 16);
+        object.extend_from_slice(&start);
+        object.extend_from_slice(payload);
+        let tag = sealer.seal(u64::from(number), &[], &mut object[start.len()..])?;
+        object.extend_from_slice(&tag);
+        u32::try_from(object.len()).map_err(|_| Error::internal("a part is larger than 4 GiB"))?;
+        Ok(object)
+    }
+}
