@@ -29,6 +29,8 @@ mod retry;
 mod scan;
 mod seal;
 mod store;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 pub use config::{REPOSITORY_SETTINGS, RepositoryConfig};
