@@ -20,7 +20,7 @@ Commands may be written in kebab case too: list-backups. An alias is cell-uid (z
 keyspace/shard (commerce/0).
 
 Exit status: 0 done; 1 refused or failed, with one line that says what, why and what to do; 2 wrong \
-usage; 3 no coordinator answered in time.";
+usage; 3 no coordinator answered in time. Ctrl-C lets go of an operation, which goes on (1).";
 
 /// Backs up and restores clusters of sharded databases.
 #[derive(Debug, Parser)]
