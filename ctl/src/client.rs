@@ -109,17 +109,10 @@ impl Client {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The member that answered last, or is to be asked next.
-    pub fn current(&self) -> Option<MemberUrl> {
-        self.members().first().map(|member| member.url.clone())
-    }
-
-    /// Moves on to the next member: this one's answers broke off.
-    pub fn move_on(&self) {
-        let mut members = self.members();
-        if !members.is_empty() {
-            members.rotate_left(1);
-        }
+    /// Asks this member last from now on: it did not answer, or its answers broke off.
+    pub fn ask_last(&self, url: &MemberUrl) {
+        // Stable: the others keep their order.
+        self.members().sort_by_key(|member| member.url == *url);
     }
 
     /// Asks the group who else belongs to it, so that a watch survives the members that were named.
@@ -155,6 +148,15 @@ impl Client {
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
+        self.call_one(call).await.map(|(answer, _)| answer)
+    }
+
+    /// The same, and which member it was that answered.
+    pub async fn call_one<T, F, Fut>(&self, call: F) -> Outcome<(T, MemberUrl)>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
         let began = Instant::now();
         let mut tried_before = false;
         let mut last_refusal = String::new();
@@ -169,7 +171,7 @@ impl Client {
                 }
                 let share = share.min(left);
                 last_refusal = match timeout(share, call(member.channel)).await {
-                    Ok(Ok(response)) => return Ok(response.into_inner()),
+                    Ok(Ok(response)) => return Ok((response.into_inner(), member.url)),
                     Ok(Err(status)) if may_try_again(&status) => refusal(&status),
                     Ok(Err(status)) => {
                         return Err(Failure {
@@ -181,7 +183,7 @@ impl Client {
                 };
                 last_refusal = format!("{}: {last_refusal}", member.url);
                 tried_before = true;
-                self.move_on();
+                self.ask_last(&member.url);
             }
             let left = self.limit.saturating_sub(began.elapsed());
             sleep(PAUSE_BETWEEN_ROUNDS.min(left)).await;

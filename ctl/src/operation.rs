@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Streaming;
 
 use crate::{
-    client::{Client, refusal},
+    client::{Client, MemberUrl, refusal},
     command::Context,
-    exit::{Failure, Outcome},
+    exit::{Exit, Failure, Outcome},
     output::{json, progress::Progress},
 };
 
@@ -169,46 +169,58 @@ pub async fn follow(client: &Client, id: &str, progress: &Mutex<Progress>) -> Ou
     // Which member was lost, and how: told once, when another one has taken its place.
     let mut lost: Option<String> = None;
     loop {
-        let request = WatchOperationRequest { id: id.to_owned() };
-        let opened = client
-            .call(|channel| {
-                let request = request.clone();
-                async move { OperationsClient::new(channel).watch(request).await }
-            })
-            .await;
-        let broken = match opened {
-            Ok(mut stream) => {
-                let member = client.current().map(|url| url.to_string());
-                let member = member.unwrap_or_default();
-                loop {
-                    match next(&mut stream).await {
-                        Ok(operation) => {
-                            last_heard = Instant::now();
-                            let mut progress = progress.lock().unwrap_or_else(|e| e.into_inner());
-                            if let Some(lost) = lost.take() {
-                                progress.note(&format!("{lost}; watching through {member} now"));
-                            }
-                            progress.update(&operation);
-                            if is_final(&operation) {
-                                progress.ended(&operation);
-                                return Ok(operation);
-                            }
-                        }
-                        Err(why) => break format!("lost {member} ({why})"),
+        let broken = match open(client, id).await {
+            Ok((stream, member)) => {
+                let ended = listen(stream, |operation| {
+                    last_heard = Instant::now();
+                    let mut progress = progress.lock().unwrap_or_else(|e| e.into_inner());
+                    if let Some(lost) = lost.take() {
+                        progress.note(&format!("{lost}; watching through {member} now"));
+                    }
+                    progress.update(operation);
+                });
+                match ended.await {
+                    Ok(operation) => return Ok(operation),
+                    Err(why) => {
+                        client.ask_last(&member);
+                        format!("lost {member} ({why})")
                     }
                 }
             }
-            Err(failure) if failure.exit == crate::exit::Exit::NoCoordinator => lost
-                .clone()
-                .unwrap_or_else(|| failure.error.message().to_owned()),
+            Err(failure) if failure.exit == Exit::NoCoordinator => {
+                failure.error.message().to_owned()
+            }
             Err(failure) => return Err(failure),
         };
         if last_heard.elapsed() > RECONNECT_LIMIT {
             return Err(lost_sight(id, &broken));
         }
         lost.get_or_insert(broken);
-        client.move_on();
         sleep(RECONNECT_PAUSE).await;
+    }
+}
+
+async fn open(client: &Client, id: &str) -> Outcome<(Streaming<Operation>, MemberUrl)> {
+    let request = WatchOperationRequest { id: id.to_owned() };
+    client
+        .call_one(|channel| {
+            let request = request.clone();
+            async move { OperationsClient::new(channel).watch(request).await }
+        })
+        .await
+}
+
+/// Hands each message on until the final one; why the watch broke off otherwise.
+async fn listen(
+    mut stream: Streaming<Operation>,
+    mut heard: impl FnMut(&Operation),
+) -> Result<Operation, String> {
+    loop {
+        let operation = next(&mut stream).await?;
+        heard(&operation);
+        if is_final(&operation) {
+            return Ok(operation);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     json::{kind_and_alias, word},
     table::{current_step, shard},
 };
-use crate::exit::one_line;
+use crate::{exit::one_line, operation::is_final};
 
 /// What is over sooner is told by its result alone.
 const FIRST_LINE_AFTER: Duration = Duration::from_secs(2);
@@ -59,6 +59,10 @@ impl Progress {
                     .entry(operation.id.clone())
                     .or_insert_with(|| new_bar(all, operation));
                 show(bar, operation);
+                if is_final(operation) {
+                    bar.finish_and_clear();
+                    bars.remove(&operation.id);
+                }
             }
             Shown::Lines(last) => {
                 let stage = stage(operation);
@@ -80,14 +84,6 @@ impl Progress {
             // Only fails when the terminal does; there is nobody left to tell then.
             Shown::Bars { all, .. } => drop(all.println(text)),
             Shown::Lines(_) => eprintln!("{text}"),
-        }
-    }
-
-    pub fn ended(&mut self, operation: &Operation) {
-        if let Shown::Bars { bars, .. } = &mut self.shown
-            && let Some(bar) = bars.remove(&operation.id)
-        {
-            bar.finish_and_clear();
         }
     }
 }
