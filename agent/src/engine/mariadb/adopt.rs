@@ -5,7 +5,7 @@ use seawall_common::{Result, position::Position};
 use super::{
     MariaDb,
     replication::set_applied_position,
-    status::{POSITION_QUERY, later, merge},
+    status::{later, reached},
 };
 
 impl MariaDb {
@@ -22,16 +22,16 @@ impl MariaDb {
         let mut session = self.session().await?;
         self.stop_replication_threads(&mut session).await?;
         session.run("RESET SLAVE ALL").await?;
-        let (applied, merged) = merge(&session.row(POSITION_QUERY).await?)?;
-        let goal = later(&applied, position)?;
-        if !goal.covers(&merged) {
+        let reached = reached(&mut session).await?;
+        let goal = later(&reached.applied, position)?;
+        if !goal.covers(&reached.with_log) {
             tracing::warn!(
-                logged = %merged, restored = %position,
+                logged = %reached.with_log, restored = %position,
                 "removing binary logs of an earlier life of this server"
             );
             session.run("RESET MASTER").await?;
         }
-        if applied != goal {
+        if reached.applied != goal {
             set_applied_position(&mut session, &goal).await?;
         }
         Ok(())

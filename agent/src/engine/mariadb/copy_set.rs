@@ -31,33 +31,47 @@ pub(super) fn roots(configuration: &Configuration, data_dir: &Path) -> Result<Ve
     let mut roots = vec![root("data".to_owned(), data_dir.to_owned())];
     for (name, setting) in MOVABLE {
         let path = configuration.directory(setting);
-        if path.starts_with(data_dir) {
+        if real(&path).starts_with(real(data_dir)) {
             continue;
         }
-        match roots.iter_mut().find(|root| root.path == path) {
+        match roots
+            .iter_mut()
+            .find(|root| real(&root.path) == real(&path))
+        {
             // One directory for both: named so that it only fits a server that is laid out alike.
             Some(root) => root.name = format!("{}-{name}", root.name),
             None => roots.push(root(name.to_owned(), path)),
         }
     }
-    for (i, a) in roots.iter().enumerate() {
-        if let Some(b) = roots
-            .iter()
-            .enumerate()
-            .find(|(j, b)| i != *j && b.path.starts_with(&a.path))
-        {
+    for outer in &roots {
+        let inside = |root: &&CopyRoot| {
+            root.name != outer.name && real(&root.path).starts_with(real(&outer.path))
+        };
+        if let Some(inner) = roots.iter().find(inside) {
             return Err(Error::refused(format!(
                 "the {} directory {} contains the {} directory {}",
-                a.name,
-                a.path.display(),
-                b.1.name,
-                b.1.path.display()
+                outer.name,
+                outer.path.display(),
+                inner.name,
+                inner.path.display()
             ))
             .hint("Give each a directory of its own."));
         }
     }
     check_tablespace(configuration, &roots)?;
     Ok(roots)
+}
+
+/// Where a path leads when links on the way are followed, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// `path` as seen from `root`, whatever links lead to either; its last part may be a pattern.
+fn relative(path: &Path, root: &Path) -> Option<String> {
+    let directory = real(path.parent()?);
+    let inner = directory.strip_prefix(real(root)).ok()?;
+    Some(inner.join(path.file_name()?).to_string_lossy().into_owned())
 }
 
 fn root(name: String, path: PathBuf) -> CopyRoot {
@@ -70,17 +84,21 @@ fn root(name: String, path: PathBuf) -> CopyRoot {
 
 fn check_tablespace(configuration: &Configuration, roots: &[CopyRoot]) -> Result<()> {
     for file in configuration.system_tablespace() {
-        if !roots.iter().any(|root| file.starts_with(&root.path)) {
+        if relative_to_any(&file, roots).is_none() {
             return Err(outside(&file));
         }
     }
     if let Some(path) = configuration.value("rocksdb-datadir") {
         let path = configuration.resolve(path);
-        if !roots.iter().any(|root| path.starts_with(&root.path)) {
+        if relative_to_any(&path, roots).is_none() {
             return Err(outside(&path));
         }
     }
     Ok(())
+}
+
+fn relative_to_any(path: &Path, roots: &[CopyRoot]) -> Option<String> {
+    roots.iter().find_map(|root| relative(path, &root.path))
 }
 
 fn outside(path: &Path) -> Error {
@@ -143,8 +161,7 @@ impl MariaDb {
         for root in &mut roots {
             root.exclude = excluded
                 .iter()
-                .filter_map(|path| path.strip_prefix(&root.path).ok())
-                .map(|path| path.to_string_lossy().into_owned())
+                .filter_map(|path| relative(path, &root.path))
                 .collect();
         }
         let details = details(&mut session).await?;
@@ -242,11 +259,7 @@ async fn excluded(session: &mut Session) -> Result<Vec<PathBuf>> {
             paths.push(tablespace.join(name));
         }
     }
-    // Written as the roots are: no dots or doubled slashes in between.
-    Ok(paths
-        .iter()
-        .map(|path| path.components().collect())
-        .collect())
+    Ok(paths)
 }
 
 async fn details(session: &mut Session) -> Result<Vec<(String, String)>> {
@@ -302,5 +315,18 @@ mod tests {
         std::os::unix::fs::symlink("/else/shop2", directory.path().join("shop2")).unwrap();
         let error = check_links(directory.path()).unwrap_err().to_string();
         assert!(error.contains("/else/shop2"), "{error}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_found_by_whatever_way_it_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, link) = (directory.path().join("data"), directory.path().join("link"));
+        std::fs::create_dir_all(data.join("logs")).unwrap();
+        std::os::unix::fs::symlink(&data, &link).unwrap();
+        for (path, root) in [(&data, &link), (&link, &data), (&data, &data)] {
+            let found = relative(&path.join("./logs/../logs/bin.0*"), root);
+            assert_eq!(found.as_deref(), Some("logs/bin.0*"));
+        }
+        assert_eq!(relative(Path::new("/var/bin.index"), &data), None);
     }
 }

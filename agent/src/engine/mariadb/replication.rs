@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use super::{
     MariaDb,
     sql::{LOCK_LIMIT, QUERY_LIMIT, Session, SqlError, SqlResult, code, denied, quote},
-    status::{POSITION_QUERY, connection, merge},
+    status::{Connection, POSITION_QUERY, Reached, connection, reached},
 };
 use crate::engine::Source;
 
@@ -42,14 +42,15 @@ impl MariaDb {
         let running = now
             .as_ref()
             .is_some_and(|now| now.receiving_wanted && now.applying);
-        let wanted = now.is_some_and(|now| now.wanted());
+        let wanted = now.as_ref().is_some_and(Connection::wanted);
+        let follows = now.is_some();
         if pointed && running == run && wanted == run {
             return Ok(());
         }
         if wanted {
             self.stop_replication_threads(&mut session).await?;
         }
-        settle_applied_position(&mut session).await?;
+        settle_applied_position(&mut session, follows).await?;
         let statement = (!pointed).then_some(source);
         match self.point_and_run(&mut session, statement, run).await {
             Err(Pointing::Unreadable(error)) => {
@@ -102,7 +103,7 @@ impl MariaDb {
             session.row(POSITION_QUERY).await
         };
         match read.await {
-            Ok(row) => Ok(merge(&row)?.1),
+            Ok(row) => Ok(Reached::try_from(&row)?.with_log),
             Err(error) => Err(denied(error, &self.settings.replication_user, whereto)),
         }
     }
@@ -112,13 +113,16 @@ impl MariaDb {
         loop {
             let mut session = self.session().await?;
             let now = connection(&mut session).await?;
-            let (applied, merged) = merge(&session.row(POSITION_QUERY).await?)?;
+            let reached = reached(&mut session).await?;
             // On a replica the binary log runs a moment ahead of what can be read.
-            let reached = if now.is_some() { applied } else { merged };
-            if reached.covers(goal) {
+            let readable = match now {
+                Some(_) => reached.applied,
+                None => reached.with_log,
+            };
+            if readable.covers(goal) {
                 return Ok(true);
             }
-            if let Some(error) = now.as_ref().and_then(|now| now.fatal_error()) {
+            if let Some(error) = now.as_ref().and_then(Connection::fatal_error) {
                 return Err(Error::refused(format!("replication has stopped: {error}"))
                     .hint("See SHOW ALL SLAVES STATUS on this tablet."));
             }
@@ -236,12 +240,14 @@ impl From<Pointing> for Error {
 /// Makes the position from which replication goes on contain everything this server has: one that
 /// was primary would otherwise ask its successor for what it wrote itself. To be called while
 /// replication stands.
-async fn settle_applied_position(session: &mut Session) -> Result<()> {
-    let (applied, merged) = merge(&session.row(POSITION_QUERY).await?)?;
-    if applied == merged {
+async fn settle_applied_position(session: &mut Session, follows: bool) -> Result<()> {
+    let reached = reached(session).await?;
+    let applied = reached.applied.clone();
+    let position = reached.position(follows);
+    if applied == position {
         return Ok(());
     }
-    set_applied_position(session, &merged).await
+    set_applied_position(session, &position).await
 }
 
 pub(super) async fn set_applied_position(session: &mut Session, position: &Position) -> Result<()> {

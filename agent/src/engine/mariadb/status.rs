@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use seawall_common::{
-    Result,
+    Error, Result,
     position::{Gtid, Position},
 };
 
@@ -13,9 +13,9 @@ use super::{
 };
 use crate::engine::{Health, Replication, Source};
 
-/// Both halves of a server's position, of itself or of another.
-pub(super) const POSITION_QUERY: &str =
-    "SELECT @@global.gtid_slave_pos AS applied, @@global.gtid_binlog_pos AS logged";
+/// A server's position, of itself or of another.
+pub(super) const POSITION_QUERY: &str = "SELECT @@global.gtid_slave_pos AS applied, \
+     @@global.gtid_binlog_pos AS logged, @@global.gtid_current_pos AS current";
 
 /// The default replication connection.
 #[derive(Debug)]
@@ -95,18 +95,44 @@ pub(super) async fn connection(session: &mut Session) -> SqlResult<Option<Connec
         .map(Connection::from))
 }
 
-/// A server's position: in each domain the later of what replication has applied and what the
-/// binary log ends with.
-///
-/// Each half alone is stale in some life of a server: `gtid_slave_pos` on one that was promoted
-/// and wrote, `gtid_binlog_pos` on a restored or just initialised one. The server's own union,
-/// `gtid_current_pos`, counts a binary log entry only under the server's own id, and so forgets
-/// everything in a copy of a primary that is started under another id.
-pub(super) fn merge(row: &Record) -> Result<(Position, Position)> {
-    let applied: Position = row.text("applied").parse()?;
-    let logged: Position = row.text("logged").parse()?;
-    let merged = later(&applied, &logged)?;
-    Ok((applied, merged))
+/// How far a server's history has got.
+#[derive(Debug)]
+pub(super) struct Reached {
+    /// What replication has applied: stale on a server that was promoted and wrote.
+    pub applied: Position,
+    /// In each domain the later of `applied` and what the binary log ends with.
+    pub with_log: Position,
+    /// The same, but of the binary log only what the server wrote under its own id.
+    pub with_own: Position,
+}
+
+impl Reached {
+    /// The position of a server that follows somebody, or nobody.
+    ///
+    /// A follower counts only its own entries of the binary log, as MariaDB does: after a crash under
+    /// relaxed durability the log may hold transactions of the primary that the tables have lost, and
+    /// they must not be taken for applied. One that follows nobody counts the whole log: a primary's
+    /// log is its history, also where a copy of it or a changed configuration gave it another id.
+    pub fn position(self, follows: bool) -> Position {
+        if follows {
+            self.with_own
+        } else {
+            self.with_log
+        }
+    }
+}
+
+impl TryFrom<&Record> for Reached {
+    type Error = Error;
+    fn try_from(row: &Record) -> Result<Self> {
+        let applied: Position = row.text("applied").parse()?;
+        let with_log = later(&applied, &row.text("logged").parse()?)?;
+        Ok(Self {
+            with_own: row.text("current").parse()?,
+            applied,
+            with_log,
+        })
+    }
 }
 
 /// In each domain the later of the two.
@@ -123,9 +149,14 @@ pub(super) fn later(a: &Position, b: &Position) -> Result<Position> {
     text.join(",").parse()
 }
 
+pub(super) async fn reached(session: &mut Session) -> Result<Reached> {
+    Reached::try_from(&session.row(POSITION_QUERY).await?)
+}
+
 impl MariaDb {
     pub(super) async fn read_position(&self, session: &mut Session) -> Result<Position> {
-        Ok(merge(&session.row(POSITION_QUERY).await?)?.1)
+        let follows = connection(session).await?.is_some();
+        Ok(reached(session).await?.position(follows))
     }
 
     pub(super) async fn look(&self) -> Result<Health> {
@@ -134,7 +165,7 @@ impl MariaDb {
             .row(
                 "SELECT VERSION() AS version, @@global.server_id AS server_id, \
                  @@global.read_only AS read_only, @@global.gtid_slave_pos AS applied, \
-                 @@global.gtid_binlog_pos AS logged",
+                 @@global.gtid_binlog_pos AS logged, @@global.gtid_current_pos AS current",
             )
             .await?;
         let connection = connection(&mut session).await?;
@@ -145,7 +176,7 @@ impl MariaDb {
                 .and_then(|n| n.try_into().ok())
                 .unwrap_or(0),
             read_only: row.flag("read_only"),
-            position: merge(&row)?.1,
+            position: Reached::try_from(&row)?.position(connection.is_some()),
             replication: connection.map_or_else(Replication::default, |connection| {
                 let running = connection.receiving && connection.applying;
                 Replication {

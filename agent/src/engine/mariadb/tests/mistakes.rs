@@ -128,6 +128,17 @@ async fn a_wrong_password_is_named_and_the_right_one_is_taken() {
 }
 
 #[tokio::test]
+async fn an_administrator_known_by_the_operating_system_needs_no_password() {
+    let server = Server::new(1);
+    server.engine.start().await.unwrap();
+    server.sql(
+        "SET sql_log_bin = 0; ALTER USER root@localhost IDENTIFIED VIA mysql_native_password \
+         USING 'invalid' OR unix_socket",
+    );
+    assert!(server.engine.health().await.unwrap().read_only);
+}
+
+#[tokio::test]
 async fn a_server_without_an_answer_on_our_socket_is_named_with_its_process() {
     let mut server = Server::new(1);
     server.engine.start().await.unwrap();

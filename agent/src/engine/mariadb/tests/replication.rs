@@ -114,6 +114,33 @@ async fn waiting_ends_with_the_time_and_with_the_error_that_stopped_replication(
 }
 
 #[tokio::test]
+async fn i10_what_only_the_binary_log_has_of_a_primary_is_not_taken_for_applied() {
+    let primary = Server::primary(1).await;
+    let replica = Server::replica(2, &primary).await;
+    let before = primary.engine.position().await.unwrap();
+    primary.sql("INSERT INTO shop.t VALUES (1)");
+    replica.catch_up(&primary).await;
+    replica.engine.stop_replication().await.unwrap();
+    // As after a crash in which the tables lost what the log kept.
+    replica.sql("SET sql_log_bin = 0; DELETE FROM shop.t");
+    replica.sql(&format!("SET GLOBAL gtid_slave_pos = '{before}'"));
+    assert_eq!(replica.engine.position().await.unwrap(), before);
+    replica
+        .engine
+        .replicate_from(&primary.address(), true)
+        .await
+        .unwrap();
+    let goal = primary.engine.position().await.unwrap();
+    let error = replica
+        .engine
+        .wait_for(&goal, LIMIT)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("out-of-order"), "{error}");
+}
+
+#[tokio::test]
 async fn a_position_is_read_from_another_server_with_the_replication_user() {
     let primary = Server::primary(1).await;
     let replica = Server::replica(2, &primary).await;
