@@ -53,3 +53,24 @@ impl Config {
 pub fn list<S: Into<String>>(items: impl IntoIterator<Item = S>) -> Value {
     Value::Array(items.into_iter().map(|i| Value::String(i.into())).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dotted_keys_become_sections() {
+        let mut config = Config::default();
+        config.set("alias", "zone1-101");
+        config.set("engine.replication.port", 3306);
+        config.set("engine.kind", "mariadb").unset("engine.kind");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.toml");
+        config.write(&file).unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(
+            text,
+            "alias = \"zone1-101\"\n\n[engine.replication]\nport = 3306\n"
+        );
+    }
+}

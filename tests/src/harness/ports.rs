@@ -70,3 +70,16 @@ fn lock_directory() -> Result<PathBuf> {
         .with_context(|| format!("cannot create {}", directory.display()))?;
     Ok(directory)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_port_is_given_twice() {
+        let ports: Vec<Port> = (0..50).map(|_| Port::reserve().unwrap()).collect();
+        let numbers: BTreeSet<u16> = ports.iter().map(Port::number).collect();
+        assert_eq!(numbers.len(), ports.len());
+    }
+}

@@ -198,3 +198,32 @@ pub fn collect_logs(directory: &Path, into: &mut Vec<PathBuf>) {
 fn is_log(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "log")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{os::unix::process::CommandExt as _, process::Command};
+
+    #[test]
+    fn a_scratch_ends_every_process_that_came_from_it() {
+        let mut scratch = Scratch::create("ends").unwrap();
+        let path = scratch.path().to_owned();
+        // One that would outlive this process, with the directory in its command line.
+        let mut child = Command::new("sleep")
+            .arg0(format!("{}/sleeper", path.display()))
+            .arg("600")
+            .spawn()
+            .unwrap();
+        let has_come = (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            processes_in(&path).len() == 1
+        });
+        assert!(has_come, "the process is not seen");
+        // Nobody else waits for it here, as init would.
+        let waiting = std::thread::spawn(move || child.wait());
+        scratch.discard();
+        drop(scratch);
+        assert!(!waiting.join().unwrap().unwrap().success());
+        assert!(!path.exists());
+    }
+}
