@@ -114,12 +114,13 @@ async fn serve_grpc(
     allocator: Arc<Allocator>,
 ) -> Result<()> {
     let stop = context.stop.clone();
+    // The builder's own setting is ignored for listeners that are given to it.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .layer(ForwardLayer::new(context.node.clone()))
         .add_routes(routes(&context, allocator).await?)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.cancelled());
+        .serve_with_incoming_shutdown(incoming, stop.cancelled());
     server
         .await
         .map_err(|e| Error::internal(format!("the gRPC server failed: {}", chain(&e))))
