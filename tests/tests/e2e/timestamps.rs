@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 use seawall_proto::v1::{FetchTimestampRequest, timestamps_client::TimestampsClient};
 use seawall_tests::harness::{ClusterPlan, coordinator::connect};
 
-const CLIENTS: usize = 16;
+const CLIENTS: usize = 64;
 const FETCHES: usize = 100_000;
 const KILLS: usize = 3;
 
