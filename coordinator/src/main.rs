@@ -1,11 +1,14 @@
 //! `seawall-coordinator`: one member of the group that decides about order.
 
+mod agents;
 mod config;
 mod context;
 mod data_dir;
 mod forward;
+mod group;
 mod http;
 mod office;
+mod operation;
 mod raft;
 mod server;
 mod service;

@@ -4,7 +4,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use seawall_common::{Error, Result, error::chain, repository::Repository};
 use seawall_proto::v1::{
-    cluster_server::ClusterServer, raft_server::RaftServer, timestamps_server::TimestampsServer,
+    agents_server::AgentsServer, catalogue_server::CatalogueServer, cluster_server::ClusterServer,
+    locks_server::LocksServer, operations_server::OperationsServer, raft_server::RaftServer,
+    timestamps_server::TimestampsServer, topology_server::TopologyServer,
 };
 use tokio::{
     net::TcpListener,
@@ -17,12 +19,14 @@ use tonic::{
 };
 
 use crate::{
+    agents::client::GrpcAgents,
     config::Settings,
     context::Context,
     data_dir::DataDir,
     forward::ForwardLayer,
     http::{self, Metrics},
     office,
+    operation::{Coordination, Patience, runner},
     raft::{MESSAGE_BYTES_MAX, Node, NodeOptions},
     service,
     timestamps::Allocator,
@@ -54,8 +58,14 @@ pub async fn run(settings: Settings) -> Result<()> {
     );
     let context = Arc::new(Context::new(settings, node.clone(), repository));
     let allocator = Arc::new(Allocator::new(node.clone()));
+    let coordination = coordination(&context);
     let metrics = Metrics::new(node.proposals(), allocator.given());
-    let serving = tokio::spawn(serve_grpc(grpc, context.clone(), allocator));
+    let serving = tokio::spawn(serve_grpc(
+        grpc,
+        context.clone(),
+        coordination.clone(),
+        allocator,
+    ));
     let serving_http = tokio::spawn(serve_http(
         http,
         http::router(node.clone(), metrics),
@@ -63,13 +73,14 @@ pub async fn run(settings: Settings) -> Result<()> {
     ));
     let office = tokio::spawn(office::run(context.clone()));
     let owner = tokio::spawn(office::watch_owner(context.clone()));
+    let sagas = tokio::spawn(runner::run(coordination, context.stop.clone()));
 
     let ended = match node.join().await {
         Ok(()) => until_the_end(&node, serving).await,
         Err(e) => Err(e),
     };
     context.stop.cancel();
-    let tasks = async { tokio::join!(office, owner, serving_http) };
+    let tasks = async { tokio::join!(office, owner, sagas, serving_http) };
     if tokio::time::timeout(STOP_GRACE, tasks).await.is_err() {
         tracing::warn!("not everything ended within {STOP_GRACE:?}");
     }
@@ -111,6 +122,7 @@ async fn until_the_end(
 async fn serve_grpc(
     listener: TcpListener,
     context: Arc<Context>,
+    coordination: Arc<Coordination>,
     allocator: Arc<Allocator>,
 ) -> Result<()> {
     let stop = context.stop.clone();
@@ -119,14 +131,18 @@ async fn serve_grpc(
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .layer(ForwardLayer::new(context.node.clone()))
-        .add_routes(routes(&context, allocator).await?)
+        .add_routes(routes(&context, &coordination, allocator).await?)
         .serve_with_incoming_shutdown(incoming, stop.cancelled());
     server
         .await
         .map_err(|e| Error::internal(format!("the gRPC server failed: {}", chain(&e))))
 }
 
-async fn routes(context: &Arc<Context>, allocator: Arc<Allocator>) -> Result<Routes> {
+async fn routes(
+    context: &Arc<Context>,
+    coordination: &Arc<Coordination>,
+    allocator: Arc<Allocator>,
+) -> Result<Routes> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(seawall_proto::DESCRIPTORS)
         .build_v1()
@@ -149,8 +165,38 @@ async fn routes(context: &Arc<Context>, allocator: Arc<Allocator>) -> Result<Rou
         )))
         .add_service(TimestampsServer::new(service::timestamps::Timestamps::new(
             allocator,
-        )));
+        )))
+        .add_service(LocksServer::new(service::locks::LocksService {
+            context: coordination.clone(),
+        }))
+        .add_service(TopologyServer::new(service::topology::TopologyService {
+            context: coordination.clone(),
+        }))
+        .add_service(OperationsServer::new(
+            service::operations::OperationsService {
+                context: coordination.clone(),
+            },
+        ))
+        .add_service(CatalogueServer::new(service::catalogue::CatalogueService {
+            context: coordination.clone(),
+        }))
+        .add_service(AgentsServer::new(service::agents::AgentsService {
+            context: coordination.clone(),
+        }));
     Ok(routes.routes())
+}
+
+fn coordination(context: &Context) -> Arc<Coordination> {
+    let patience = Patience {
+        removal_grace: context.settings.removal_grace,
+        ..Patience::default()
+    };
+    Coordination::new(
+        Arc::new(context.node.clone()),
+        Arc::new(context.repository.clone()),
+        Arc::new(GrpcAgents::default()),
+        patience,
+    )
 }
 
 async fn serve_http(listener: TcpListener, router: axum::Router, stop: CancellationToken) {

@@ -27,8 +27,12 @@ fn shard(shard: &ShardId) -> Path {
     keyspaces().join(shard.keyspace()).join(shard.shard())
 }
 
+pub(super) fn epochs(id: &ShardId) -> Path {
+    shard(id).join("epochs")
+}
+
 pub(super) fn epoch(id: &ShardId, number: u64) -> Path {
-    shard(id).join("epochs").join(format!("{number:020}"))
+    epochs(id).join(format!("{number:020}"))
 }
 
 /// All backups of a shard.

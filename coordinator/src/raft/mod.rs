@@ -20,7 +20,7 @@ mod snapshot;
 
 pub use identity::{Identity, Members};
 pub use network::MESSAGE_BYTES_MAX;
-pub use node::{Node, NodeOptions};
+pub use node::{Leadership, Node, NodeOptions};
 pub use service::RaftService;
 
 use std::io::Cursor;

@@ -25,7 +25,7 @@ pub fn finish(state: &mut State, finish: &Finish) -> Result<Response> {
     let shard = operation.shard.clone();
 
     if let Some(alias) = operation.spec.tablet() {
-        state.topology.end_work(alias);
+        state.topology.end_work(alias, false);
     }
     state.locks.release_all_of(finish.id);
     let operation = state.operations.open_mut(&finish.id)?;

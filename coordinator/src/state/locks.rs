@@ -313,8 +313,8 @@ impl Locks {
             } else {
                 "Wait until it is released, or break it with backup-lock --break --reason R."
             }),
-            // Deleters are done within moments: the same call may succeed soon.
-            Side::Delete => Error::unavailable(what).hint("Try again in a moment."),
+            // Deleters are done within moments.
+            Side::Delete => Error::refused(what).hint("Try again in a moment."),
         })
     }
 

@@ -193,6 +193,8 @@ pub enum Effect {
     PointOfNoReturn,
     /// A restore knows which backup it restores.
     Chosen(BackupName),
+    /// The tablet has the type that it had, or that it was given meanwhile.
+    WorkEnded,
     /// The backup's manifest is in the repository: it stands whatever comes.
     BackupComplete(Box<Facts>),
     /// The backup's `removed` mark is in the repository.
@@ -319,6 +321,12 @@ fn take_effect(state: &mut State, id: &OperationId, effect: &Effect) -> Result<(
         Effect::Chosen(name) => {
             check_running()?;
             operation.backup = Some(name.clone());
+        }
+        Effect::WorkEnded => {
+            if let Some(alias) = operation.spec.tablet() {
+                let caught_up = matches!(operation.spec, Spec::Restore { .. });
+                state.topology.end_work(alias, caught_up);
+            }
         }
         Effect::BackupComplete(facts) => {
             check_running()?;

@@ -84,7 +84,10 @@ fn act(cluster: &mut Cluster, act: &Act) {
         Act::Cancel(n) => on_open(cluster, n, |c, id| drop(c.cancel(id))),
         Act::Finish(n) => on_open(cluster, n, |c, id| drop(c.finish(id))),
         Act::TakeDelete(n) => on_open(cluster, n, |c, id| {
-            let take = operations::Command::TakeDeleteSide { id, now_unix_ms: 0 };
+            let take = operations::Command::TakeDeleteSide {
+                id,
+                now_unix_ms: c.now_unix_ms,
+            };
             drop(c.operate(take));
         }),
         Act::Acquire(n) => drop(
@@ -188,7 +191,7 @@ fn check(cluster: &Cluster) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_commands_keep_the_invariants(sequence in proptest::collection::vec(acts(), 1..80)) {

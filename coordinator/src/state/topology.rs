@@ -314,14 +314,7 @@ fn change_type(state: &mut State, alias: &Alias, tablet_type: TabletType) -> Res
 }
 
 fn caught_up(state: &mut State, alias: &Alias) -> Result<Response> {
-    let tablet = state.topology.tablet_mut(alias)?;
-    if tablet.promote_when_caught_up {
-        tablet.promote_when_caught_up = false;
-        tablet.wanted_type = TabletType::Replica;
-        if tablet.tablet_type == TabletType::Spare {
-            tablet.tablet_type = TabletType::Replica;
-        }
-    }
+    state.topology.tablet_mut(alias)?.has_caught_up();
     Ok(Response::Done)
 }
 
@@ -338,6 +331,16 @@ impl Tablet {
             agent_address: String::new(),
             database: None,
             engine: String::new(),
+        }
+    }
+
+    fn has_caught_up(&mut self) {
+        if self.promote_when_caught_up {
+            self.promote_when_caught_up = false;
+            self.wanted_type = TabletType::Replica;
+            if self.tablet_type == TabletType::Spare {
+                self.tablet_type = TabletType::Replica;
+            }
         }
     }
 
@@ -385,11 +388,14 @@ impl Topology {
     }
 
     /// Ends what `set_at_work` began. A tablet that was promoted meanwhile keeps its type (I3).
-    pub(super) fn end_work(&mut self, alias: &Alias) {
-        if let Some(tablet) = self.tablets.get_mut(alias)
-            && matches!(tablet.tablet_type, TabletType::Backup | TabletType::Restore)
-        {
-            tablet.tablet_type = tablet.wanted_type;
+    pub(super) fn end_work(&mut self, alias: &Alias, caught_up: bool) {
+        if let Some(tablet) = self.tablets.get_mut(alias) {
+            if caught_up {
+                tablet.has_caught_up();
+            }
+            if matches!(tablet.tablet_type, TabletType::Backup | TabletType::Restore) {
+                tablet.tablet_type = tablet.wanted_type;
+            }
         }
     }
 }

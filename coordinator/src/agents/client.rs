@@ -1,0 +1,73 @@
+//! How the leader calls an agent. The trait is there so that tests can play the agent.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, stream::BoxStream};
+use seawall_common::{Error, Result};
+use seawall_proto::v1::{self, agent_client::AgentClient};
+use tonic::transport::{Channel, Endpoint};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// An agent answers at once; the step's own time is spent in the stream.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that are kept; when they are more, all begin anew.
+const CHANNELS_MAX: usize = 1_000;
+
+pub type Updates = BoxStream<'static, Result<v1::ExecuteUpdate>>;
+
+#[async_trait]
+pub trait AgentCalls: Send + Sync + 'static {
+    async fn execute(&self, address: &str, request: v1::ExecuteRequest) -> Result<Updates>;
+}
+
+/// Agents over gRPC, by the addresses that they registered.
+#[derive(Default)]
+pub struct GrpcAgents {
+    channels: Mutex<BTreeMap<String, Channel>>,
+}
+
+impl GrpcAgents {
+    fn channel(&self, address: &str) -> Result<Channel> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get(address) {
+            return Ok(channel.clone());
+        }
+        let endpoint = Endpoint::from_shared(address.to_owned())
+            .map_err(|e| Error::invalid(format!("malformed agent address {address:?}: {e}")))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        if channels.len() >= CHANNELS_MAX {
+            channels.clear();
+        }
+        let channel = endpoint.connect_lazy();
+        channels.insert(address.to_owned(), channel.clone());
+        Ok(channel)
+    }
+}
+
+#[async_trait]
+impl AgentCalls for GrpcAgents {
+    async fn execute(&self, address: &str, request: v1::ExecuteRequest) -> Result<Updates> {
+        let mut client = AgentClient::new(self.channel(address)?);
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, client.execute(request))
+            .await
+            .map_err(|_| {
+                Error::unavailable(format!(
+                    "the agent at {address} did not answer within {} s",
+                    ANSWER_TIMEOUT.as_secs()
+                ))
+            })??;
+        Ok(answer
+            .into_inner()
+            .map(|update| update.map_err(Error::from))
+            .boxed())
+    }
+}

@@ -1,0 +1,5 @@
+//! What the leader knows of the agents without asking the log, and how it calls them.
+
+pub mod client;
+pub mod heartbeats;
+pub mod leases;

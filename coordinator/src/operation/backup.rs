@@ -1,0 +1,200 @@
+//! The cold backup of one tablet.
+//!
+//! Its point of no return is the manifest in the repository: before it, everything is undone and
+//! the backup given up (`removed` first, then the hold: I2); after it, the backup stands, and what
+//! is left is to bring the tablet back.
+
+use seawall_common::{Error, Result, ids::Alias};
+use seawall_proto::v1::{self, execute_request::Step};
+
+use super::{
+    agent_call,
+    driver::{Run, outcome},
+};
+use crate::{
+    service::convert,
+    state::{
+        catalogue::Facts,
+        operations::{Effect, Operation, Outcome, Spec},
+        topology::TabletType,
+    },
+};
+
+pub async fn forward(run: &Run, operation: &Operation) -> Result<String> {
+    let Spec::Backup {
+        alias,
+        concurrency,
+        no_wait,
+        ..
+    } = &operation.spec
+    else {
+        return Err(Error::internal("not a backup"));
+    };
+    let drain = Step::Drain(v1::DrainStep {
+        r#type: v1::TabletType::Backup.into(),
+        drain_ms: None,
+    });
+    run.agent_step("drain", alias, drain).await?;
+    let noted = run
+        .agent_step("note", alias, Step::Note(v1::NoteStep {}))
+        .await?;
+    run.agent_step("stop", alias, Step::Stop(v1::StopStep {}))
+        .await?;
+    run.step("copy", copy(run, operation, alias, *concurrency))
+        .await?;
+    let no_wait = *no_wait || noted.replication_was_stopped;
+    let serving = bring_back(run, alias, no_wait).await?;
+    let name = operation.backup.as_ref().map(ToString::to_string);
+    let mut result = format!("backup {} is complete", name.unwrap_or_default());
+    if !serving.note.is_empty() {
+        result.push_str(&format!("; {}", serving.note));
+    }
+    Ok(result)
+}
+
+/// Steps 6 to 9, which a restore ends with too.
+pub async fn bring_back(run: &Run, alias: &Alias, no_wait: bool) -> Result<Outcome> {
+    run.insist_agent_step("start", alias, Effect::None, || {
+        Step::Start(v1::StartStep {})
+    })
+    .await?;
+    run.insist_agent_step("reinstate", alias, Effect::None, || {
+        Step::Reinstate(v1::ReinstateStep {})
+    })
+    .await?;
+    run.insist_agent_step("catch_up", alias, Effect::WorkEnded, || {
+        Step::CatchUp(v1::CatchUpStep { no_wait })
+    })
+    .await?;
+    run.insist_agent_step("serve", alias, Effect::None, || {
+        let r#type = wanted_type(run, alias).into();
+        Step::Serve(v1::ServeStep { r#type })
+    })
+    .await
+}
+
+pub fn wanted_type(run: &Run, alias: &Alias) -> v1::TabletType {
+    run.context.group.look(|state| {
+        let tablet = state.topology.tablet(alias);
+        let wanted = tablet.map_or(TabletType::Spare, |tablet| tablet.wanted_type);
+        convert::tablet_type(wanted)
+    })
+}
+
+async fn copy(
+    run: &Run,
+    operation: &Operation,
+    alias: &Alias,
+    concurrency: u32,
+) -> Result<(Outcome, Effect)> {
+    let name = operation.backup.clone();
+    let name = name.ok_or_else(|| Error::internal("a backup without a name"))?;
+    let begun = run.context.group.look(|state| {
+        let entry = state.catalogue.entry(&operation.shard, &name)?;
+        Ok::<_, Error>(entry.facts.epoch)
+    })?;
+    let step = Step::Copy(v1::CopyStep {
+        backup: name.to_string(),
+        epoch: begun,
+        concurrency,
+    });
+    let done = agent_call::call(run, alias, step).await?;
+    let copied = done
+        .backup
+        .as_ref()
+        .ok_or_else(|| Error::internal(format!("{alias} copied, but did not say what")))?;
+    let facts = convert::facts(copied)?;
+    check_announced(run, operation, &facts)?;
+    let effect = Effect::BackupComplete(Box::new(facts));
+    Ok((outcome(alias, &done)?, effect))
+}
+
+/// The manifest that was put must be the one that was announced before.
+fn check_announced(run: &Run, operation: &Operation, facts: &Facts) -> Result<()> {
+    let name = operation.backup.as_ref();
+    let announced = run.context.group.look(|state| {
+        let name = name.ok_or_else(|| Error::internal("a backup without a name"))?;
+        let entry = state.catalogue.entry(&operation.shard, name)?;
+        Ok::<_, Error>(entry.facts.manifest_hash.clone())
+    })?;
+    if announced == facts.manifest_hash && !announced.is_empty() {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!(
+        "the manifest that was put has hash {:?}, announced was {announced:?}",
+        facts.manifest_hash
+    )))
+}
+
+/// Gives the backup up, and has the agent put its database back: neither waits for the other.
+pub async fn undo(run: &Run, operation: &Operation) -> Result<String> {
+    let Spec::Backup { alias, .. } = &operation.spec else {
+        return Err(Error::internal("not a backup"));
+    };
+    let reason = operation
+        .error
+        .as_ref()
+        .map_or("given up", |error| error.message.as_str());
+    let name = operation.backup.as_ref().map(ToString::to_string);
+    let step = v1::PutBackStep {
+        abandon_backup: name.unwrap_or_default(),
+        reason: reason.to_owned(),
+        r#type: wanted_type(run, alias).into(),
+    };
+    let (abandoned, complaint) =
+        tokio::join!(abandon(run, operation, reason), put_back(run, alias, step));
+    abandoned?;
+    Ok(complaint)
+}
+
+/// Without the mark the hold cannot be let go of (I2): tried for as long as it takes.
+async fn abandon(run: &Run, operation: &Operation, reason: &str) -> Result<()> {
+    let name = operation.backup.as_ref();
+    let name = name.ok_or_else(|| Error::internal("a backup without a name"))?;
+    let mut wait = run.backoff();
+    let mark = || async {
+        run.context.check_owner().await?;
+        let shard = &operation.shard;
+        run.context.store.abandon(shard, name, reason).await?;
+        let reason = reason.to_owned();
+        Ok((Outcome::default(), Effect::BackupRemoved { reason }))
+    };
+    while let Err(e) = run.step("abandon", mark()).await {
+        tracing::warn!(operation = %run.id, "cannot give backup {name} up yet: {e}");
+        wait.pause().await;
+    }
+    Ok(())
+}
+
+/// Has the agent undo its attempt. An agent that cannot be reached does that by itself; what it
+/// could not be made to say is answered.
+pub async fn put_back(run: &Run, alias: &Alias, step: v1::PutBackStep) -> String {
+    let undone = tokio::time::timeout(
+        run.context.patience.undo,
+        run.insist_agent_step("put_back", alias, Effect::None, || {
+            Step::PutBack(step.clone())
+        }),
+    );
+    match undone.await {
+        Ok(Ok(_)) => String::new(),
+        // The agent has undone it by itself, or has never heard of it.
+        Ok(Err(e)) if is_nothing_to_undo(&e) => String::new(),
+        Ok(Err(e)) => format!("{alias} did not say that it has put its database back: {e}"),
+        Err(_) => format!("{alias} has not put its database back yet; it goes on by itself"),
+    }
+}
+
+fn is_nothing_to_undo(error: &Error) -> bool {
+    use seawall_common::ErrorKind::{Cancelled, Invalid, NotFound};
+    matches!(error.kind(), Cancelled | Invalid | NotFound)
+}
+
+/// What a failure past the point of no return means.
+pub fn stands(operation: &Operation, alias: &Alias, error: &Error) -> Error {
+    let name = operation.backup.as_ref().map(ToString::to_string);
+    let what = format!(
+        "backup {} is complete, but {alias} does not serve again",
+        name.unwrap_or_default()
+    );
+    error.clone().context(what)
+}

@@ -1,0 +1,144 @@
+//! What is chosen: the backup that a restore takes, the tablet that a shard's backup is taken of.
+//!
+//! The newest fitting backup has the highest epoch, then the highest position, on the shard's
+//! line of epochs; its name and its age do not matter.
+
+use seawall_common::{
+    Error, Result,
+    ids::{Alias, BackupName, ShardId},
+};
+
+use crate::{
+    agents::heartbeats::Heartbeats,
+    state::{
+        State,
+        catalogue::{Entry, Known},
+        epochs::is_on_line,
+        topology::TabletType,
+    },
+};
+
+/// The backup to restore, and what was passed over on the way to it.
+#[derive(Debug)]
+pub struct Choice {
+    pub chosen: Option<Entry>,
+    pub skipped: Vec<String>,
+}
+
+/// Why a backup cannot be restored on a tablet with this engine.
+fn misfit(state: &State, entry: &Entry, engine: &str) -> Option<String> {
+    let line = state.topology.line(&entry.shard);
+    if entry.known != Known::Complete {
+        Some(format!("{} is {}", entry.name, entry.described()))
+    } else if entry.facts.engine != engine {
+        Some(format!(
+            "{} is of engine {}, not {engine}",
+            entry.name, entry.facts.engine
+        ))
+    } else if !is_on_line(line, entry.facts.epoch, &entry.facts.position) {
+        Some(format!(
+            "{} (epoch {}, {}) is not on the shard's line of epochs",
+            entry.name, entry.facts.epoch, entry.facts.position
+        ))
+    } else {
+        None
+    }
+}
+
+/// None chosen: the shard has no backup at all. Backups of which none fits are an error.
+pub fn backup_to_restore(state: &State, shard: &ShardId, engine: &str) -> Result<Choice> {
+    let mut candidates: Vec<&Entry> = state
+        .catalogue
+        .entries(shard)
+        .filter(|entry| entry.known != Known::Removed)
+        .collect();
+    candidates.sort_by(|a, b| b.order_key().cmp(&a.order_key()));
+    let mut skipped = Vec::new();
+    for entry in &candidates {
+        match misfit(state, entry, engine) {
+            None => {
+                return Ok(Choice {
+                    chosen: Some((*entry).clone()),
+                    skipped,
+                });
+            }
+            Some(reason) => skipped.push(reason),
+        }
+    }
+    if candidates.is_empty() {
+        return Ok(Choice {
+            chosen: None,
+            skipped,
+        });
+    }
+    Err(Error::refused(format!(
+        "{shard} has backups, but none that can be restored: {}",
+        skipped.join("; ")
+    ))
+    .hint("ListBackups shows them; remove those that are of no use to start empty."))
+}
+
+/// The backup that was asked for by name.
+pub fn named_backup(
+    state: &State,
+    shard: &ShardId,
+    name: &BackupName,
+    engine: &str,
+) -> Result<Entry> {
+    let entry = state.catalogue.entry(shard, name)?;
+    match misfit(state, entry, engine) {
+        None => Ok(entry.clone()),
+        Some(reason) => Err(Error::refused(format!("backup {reason}"))
+            .hint("ListBackups shows those of this shard.")),
+    }
+}
+
+/// The replica with the least known lag; the primary only when it is allowed and nobody else is.
+pub fn tablet_to_back_up(
+    state: &State,
+    heartbeats: &Heartbeats,
+    shard: &ShardId,
+    allow_primary: bool,
+) -> Result<Alias> {
+    let mut best: Option<(u64, Alias)> = None;
+    let mut primary = None;
+    let mut reasons = Vec::new();
+    for tablet in state.topology.tablets_of(shard) {
+        let alias = &tablet.alias;
+        let status = heartbeats.seen_status(alias);
+        let reason = match (tablet.tablet_type, status) {
+            (TabletType::Backup | TabletType::Restore | TabletType::Drained, _) => {
+                format!("is of type {}", tablet.tablet_type)
+            }
+            (_, None) => "is not heard".to_owned(),
+            (_, Some(status)) if !status.database_running => "its database is down".to_owned(),
+            (TabletType::Primary, Some(_)) if allow_primary => {
+                primary = Some(alias.clone());
+                continue;
+            }
+            (TabletType::Primary, Some(_)) => "is the primary".to_owned(),
+            (_, Some(status)) => match status.lag_ms {
+                None => "its lag is not known".to_owned(),
+                Some(lag) => {
+                    if best.as_ref().is_none_or(|(least, _)| lag < *least) {
+                        best = Some((lag, alias.clone()));
+                    }
+                    continue;
+                }
+            },
+        };
+        reasons.push(format!("{alias} {reason}"));
+    }
+    if let Some(alias) = best.map(|(_, alias)| alias).or(primary) {
+        return Ok(alias);
+    }
+    if reasons.is_empty() {
+        return Err(Error::not_found(format!("{shard} has no tablets"))
+            .hint("ListTablets shows those that are known."));
+    }
+    Err(Error::refused(format!(
+        "no tablet available for backup of {shard}: {}",
+        reasons.join(", ")
+    ))
+    .hint("ListTablets shows their state; --allow-primary takes the primary."))
+}

@@ -1,0 +1,87 @@
+//! The sagas: what the leader does, step by step, to carry an operation through.
+
+pub mod agent_call;
+pub mod backup;
+pub mod choice;
+pub mod driver;
+pub mod refresh;
+pub mod removal;
+pub mod reparent;
+pub mod restore;
+pub mod runner;
+pub mod store;
+
+use std::{sync::Arc, time::Duration};
+
+use seawall_common::{Error, Result};
+
+use crate::{
+    agents::{client::AgentCalls, heartbeats::Heartbeats},
+    group::Group,
+};
+
+/// Times that decide how patient the sagas are.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Between a backup's removal and the deletion of its objects.
+    pub removal_grace: Duration,
+    /// How long an agent may be silent before the copy of its backup is complete.
+    pub lease: Duration,
+    /// How long it may be silent past the point of no return.
+    pub lease_forward: Duration,
+    /// How long the undoing of an operation waits for its agent.
+    pub undo: Duration,
+    /// Between two tries of a step; each try waits twice as long, up to the second value.
+    pub retry: (Duration, Duration),
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            removal_grace: Duration::from_secs(24 * 3600),
+            lease: Duration::from_secs(60),
+            lease_forward: Duration::from_secs(600),
+            undo: Duration::from_secs(600),
+            retry: (Duration::from_millis(200), Duration::from_secs(5)),
+        }
+    }
+}
+
+/// All that services and sagas work with.
+pub struct Coordination {
+    pub group: Arc<dyn Group>,
+    pub store: Arc<dyn store::Store>,
+    pub agents: Arc<dyn AgentCalls>,
+    pub heartbeats: Heartbeats,
+    pub refreshed: refresh::Refreshed,
+    pub patience: Patience,
+}
+
+impl Coordination {
+    pub fn new(
+        group: Arc<dyn Group>,
+        store: Arc<dyn store::Store>,
+        agents: Arc<dyn AgentCalls>,
+        patience: Patience,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            group,
+            store,
+            agents,
+            heartbeats: Heartbeats::new(),
+            refreshed: refresh::Refreshed::default(),
+            patience,
+        })
+    }
+
+    pub fn group_id(&self) -> Result<String> {
+        self.group
+            .look(|state| state.group_id.clone())
+            .ok_or_else(|| Error::unavailable("the coordinator group has no name yet"))
+    }
+
+    /// Only the repository's owner writes and deletes in it: looked up before each time.
+    pub async fn check_owner(&self) -> Result<()> {
+        self.store.check_owner(&self.group_id()?).await
+    }
+}

@@ -1,0 +1,141 @@
+//! Brings the catalogue up to what the repository shows: after a crash, and for a group that was
+//! given a repository with an older one's backups.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use seawall_common::{
+    Result,
+    ids::{BackupName, ShardId},
+    repository::{StoredBackup, StoredState},
+};
+use tokio::time::Instant;
+
+use super::Coordination;
+use crate::state::{
+    Command,
+    catalogue::{self, Facts, Found, Known},
+};
+
+/// Backups that one command carries.
+const BATCH: usize = 200;
+/// A scan younger than this is new enough for a listing.
+const FRESH_FOR: Duration = Duration::from_secs(2);
+
+/// When each shard was last scanned.
+#[derive(Default)]
+pub struct Refreshed(Mutex<BTreeMap<ShardId, Instant>>);
+
+impl Refreshed {
+    fn is_fresh(&self, shard: &ShardId) -> bool {
+        let scans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        scans.get(shard).is_some_and(|at| at.elapsed() < FRESH_FOR)
+    }
+
+    fn note(&self, shard: &ShardId) {
+        let mut scans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        scans.retain(|_, at| at.elapsed() < FRESH_FOR);
+        scans.insert(shard.clone(), Instant::now());
+    }
+}
+
+/// As [`refresh`], unless that was done a moment ago.
+pub async fn refresh_for_listing(context: &Coordination, shard: &ShardId) -> Result<()> {
+    if context.refreshed.is_fresh(shard) {
+        return Ok(());
+    }
+    refresh(context, shard).await
+}
+
+pub async fn refresh(context: &Coordination, shard: &ShardId) -> Result<()> {
+    let complete_before: BTreeSet<BackupName> = context
+        .group
+        .read(|state| {
+            let complete = state.catalogue.complete_ones(shard);
+            complete.map(|entry| entry.name.clone()).collect()
+        })
+        .await?;
+    let stored = context.store.scan(shard).await?;
+    let present: BTreeSet<&BackupName> = stored.iter().map(|backup| &backup.name).collect();
+    let missing: Vec<BackupName> = complete_before
+        .into_iter()
+        .filter(|name| !present.contains(name))
+        .collect();
+    let found: Vec<Found> = stored.iter().map(found).collect();
+    let news: Vec<Found> = context.group.look(|state| {
+        let is_news = |found: &Found| state.catalogue.is_news(shard, found);
+        found.into_iter().filter(is_news).collect()
+    });
+    for name in &missing {
+        tracing::error!(%shard, backup = %name, "a complete backup is no longer in the repository");
+    }
+    import(context, shard, Vec::new(), missing).await?;
+    for batch in news.chunks(BATCH) {
+        import(context, shard, batch.to_vec(), Vec::new()).await?;
+    }
+    context.refreshed.note(shard);
+    Ok(())
+}
+
+async fn import(
+    context: &Coordination,
+    shard: &ShardId,
+    found: Vec<Found>,
+    missing: Vec<BackupName>,
+) -> Result<()> {
+    if found.is_empty() && missing.is_empty() {
+        return Ok(());
+    }
+    let import = catalogue::Command::Import {
+        shard: shard.clone(),
+        found,
+        missing,
+    };
+    context.group.propose(Command::Catalogue(import)).await?;
+    Ok(())
+}
+
+fn found(stored: &StoredBackup) -> Found {
+    let mut found = Found {
+        name: stored.name.clone(),
+        alias: String::new(),
+        known: Known::Incomplete,
+        facts: Facts::default(),
+        note: String::new(),
+    };
+    match &stored.state {
+        StoredState::Complete {
+            header,
+            manifest_hash,
+        } => {
+            found.known = Known::Complete;
+            found.alias = header.alias.to_string();
+            found.facts = Facts {
+                engine: header.engine.clone(),
+                engine_version: String::new(),
+                epoch: header.epoch,
+                position: header.position.clone(),
+                started_unix_ms: header.started_unix_ms,
+                ended_unix_ms: header.ended_unix_ms,
+                logical_bytes: header.logical_bytes,
+                stored_bytes: header.stored_bytes,
+                files: header.files,
+                encrypted: header.encrypted,
+                manifest_hash: manifest_hash.clone(),
+            };
+        }
+        StoredState::Incomplete => "it has no manifest".clone_into(&mut found.note),
+        StoredState::Removed { reason } => {
+            found.known = Known::Removed;
+            found.note.clone_from(reason);
+        }
+        StoredState::Broken { reason } => {
+            found.known = Known::Broken;
+            found.note.clone_from(reason);
+        }
+    }
+    found
+}

@@ -1,0 +1,126 @@
+//! Restores a tablet from the newest backup that fits, or a named one.
+//!
+//! Its point of no return is the new data directory in its place. Before it, nothing of the
+//! tablet's has changed; after it, what is left is to start, replicate and catch up.
+
+use seawall_common::{Error, Result, ids::Alias};
+use seawall_proto::v1::{self, execute_request::Step};
+
+use super::{
+    agent_call, backup,
+    choice::{self, Choice},
+    driver::{Run, outcome},
+    refresh,
+};
+use crate::state::{
+    catalogue::Entry,
+    operations::{Effect, Operation, Outcome, Spec},
+};
+
+/// What a restore at an empty start says when the shard has no backup at all.
+pub const STARTS_EMPTY: &str = "no backup: starts empty";
+
+pub async fn forward(run: &Run, operation: &Operation) -> Result<String> {
+    let Spec::Restore {
+        alias, concurrency, ..
+    } = &operation.spec
+    else {
+        return Err(Error::internal("not a restore"));
+    };
+    run.step("choose", choose(run, operation)).await?;
+    let Some(entry) = chosen(run)? else {
+        return Ok(STARTS_EMPTY.to_owned());
+    };
+    let drain = Step::Drain(v1::DrainStep {
+        r#type: v1::TabletType::Restore.into(),
+        drain_ms: None,
+    });
+    run.agent_step("drain", alias, drain).await?;
+    let fetch = Step::Fetch(v1::FetchStep {
+        backup: entry.name.to_string(),
+        manifest_hash: entry.facts.manifest_hash.clone(),
+        concurrency: *concurrency,
+    });
+    run.agent_step("fetch", alias, fetch).await?;
+    run.step("install", install(run, alias)).await?;
+    let serving = backup::bring_back(run, alias, false).await?;
+    let mut result = format!("{alias} is restored from {}", entry.name);
+    if !serving.note.is_empty() {
+        result.push_str(&format!("; {}", serving.note));
+    }
+    Ok(result)
+}
+
+/// The repository decides what there is: read anew before anything is chosen.
+async fn choose(run: &Run, operation: &Operation) -> Result<(Outcome, Effect)> {
+    let Spec::Restore {
+        alias,
+        backup,
+        empty_start,
+        ..
+    } = &operation.spec
+    else {
+        return Err(Error::internal("not a restore"));
+    };
+    let shard = &operation.shard;
+    refresh::refresh(&run.context, shard).await?;
+    let choice = run.context.group.look(|state| {
+        let engine = &state.topology.tablet(alias)?.engine;
+        match backup {
+            Some(name) => Ok(Choice {
+                chosen: Some(choice::named_backup(state, shard, name, engine)?),
+                skipped: Vec::new(),
+            }),
+            None => choice::backup_to_restore(state, shard, engine),
+        }
+    })?;
+    for skipped in &choice.skipped {
+        tracing::warn!(operation = %run.id, %shard, "passed over for the restore: {skipped}");
+    }
+    let note = if choice.skipped.is_empty() {
+        String::new()
+    } else {
+        format!("passed over: {}", choice.skipped.join("; "))
+    };
+    let outcome = Outcome {
+        note,
+        ..Outcome::default()
+    };
+    match choice.chosen {
+        Some(entry) => Ok((outcome, Effect::Chosen(entry.name))),
+        None if *empty_start => Ok((outcome, Effect::None)),
+        None => Err(Error::not_found(format!("{shard} has no backup"))
+            .hint("Run Backup on one of its tablets first.")),
+    }
+}
+
+fn chosen(run: &Run) -> Result<Option<Entry>> {
+    run.context.group.look(|state| {
+        let operation = state.operations.get(&run.id)?;
+        let name = operation.backup.as_ref();
+        name.map(|name| state.catalogue.entry(&operation.shard, name).cloned())
+            .transpose()
+    })
+}
+
+async fn install(run: &Run, alias: &Alias) -> Result<(Outcome, Effect)> {
+    let step = Step::Install(v1::InstallStep {});
+    let done = agent_call::call(run, alias, step).await?;
+    Ok((outcome(alias, &done)?, Effect::PointOfNoReturn))
+}
+
+pub async fn undo(run: &Run, operation: &Operation) -> Result<String> {
+    let Spec::Restore { alias, .. } = &operation.spec else {
+        return Err(Error::internal("not a restore"));
+    };
+    if operation.step("drain").is_none() {
+        return Ok(String::new());
+    }
+    let reason = operation.error.as_ref().map(|error| error.message.clone());
+    let step = v1::PutBackStep {
+        abandon_backup: String::new(),
+        reason: reason.unwrap_or_default(),
+        r#type: backup::wanted_type(run, alias).into(),
+    };
+    Ok(backup::put_back(run, alias, step).await)
+}

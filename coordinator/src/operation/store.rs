@@ -1,0 +1,50 @@
+//! What the sagas do in the repository. The trait is there so that tests can make it fail.
+
+use async_trait::async_trait;
+use seawall_common::{
+    Result,
+    ids::{BackupName, ShardId},
+    repository::{EpochRecord, Repository, StoredBackup, Swept},
+};
+
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    fn id(&self) -> &str;
+    async fn check_owner(&self, group_id: &str) -> Result<()>;
+    async fn put_epoch(&self, shard: &ShardId, record: &EpochRecord) -> Result<()>;
+    async fn newest_epoch(&self, shard: &ShardId) -> Result<u64>;
+    async fn scan(&self, shard: &ShardId) -> Result<Vec<StoredBackup>>;
+    async fn abandon(&self, shard: &ShardId, name: &BackupName, reason: &str) -> Result<()>;
+    async fn sweep(&self, shard: &ShardId, name: &BackupName) -> Result<Swept>;
+}
+
+#[async_trait]
+impl Store for Repository {
+    fn id(&self) -> &str {
+        Repository::id(self)
+    }
+
+    async fn check_owner(&self, group_id: &str) -> Result<()> {
+        Repository::check_owner(self, group_id).await
+    }
+
+    async fn put_epoch(&self, shard: &ShardId, record: &EpochRecord) -> Result<()> {
+        Repository::put_epoch(self, shard, record).await
+    }
+
+    async fn newest_epoch(&self, shard: &ShardId) -> Result<u64> {
+        Repository::newest_epoch(self, shard).await
+    }
+
+    async fn scan(&self, shard: &ShardId) -> Result<Vec<StoredBackup>> {
+        Repository::scan(self, shard).await
+    }
+
+    async fn abandon(&self, shard: &ShardId, name: &BackupName, reason: &str) -> Result<()> {
+        Repository::abandon(self, shard, name, reason).await
+    }
+
+    async fn sweep(&self, shard: &ShardId, name: &BackupName) -> Result<Swept> {
+        Repository::sweep(self, shard, name).await
+    }
+}

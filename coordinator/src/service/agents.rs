@@ -1,0 +1,214 @@
+//! What agents tell the coordinator.
+//!
+//! A heartbeat counts only after a quorum round that began after it came: so that what its answer
+//! says of epochs and holds was true while the agent waited.
+
+use std::sync::Arc;
+
+use seawall_common::{
+    Error,
+    clock::now_unix_ms,
+    ids::{Alias, BackupName, OperationId, ShardId},
+};
+use seawall_proto::v1::{self, agents_server::Agents};
+use tonic::{Request, Response, Status};
+
+use super::{check_given, check_text, convert, topology::too_young};
+use crate::{
+    agents::heartbeats::{Heard, Seen},
+    operation::Coordination,
+    state::{
+        Command, catalogue,
+        topology::{self, DatabaseAddress, Registration, Tablet},
+    },
+};
+
+/// Holds that one heartbeat may name.
+const HOLDS_MAX: usize = 64;
+
+pub struct AgentsService {
+    pub context: Arc<Coordination>,
+}
+
+fn database(
+    address: Option<&v1::DatabaseAddress>,
+) -> seawall_common::Result<Option<DatabaseAddress>> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    check_given("database host", &address.host)?;
+    let port = u16::try_from(address.port)
+        .map_err(|_| Error::invalid(format!("{} is not a port", address.port)))?;
+    Ok(Some(DatabaseAddress {
+        host: address.host.clone(),
+        port,
+        server_id: address.server_id,
+    }))
+}
+
+fn check_address(address: &str) -> seawall_common::Result<()> {
+    check_given("agent address", address)?;
+    let is_good = address
+        .parse::<http::Uri>()
+        .is_ok_and(|uri| uri.scheme().is_some() && uri.authority().is_some());
+    if is_good {
+        return Ok(());
+    }
+    Err(
+        Error::invalid(format!("malformed agent address {address:?}"))
+            .hint("It is written http://host:port."),
+    )
+}
+
+impl AgentsService {
+    /// Whether another instance of this alias is there: a fact for the log.
+    async fn other_seen(&self, alias: &Alias, instance: &str) -> seawall_common::Result<bool> {
+        let known = self
+            .context
+            .group
+            .read(|state| {
+                let tablet = state.topology.tablet(alias).ok();
+                tablet.and_then(|tablet| tablet.instance.clone())
+            })
+            .await?;
+        match known {
+            Some(known) if known != instance => match self.context.heartbeats.seen(alias, &known) {
+                Seen::Yes => Ok(true),
+                Seen::No => Ok(false),
+                Seen::Unknown => Err(too_young(alias)),
+            },
+            _ => Ok(false),
+        }
+    }
+
+    async fn check_instance(
+        &self,
+        alias: &Alias,
+        instance: &str,
+    ) -> seawall_common::Result<Tablet> {
+        let tablet = self
+            .context
+            .group
+            .read(|state| state.topology.tablet(alias).cloned())
+            .await??;
+        if tablet.instance.as_deref() == Some(instance) {
+            return Ok(tablet);
+        }
+        Err(
+            Error::conflict(format!("{alias} belongs to another instance"))
+                .hint("Stop this agent, or register again."),
+        )
+    }
+}
+
+#[tonic::async_trait]
+impl Agents for AgentsService {
+    async fn register(
+        &self,
+        request: Request<v1::RegisterRequest>,
+    ) -> Result<Response<v1::RegisterResponse>, Status> {
+        let request = request.into_inner();
+        let alias: Alias = request.alias.parse()?;
+        check_given("instance", &request.instance)?;
+        check_given("engine", &request.engine)?;
+        check_address(&request.agent_address)?;
+        let registration = Registration {
+            shard: ShardId::from_proto(request.shard.as_ref())?,
+            agent_address: request.agent_address,
+            database: database(request.database.as_ref())?,
+            engine: request.engine,
+            replace: request.replace,
+            other_seen: self.other_seen(&alias, &request.instance).await?,
+            instance: request.instance,
+            alias,
+        };
+        let register = topology::Command::Register(registration.clone());
+        self.context
+            .group
+            .propose(Command::Topology(register))
+            .await?;
+        // Counts as heard, so that a second instance that registers next is refused at once.
+        self.context.heartbeats.record(
+            &registration.alias,
+            Heard {
+                instance: registration.instance,
+                at: tokio::time::Instant::now(),
+                at_unix_ms: now_unix_ms(),
+                status: v1::TabletStatus::default(),
+            },
+        );
+        Ok(Response::new(v1::RegisterResponse {
+            group_id: self.context.group_id()?,
+            repository_id: self.context.store.id().to_owned(),
+        }))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatResponse>, Status> {
+        let request = request.into_inner();
+        let alias: Alias = request.alias.parse()?;
+        let status = request
+            .status
+            .ok_or_else(|| Error::invalid("a heartbeat without a status"))?;
+        if request.holds.len() > HOLDS_MAX {
+            return Err(Error::invalid(format!("more than {HOLDS_MAX} holds are named")).into());
+        }
+        let tablet = self.check_instance(&alias, &request.instance).await?;
+        let heard = Heard {
+            instance: request.instance,
+            at: tokio::time::Instant::now(),
+            at_unix_ms: now_unix_ms(),
+            status: status.clone(),
+        };
+        self.context.heartbeats.record(&alias, heard);
+        if status.caught_up && tablet.promote_when_caught_up {
+            let caught_up = topology::Command::CaughtUp {
+                alias: alias.clone(),
+            };
+            self.context
+                .group
+                .propose(Command::Topology(caught_up))
+                .await?;
+        }
+        let answer = self.context.group.look(|state| {
+            let tablet = state.topology.tablet(&alias)?;
+            let lost = request
+                .holds
+                .iter()
+                .filter(|held| !state.locks.is_valid(&held.hold_id, held.token));
+            Ok::<_, Error>(v1::HeartbeatResponse {
+                view: Some(convert::view(state, &tablet.shard)),
+                r#type: convert::tablet_type(tablet.tablet_type).into(),
+                lost_holds: lost.map(|held| held.hold_id.clone()).collect(),
+            })
+        });
+        Ok(Response::new(answer?))
+    }
+
+    async fn announce_manifest(
+        &self,
+        request: Request<v1::AnnounceManifestRequest>,
+    ) -> Result<Response<v1::AnnounceManifestResponse>, Status> {
+        let request = request.into_inner();
+        let operation: OperationId = request.operation_id.parse()?;
+        let backup = request
+            .backup
+            .ok_or_else(|| Error::invalid("an announcement without a backup"))?;
+        check_text("backup name", &backup.name)?;
+        let name: BackupName = backup.name.parse()?;
+        let announce = catalogue::Command::Announce {
+            operation,
+            attempt: request.attempt,
+            token: request.token,
+            name,
+            facts: Box::new(convert::facts(&backup)?),
+        };
+        self.context
+            .group
+            .propose(Command::Catalogue(announce))
+            .await?;
+        Ok(Response::new(v1::AnnounceManifestResponse {}))
+    }
+}

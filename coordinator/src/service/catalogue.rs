@@ -1,0 +1,68 @@
+//! What backups there are.
+
+use std::sync::Arc;
+
+use seawall_common::ids::{BackupName, ShardId};
+use seawall_proto::v1::{self, catalogue_server::Catalogue};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+use super::{convert, read, topology::unknown_shard, wants_stale};
+use crate::{
+    operation::{Coordination, refresh::refresh_for_listing},
+    state::catalogue::{Entry, Known},
+};
+
+pub struct CatalogueService {
+    pub context: Arc<Coordination>,
+}
+
+impl CatalogueService {
+    /// A repository that cannot be read now does not keep anybody from seeing what is known.
+    async fn refresh(&self, metadata: &MetadataMap, shard: &ShardId) {
+        if wants_stale(metadata) {
+            return;
+        }
+        if let Err(e) = refresh_for_listing(&self.context, shard).await {
+            tracing::warn!(%shard, "listing what is known, because the repository was not read: {e}");
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Catalogue for CatalogueService {
+    async fn list_backups(
+        &self,
+        request: Request<v1::ListBackupsRequest>,
+    ) -> Result<Response<v1::ListBackupsResponse>, Status> {
+        let shard = ShardId::from_proto(request.get_ref().shard.as_ref())?;
+        let all = request.get_ref().all;
+        self.refresh(request.metadata(), &shard).await;
+        let backups = read(&self.context, request.metadata(), |state| {
+            let mut entries: Vec<&Entry> = state
+                .catalogue
+                .entries(&shard)
+                .filter(|entry| all || entry.known != Known::Removed)
+                .collect();
+            if entries.is_empty() && !state.topology.shards().contains(&shard) {
+                return Err(unknown_shard(&shard));
+            }
+            entries.sort_by(|a, b| a.order_key().cmp(&b.order_key()));
+            Ok(entries.into_iter().map(convert::backup).collect())
+        });
+        let backups = backups.await??;
+        Ok(Response::new(v1::ListBackupsResponse { backups }))
+    }
+
+    async fn get_backup(
+        &self,
+        request: Request<v1::GetBackupRequest>,
+    ) -> Result<Response<v1::Backup>, Status> {
+        let shard = ShardId::from_proto(request.get_ref().shard.as_ref())?;
+        let name: BackupName = request.get_ref().name.parse()?;
+        self.refresh(request.metadata(), &shard).await;
+        let backup = read(&self.context, request.metadata(), |state| {
+            state.catalogue.entry(&shard, &name).map(convert::backup)
+        });
+        Ok(Response::new(backup.await??))
+    }
+}

@@ -1,0 +1,297 @@
+//! Starting, watching and cancelling operations.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use seawall_common::{
+    Error,
+    clock::now_unix_ms,
+    ids::{Alias, OperationId, ShardId, check_keyspace},
+};
+use seawall_proto::v1::{self, operations_server::Operations};
+use tonic::{Request, Response, Status};
+
+use super::{
+    check_text, convert, read,
+    topology::unknown_shard,
+    unexpected, wait_for_deleters,
+    watch::{self, Look, Updates},
+};
+use crate::{
+    agents::heartbeats::SEEN_WITHIN,
+    operation::{Coordination, choice, driver::millis, refresh},
+    state::{
+        Command, Response as Answer,
+        locks::Scope,
+        operations::{self, Operation, Spec, Start},
+    },
+};
+
+const TRANSFER_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+const REMOVAL_DEADLINE: Duration = Duration::from_secs(600);
+const REPARENT_DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
+/// Operations that ended within this time are listed without `all`.
+const LISTED_FOR: Duration = Duration::from_secs(24 * 3600);
+/// A watcher hears at least this often.
+const REPEAT_AFTER: Duration = Duration::from_secs(5);
+
+pub struct OperationsService {
+    pub context: Arc<Coordination>,
+}
+
+fn deadline(spec: &Spec, timeout_ms: u64) -> seawall_common::Result<Duration> {
+    if timeout_ms > millis(DEADLINE_MAX) {
+        return Err(Error::invalid(format!(
+            "a timeout of {timeout_ms} ms is longer than an operation may take ({} days)",
+            DEADLINE_MAX.as_secs() / (24 * 3600)
+        )));
+    }
+    Ok(match (timeout_ms, spec) {
+        (0, Spec::Backup { .. } | Spec::Restore { .. }) => TRANSFER_DEADLINE,
+        (0, Spec::RemoveBackup { .. } | Spec::Sweep { .. }) => REMOVAL_DEADLINE,
+        (0, Spec::InitShardPrimary { .. } | Spec::PlannedReparent { .. }) => REPARENT_DEADLINE,
+        (timeout_ms, _) => Duration::from_millis(timeout_ms),
+    })
+}
+
+impl OperationsService {
+    async fn known(&self, id: &OperationId) -> seawall_common::Result<Option<Operation>> {
+        let group = &self.context.group;
+        group
+            .read(|state| state.operations.get(id).ok().cloned())
+            .await
+    }
+
+    async fn start_one(
+        &self,
+        id: OperationId,
+        spec: Spec,
+        timeout_ms: u64,
+    ) -> seawall_common::Result<Operation> {
+        let deadline = deadline(&spec, timeout_ms)?;
+        if self.known(&id).await?.is_none() {
+            self.check_before(&spec).await?;
+        }
+        let now_unix_ms = now_unix_ms();
+        let start = Command::Operations(operations::Command::Start(Start {
+            id,
+            spec,
+            now_unix_ms,
+            deadline_unix_ms: now_unix_ms.saturating_add(millis(deadline)),
+        }));
+        match self.context.group.propose(start).await? {
+            Answer::Operation(operation) => Ok(*operation),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What the state machine cannot know: the repository and the agents.
+    async fn check_before(&self, spec: &Spec) -> seawall_common::Result<()> {
+        match spec {
+            Spec::Backup { alias, .. } => {
+                let shard = self.shard_of(alias).await?;
+                self.check_heard(alias)?;
+                self.context.check_owner().await?;
+                wait_for_deleters(&self.context, &Scope::Shard(shard)).await;
+                Ok(())
+            }
+            Spec::Restore { alias, backup, .. } => {
+                let shard = self.shard_of(alias).await?;
+                self.check_heard(alias)?;
+                if backup.is_some() {
+                    refresh::refresh(&self.context, &shard).await?;
+                }
+                wait_for_deleters(&self.context, &Scope::Shard(shard)).await;
+                Ok(())
+            }
+            Spec::RemoveBackup { shard, .. } => {
+                self.context.check_owner().await?;
+                refresh::refresh(&self.context, shard).await
+            }
+            Spec::InitShardPrimary { .. } | Spec::PlannedReparent { .. } => {
+                self.context.check_owner().await
+            }
+            Spec::Sweep { .. } => Ok(()),
+        }
+    }
+
+    async fn shard_of(&self, alias: &Alias) -> seawall_common::Result<ShardId> {
+        let group = &self.context.group;
+        group
+            .read(|state| state.topology.tablet(alias).map(|t| t.shard.clone()))
+            .await?
+    }
+
+    fn check_heard(&self, alias: &Alias) -> seawall_common::Result<()> {
+        let silence = self.context.heartbeats.silence(alias);
+        if silence <= SEEN_WITHIN {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "the agent of {alias} has not been heard for {} s",
+            silence.as_secs()
+        ))
+        .hint("See whether seawall-agent runs on its machine and reaches the coordinator."))
+    }
+
+    async fn back_up_shard(
+        &self,
+        id: OperationId,
+        shard: &ShardId,
+        request: &v1::StartBackupsRequest,
+    ) -> seawall_common::Result<Operation> {
+        let id = id.derived(&shard.to_string());
+        if let Some(known) = self.known(&id).await? {
+            return Ok(known);
+        }
+        let alias = self.context.group.look(|state| {
+            let heartbeats = &self.context.heartbeats;
+            choice::tablet_to_back_up(state, heartbeats, shard, request.allow_primary)
+        })?;
+        let spec = Spec::Backup {
+            alias,
+            concurrency: convert::concurrency(request.concurrency)?,
+            no_wait: request.no_wait,
+            allow_primary: request.allow_primary,
+        };
+        self.start_one(id, spec, request.timeout_ms).await
+    }
+
+    fn view(&self, operation: &Operation) -> v1::Operation {
+        convert::operation(operation, self.context.heartbeats.progress(operation.id))
+    }
+}
+
+#[tonic::async_trait]
+impl Operations for OperationsService {
+    async fn start(
+        &self,
+        request: Request<v1::StartOperationRequest>,
+    ) -> Result<Response<v1::Operation>, Status> {
+        let request = request.into_inner();
+        let id: OperationId = request.id.parse()?;
+        let spec = convert::spec_from(request.spec)?;
+        let operation = self.start_one(id, spec, request.timeout_ms).await?;
+        Ok(Response::new(self.view(&operation)))
+    }
+
+    async fn start_backups(
+        &self,
+        request: Request<v1::StartBackupsRequest>,
+    ) -> Result<Response<v1::StartBackupsResponse>, Status> {
+        let request = request.into_inner();
+        let id: OperationId = request.id.parse()?;
+        check_keyspace(&request.keyspace)?;
+        convert::concurrency(request.concurrency)?;
+        let known = self
+            .context
+            .group
+            .read(|state| state.topology.shards())
+            .await?;
+        let shards: BTreeSet<ShardId> = if request.shard.is_empty() {
+            let of_keyspace = |shard: &ShardId| shard.keyspace() == request.keyspace;
+            known.into_iter().filter(of_keyspace).collect()
+        } else {
+            let shard = ShardId::new(&request.keyspace, &request.shard)?;
+            if !known.contains(&shard) {
+                return Err(unknown_shard(&shard).into());
+            }
+            BTreeSet::from([shard])
+        };
+        if shards.is_empty() {
+            return Err(
+                Error::not_found(format!("no keyspace {}", request.keyspace))
+                    .hint("ListTablets shows those that are known.")
+                    .into(),
+            );
+        }
+        let mut answer = v1::StartBackupsResponse::default();
+        for shard in &shards {
+            match self.back_up_shard(id, shard, &request).await {
+                Ok(operation) => answer.operations.push(self.view(&operation)),
+                Err(e) if e.is_retryable() => return Err(e.into()),
+                Err(e) => answer.refused.push(v1::RefusedBackup {
+                    shard: Some(shard.to_proto()),
+                    error: e.message().to_owned(),
+                    hint: e.hint_text().unwrap_or_default().to_owned(),
+                }),
+            }
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListOperationsRequest>,
+    ) -> Result<Response<v1::ListOperationsResponse>, Status> {
+        let all = request.get_ref().all;
+        let since = now_unix_ms().saturating_sub(millis(LISTED_FOR));
+        let operations = read(&self.context, request.metadata(), |state| {
+            let mut operations: Vec<&Operation> = state
+                .operations
+                .iter()
+                .filter(|o| all || o.finished_unix_ms.is_none_or(|at| at >= since))
+                .collect();
+            operations.sort_by_key(|operation| (operation.created_unix_ms, operation.id));
+            operations.into_iter().map(|o| self.view(o)).collect()
+        });
+        let operations = operations.await?;
+        Ok(Response::new(v1::ListOperationsResponse { operations }))
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetOperationRequest>,
+    ) -> Result<Response<v1::Operation>, Status> {
+        let id: OperationId = request.get_ref().id.parse()?;
+        let operation = read(&self.context, request.metadata(), |state| {
+            state.operations.get(&id).cloned()
+        });
+        Ok(Response::new(self.view(&operation.await??)))
+    }
+
+    type WatchStream = Updates<v1::Operation>;
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchOperationRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let id: OperationId = request.into_inner().id.parse()?;
+        self.context
+            .group
+            .read(|state| state.operations.get(&id).map(|_| ()))
+            .await??;
+        let updates = watch::changes(self.context.clone(), Some(REPEAT_AFTER), move |context| {
+            let operation = context
+                .group
+                .look(|state| state.operations.get(&id).cloned())?;
+            let progress = context.heartbeats.progress(id);
+            Ok(Look {
+                message: convert::operation(&operation, progress),
+                is_last: !operation.state.is_open(),
+            })
+        });
+        Ok(Response::new(updates))
+    }
+
+    async fn cancel(
+        &self,
+        request: Request<v1::CancelOperationRequest>,
+    ) -> Result<Response<v1::Operation>, Status> {
+        let request = request.into_inner();
+        check_text("reason", &request.reason)?;
+        let cancel = operations::Command::Cancel {
+            id: request.id.parse()?,
+            reason: request.reason,
+        };
+        let answer = self
+            .context
+            .group
+            .propose(Command::Operations(cancel))
+            .await?;
+        match answer {
+            Answer::Operation(operation) => Ok(Response::new(self.view(&operation))),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+}
