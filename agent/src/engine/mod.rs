@@ -11,7 +11,7 @@ mod registry;
 mod settings;
 
 pub use registry::open;
-pub use settings::{ENGINE_SETTINGS, EngineSettings, ReplicationSettings};
+pub use settings::{ENGINE_SETTINGS, EngineSettings};
 
 use std::{path::PathBuf, time::Duration};
 
@@ -99,7 +99,7 @@ pub trait Engine: Send + Sync {
     fn address(&self) -> Option<Source>;
 
     /// Where each root of a backup goes on this server: name and directory, from its
-    /// configuration, whether or not it runs or has ever run.
+    /// configuration, whether or not it runs or has ever run. Not to be asked during a copy.
     async fn roots(&self) -> Result<Vec<(String, PathBuf)>>;
 
     async fn data_state(&self) -> Result<DataState>;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::engine::ReplicationSettings;
+use crate::engine::settings::ReplicationSettings;
 
 fn settings(directory: &Path, start: &[&str]) -> EngineSettings {
     EngineSettings {

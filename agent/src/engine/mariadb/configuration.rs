@@ -1,7 +1,8 @@
 //! The server's own configuration, as the server itself reads it.
 //!
 //! `mariadbd --verbose --help` prints the value of every setting after all files and arguments, with
-//! no data directory needed and none touched. So there is one truth about where files lie, whether
+//! no data directory needed. (Where there is one it makes and removes one empty file in it: not to be
+//! done while the files are copied.) So there is one truth about where files lie, whether
 //! or not the server runs, and a mistake in the configuration shows before it is started.
 
 use std::{

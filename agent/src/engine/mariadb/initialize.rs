@@ -37,14 +37,25 @@ impl MariaDb {
             }
             DataState::Empty => {}
         }
+        if self.server_is_running().await? {
+            // What a cut-off attempt started may still be at work.
+            return Err(Error::unavailable(format!(
+                "a database server has {} open",
+                data_dir.display()
+            )));
+        }
         let program = find_program("mariadb-install-db").ok_or_else(|| {
             Error::invalid("there is no program mariadb-install-db")
                 .hint("Install the MariaDB server on this machine.")
         })?;
         let marker = data_dir.join(INITIALIZING);
         let temporary = data_dir.join(TEMPORARY);
-        prepare(&data_dir, &marker)?;
-        make_temporary(&temporary)?;
+        blocking({
+            let (data_dir, marker, temporary) =
+                (data_dir.clone(), marker.clone(), temporary.clone());
+            move || prepare(&data_dir, &marker).and_then(|()| make_temporary(&temporary))
+        })
+        .await?;
         let accounts = self.write_accounts()?;
         let installed = process::run(
             &program,
@@ -56,10 +67,11 @@ impl MariaDb {
             fs::remove_file(file).map_err(|e| Error::io("remove", file, &e))?;
         }
         installed.map_err(|e| e.context("cannot make a new database"))?;
-        fs::remove_dir_all(&temporary).map_err(|e| Error::io("remove", &temporary, &e))?;
-        sync(&data_dir)?;
-        fs::remove_file(&marker).map_err(|e| Error::io("remove", &marker, &e))?;
-        sync(&data_dir)?;
+        blocking({
+            let data_dir = data_dir.clone();
+            move || finish(&data_dir, &marker, &temporary)
+        })
+        .await?;
         tracing::info!(data_dir = %data_dir.display(), "made a new database");
         Ok(())
     }
@@ -127,10 +139,16 @@ impl MariaDb {
 
     pub(super) async fn directory_state(&self) -> Result<DataState> {
         let data_dir = self.settings.data_dir.clone();
-        tokio::task::spawn_blocking(move || directory::state(&data_dir))
-            .await
-            .map_err(|e| Error::internal(format!("cannot look at the data directory: {e}")))?
+        blocking(move || directory::state(&data_dir)).await
     }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::internal(format!("work on the data directory ended: {e}")))?
 }
 
 /// An empty data directory with our marker in it: what a cut-off attempt left is removed.
@@ -156,6 +174,14 @@ fn prepare(data_dir: &Path, marker: &Path) -> Result<()> {
         }
     }
     fs::write(marker, "").map_err(|e| Error::io("write", marker, &e))?;
+    sync(data_dir)
+}
+
+/// The marker goes last, when all else is on the disk.
+fn finish(data_dir: &Path, marker: &Path, temporary: &Path) -> Result<()> {
+    fs::remove_dir_all(temporary).map_err(|e| Error::io("remove", temporary, &e))?;
+    sync(data_dir)?;
+    fs::remove_file(marker).map_err(|e| Error::io("remove", marker, &e))?;
     sync(data_dir)
 }
 

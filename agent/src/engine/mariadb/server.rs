@@ -38,7 +38,6 @@ impl MariaDb {
 
     pub(super) async fn start_server(&self) -> Result<()> {
         let _turn = self.turn.lock().await;
-        let configuration = self.refresh_configuration().await?;
         match self.owner().await? {
             Some(Owner::Guard) => Err(Error::refused(format!(
                 "the files in {} are held for copying",
@@ -46,6 +45,8 @@ impl MariaDb {
             ))),
             Some(Owner::Server(owner)) => self.await_answer(None, owner).await,
             None => {
+                // Not before: reading it touches the data directory, which may be held for copying.
+                let configuration = self.refresh_configuration().await?;
                 if !self.settings.data_dir.is_dir() {
                     return Err(Error::not_found(format!(
                         "there is no data directory {}",

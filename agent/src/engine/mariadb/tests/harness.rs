@@ -18,9 +18,10 @@ use nix::{
 use tempfile::TempDir;
 
 use crate::engine::{
-    Engine, EngineSettings, ReplicationSettings, Source,
+    Engine, EngineSettings, Source,
     mariadb::{MariaDb, locks},
     process::ProcessId,
+    settings::ReplicationSettings,
 };
 
 pub const REPLICATION_PASSWORD: &str = r"re'pl\ica";
