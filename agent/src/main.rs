@@ -1,3 +1,67 @@
-mod engine;
+//! `seawall-agent`: does everything that touches the data of one database server.
 
-fn main() {}
+mod call;
+mod config;
+mod coordinators;
+mod engine;
+mod execute;
+mod http;
+mod instance;
+mod job;
+mod journal;
+mod live;
+mod metrics;
+mod reconcile;
+mod server;
+mod service;
+mod session;
+mod shard;
+mod startup;
+mod status;
+mod tablet;
+mod watchdog;
+
+use std::process::ExitCode;
+
+use config::Settings;
+use seawall_common::{
+    Error, Result,
+    config::{Loaded, load, with_settings},
+    telemetry,
+};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            let line = e.to_string().replace('\n', " ");
+            eprintln!("seawall-agent: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let command = clap::Command::new("seawall-agent")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Backs up and restores the database server beside it, as the coordinators decide");
+    let settings = config::settings();
+    let matches = with_settings(command, &settings).get_matches();
+    let loaded: Loaded<Settings> = load(&settings, &matches, |name| std::env::var(name).ok())?;
+    loaded.settings.check()?;
+    if loaded.print_only {
+        print!("{}", loaded.printed);
+        return Ok(());
+    }
+    telemetry::init(&loaded.settings.log_format)?;
+    // Fails only when one is installed already, which will do as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::internal(format!("cannot start the runtime: {e}")))?;
+    let ended = runtime.block_on(server::run(loaded.settings));
+    // Steps under way are cut off here; the journal knows them at the next start.
+    runtime.shutdown_background();
+    ended
+}

@@ -1,0 +1,178 @@
+//! A command of the coordinator, checked and in our own words.
+
+use std::time::Duration;
+
+use seawall_common::{
+    Error, Result,
+    ids::{BackupName, OperationId},
+    position::Position,
+};
+use seawall_proto::v1::{self, execute_request::Step as Wire};
+
+use crate::journal::{OperationKind, Step};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    pub operation: OperationId,
+    pub attempt: u32,
+    pub term: u64,
+    pub token: u64,
+    pub hold_id: String,
+    pub view: v1::ShardView,
+    pub action: Action,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Run(StepCall),
+    PutBack {
+        /// Backup to give up before anything else.
+        abandon: Option<BackupName>,
+        reason: String,
+    },
+}
+
+/// A step with what it needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StepCall {
+    Drain {
+        kind: OperationKind,
+        drain: Option<Duration>,
+    },
+    Note,
+    Stop,
+    Copy {
+        backup: BackupName,
+        epoch: u64,
+        concurrency: usize,
+    },
+    Start,
+    Reinstate,
+    CatchUp {
+        no_wait: bool,
+    },
+    Serve,
+    Fetch {
+        backup: BackupName,
+        /// Empty: no catalogue to compare with.
+        manifest_hash: String,
+        concurrency: usize,
+    },
+    Install,
+    ReadPosition,
+    Demote,
+    Reopen,
+    ReachPosition {
+        position: Position,
+        limit: Duration,
+    },
+    Promote,
+}
+
+const CONCURRENCY_DEFAULT: usize = 4;
+const CONCURRENCY_MAX: u32 = 64;
+
+impl StepCall {
+    pub fn step(&self) -> Step {
+        match self {
+            StepCall::Drain { .. } => Step::Drain,
+            StepCall::Note => Step::Note,
+            StepCall::Stop => Step::Stop,
+            StepCall::Copy { .. } => Step::Copy,
+            StepCall::Start => Step::Start,
+            StepCall::Reinstate => Step::Reinstate,
+            StepCall::CatchUp { .. } => Step::CatchUp,
+            StepCall::Serve => Step::Serve,
+            StepCall::Fetch { .. } => Step::Fetch,
+            StepCall::Install => Step::Install,
+            StepCall::ReadPosition => Step::ReadPosition,
+            StepCall::Demote => Step::Demote,
+            StepCall::Reopen => Step::Reopen,
+            StepCall::ReachPosition { .. } => Step::ReachPosition,
+            StepCall::Promote => Step::Promote,
+        }
+    }
+}
+
+impl TryFrom<v1::ExecuteRequest> for Call {
+    type Error = Error;
+
+    fn try_from(request: v1::ExecuteRequest) -> Result<Self> {
+        let step = request
+            .step
+            .ok_or_else(|| Error::invalid("the command names no step"))?;
+        if request.attempt == 0 {
+            return Err(Error::invalid("the command names no attempt"));
+        }
+        Ok(Self {
+            operation: request.operation_id.parse()?,
+            attempt: request.attempt,
+            term: request.term,
+            token: request.token,
+            hold_id: request.hold_id,
+            view: request.view.unwrap_or_default(),
+            action: action(step)?,
+        })
+    }
+}
+
+fn action(step: Wire) -> Result<Action> {
+    Ok(Action::Run(match step {
+        Wire::PutBack(put_back) => {
+            return Ok(Action::PutBack {
+                abandon: match put_back.abandon_backup.as_str() {
+                    "" => None,
+                    name => Some(name.parse()?),
+                },
+                reason: put_back.reason,
+            });
+        }
+        Wire::Drain(drain) => StepCall::Drain {
+            kind: match drain.r#type() {
+                v1::TabletType::Backup => OperationKind::Backup,
+                v1::TabletType::Restore => OperationKind::Restore,
+                other => {
+                    return Err(Error::invalid(format!(
+                        "a tablet drains to be backed up or restored, not as {}",
+                        other.as_str_name()
+                    )));
+                }
+            },
+            drain: drain.drain_ms.map(Duration::from_millis),
+        },
+        Wire::Note(v1::NoteStep {}) => StepCall::Note,
+        Wire::Stop(v1::StopStep {}) => StepCall::Stop,
+        Wire::Copy(copy) => StepCall::Copy {
+            backup: copy.backup.parse()?,
+            epoch: copy.epoch,
+            concurrency: concurrency(copy.concurrency),
+        },
+        Wire::Start(v1::StartStep {}) => StepCall::Start,
+        Wire::Reinstate(v1::ReinstateStep {}) => StepCall::Reinstate,
+        Wire::CatchUp(catch_up) => StepCall::CatchUp {
+            no_wait: catch_up.no_wait,
+        },
+        Wire::Serve(_) => StepCall::Serve,
+        Wire::Fetch(fetch) => StepCall::Fetch {
+            backup: fetch.backup.parse()?,
+            manifest_hash: fetch.manifest_hash,
+            concurrency: concurrency(fetch.concurrency),
+        },
+        Wire::Install(v1::InstallStep {}) => StepCall::Install,
+        Wire::ReadPosition(v1::ReadPositionStep {}) => StepCall::ReadPosition,
+        Wire::Demote(v1::DemoteStep {}) => StepCall::Demote,
+        Wire::Reopen(v1::ReopenStep {}) => StepCall::Reopen,
+        Wire::ReachPosition(reach) => StepCall::ReachPosition {
+            position: reach.position.parse()?,
+            limit: Duration::from_millis(reach.timeout_ms),
+        },
+        Wire::Promote(v1::PromoteStep {}) => StepCall::Promote,
+    }))
+}
+
+fn concurrency(wanted: u32) -> usize {
+    match wanted {
+        0 => CONCURRENCY_DEFAULT,
+        n => usize::try_from(n.min(CONCURRENCY_MAX)).unwrap_or(CONCURRENCY_DEFAULT),
+    }
+}

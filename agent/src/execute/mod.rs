@@ -1,0 +1,348 @@
+//! Runs the coordinator's steps, each once, each in a task of its own.
+//!
+//! What always holds: a command is journaled before it begins and its result before it is answered
+//! (I4); at most one operation has the database; an attempt that was given up is never continued;
+//! whoever asks again for a step finds the run under way or the recorded result.
+
+mod admit;
+mod run;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use seawall_common::{
+    Error, ErrorKind, Result,
+    ids::{BackupName, OperationId},
+};
+use seawall_proto::v1;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+pub use run::{Answer, Run, StepProgress};
+
+use crate::{
+    call::{Action, Call, StepCall},
+    job::{self, Job},
+    journal::{Contents, Ended, Operation, OperationKind, OperationState, Outcome, Step},
+    tablet::Tablet,
+};
+use admit::Admission;
+
+/// What of an operation is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Step(Step),
+    PutBack,
+}
+
+struct Running {
+    doing: Doing,
+    run: Run,
+    cancel: CancellationToken,
+}
+
+pub struct Executor {
+    tablet: Arc<Tablet>,
+    running: Mutex<HashMap<OperationId, Running>>,
+    /// One command is taken in at a time.
+    admission: tokio::sync::Mutex<()>,
+}
+
+impl Executor {
+    pub fn new(tablet: Arc<Tablet>) -> Arc<Self> {
+        Arc::new(Self {
+            tablet,
+            running: Mutex::default(),
+            admission: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// Takes a command in: begins it, finds it under way, or finds its recorded result.
+    pub async fn execute(self: &Arc<Self>, call: Call) -> Result<Run> {
+        let _admitting = self.admission.lock().await;
+        let contents = self.tablet.journal.read();
+        admit::check_fence(&contents, &call).inspect_err(|_| self.tablet.metrics.count_fenced())?;
+        self.tablet.shard.learn(&call.view, false).await?;
+        match call.action.clone() {
+            Action::PutBack { abandon, reason } => {
+                self.take_put_back(&contents, &call, abandon, reason).await
+            }
+            Action::Run(step) => self.take_step(&contents, &call, step).await,
+        }
+    }
+
+    async fn take_step(
+        self: &Arc<Self>,
+        contents: &Contents,
+        call: &Call,
+        step: StepCall,
+    ) -> Result<Run> {
+        let doing = self.doing(call.operation);
+        match admit::admit(contents, call, &step, doing)? {
+            Admission::Attach => self.attach(call.operation),
+            Admission::Recorded(outcome) => Ok(Run::over(Answer::Done(outcome))),
+            Admission::Undone(reason) => Ok(Run::over(Answer::Undone(Error::refused(format!(
+                "operation {} has been given up here: {reason}",
+                call.operation
+            ))))),
+            Admission::Begin => {
+                self.journal_begin(call, &step).await?;
+                Ok(self.spawn_step(call.operation, step))
+            }
+        }
+    }
+
+    async fn journal_begin(&self, call: &Call, step: &StepCall) -> Result<()> {
+        let (call, step) = (call.clone(), step.clone());
+        self.tablet
+            .journal
+            .update(move |contents| {
+                contents.term = contents.term.max(call.term);
+                let kind = admit::kind_of(&step);
+                if contents.operation(call.operation).is_none() {
+                    contents
+                        .operations
+                        .push(Operation::new(call.operation, call.attempt, kind));
+                }
+                let operation = contents.operation_mut(call.operation)?;
+                if operation.attempt < call.attempt {
+                    *operation = Operation::new(call.operation, call.attempt, kind);
+                }
+                if operation.kind == OperationKind::Reparent {
+                    operation.state = admit::reparent_state(operation, step.step());
+                }
+                operation.hold_id.clone_from(&call.hold_id);
+                operation.token = call.token;
+                operation.begin(step.step());
+                Ok(())
+            })
+            .await
+    }
+
+    fn spawn_step(self: &Arc<Self>, id: OperationId, step: StepCall) -> Run {
+        let (run, ending) = Run::begin();
+        let cancel = CancellationToken::new();
+        let doing = Doing::Step(step.step());
+        self.insert(id, doing, &run, &cancel);
+        let job = Job::new(self.tablet.clone(), id, cancel, run.progress.clone());
+        let this = self.clone();
+        let name = step.step();
+        let span = tracing::info_span!("step", operation = %id, step = name.name());
+        tokio::spawn(
+            async move {
+                tracing::info!("begins");
+                let result = job::run(&job, &step).await;
+                let answer = this.journal_end(id, name, result).await;
+                match &answer {
+                    Answer::Done(_) => tracing::info!("done"),
+                    Answer::Failed(error) | Answer::Undone(error) => {
+                        tracing::warn!("failed: {error}");
+                    }
+                }
+                this.tablet
+                    .metrics
+                    .count_step(name.name(), answer.result_name());
+                this.remove(id, doing);
+                ending.send_replace(Some(answer));
+            }
+            .instrument(span),
+        );
+        run
+    }
+
+    /// Journals what a step came to; what cannot be journaled has not succeeded.
+    async fn journal_end(&self, id: OperationId, step: Step, result: Result<Outcome>) -> Answer {
+        let ended = Ended::from_result(&result);
+        let journaled = self
+            .tablet
+            .journal
+            .update(move |contents| {
+                let operation = contents.operation_mut(id)?;
+                let is_done = matches!(ended, Ended::Done(_));
+                operation.end(step, ended);
+                operation.state = admit::state_after(operation, step, is_done);
+                Ok(operation.state.clone())
+            })
+            .await;
+        match (result, journaled) {
+            (_, Err(error)) => Answer::Failed(error.context("cannot record the end of the step")),
+            (Err(error), Ok(OperationState::GivingUp { .. } | OperationState::Undone { .. })) => {
+                Answer::Undone(error)
+            }
+            (Err(error), Ok(_)) => Answer::Failed(error),
+            (Ok(outcome), Ok(_)) => Answer::Done(outcome),
+        }
+    }
+
+    async fn take_put_back(
+        self: &Arc<Self>,
+        contents: &Contents,
+        call: &Call,
+        abandon: Option<BackupName>,
+        reason: String,
+    ) -> Result<Run> {
+        let id = call.operation;
+        if self.doing(id) == Some(Doing::PutBack) {
+            return self.attach(id);
+        }
+        let state = contents.operation(id).map(|operation| &operation.state);
+        let is_over = matches!(
+            state,
+            Some(OperationState::Done | OperationState::Undone { .. })
+        );
+        let is_elsewhere = contents.owner().is_some_and(|owner| owner.id != id);
+        if is_over || (state.is_none() && is_elsewhere) {
+            // The database is not this operation's any more; the mark still has to be put.
+            if let Some(backup) = abandon {
+                job::abandon(&self.tablet, id, &backup, &reason).await?;
+            }
+            return Ok(Run::over(Answer::Done(Outcome::noted(
+                "the operation had ended here already",
+            ))));
+        }
+        let call = call.clone();
+        self.tablet
+            .journal
+            .update(move |contents| {
+                contents.term = contents.term.max(call.term);
+                if contents.operation(id).is_none() {
+                    let operation = Operation::new(id, call.attempt, OperationKind::Backup);
+                    contents.operations.push(operation);
+                }
+                Ok(())
+            })
+            .await?;
+        self.begin_put_back(id, abandon, reason).await
+    }
+
+    /// Runs a step of an open operation without a coordinator.
+    pub async fn execute_alone(self: &Arc<Self>, id: OperationId, step: StepCall) -> Result<Run> {
+        let contents = self.tablet.journal.read();
+        let known = contents.operation(id);
+        self.execute(Call {
+            operation: id,
+            attempt: known.map_or(1, |operation| operation.attempt),
+            term: contents.term,
+            token: known.map_or(0, |operation| operation.token),
+            hold_id: known.map_or_else(String::new, |operation| operation.hold_id.clone()),
+            view: v1::ShardView::default(),
+            action: Action::Run(step),
+        })
+        .await
+    }
+
+    /// Gives an operation up from here, as no coordinator is there to say so.
+    pub async fn give_up(self: &Arc<Self>, id: OperationId, reason: &str) -> Result<Run> {
+        let _admitting = self.admission.lock().await;
+        if self.doing(id) == Some(Doing::PutBack) {
+            return self.attach(id);
+        }
+        let contents = self.tablet.journal.read();
+        let operation = contents
+            .operation(id)
+            .filter(|operation| operation.is_open())
+            .ok_or_else(|| Error::refused(format!("operation {id} is not open here")))?;
+        let abandon = match operation.has_done(Step::Copy) {
+            true => None,
+            false => operation.facts.backup.clone(),
+        };
+        tracing::warn!(operation = %id, "giving the operation up: {reason}");
+        self.begin_put_back(id, abandon, reason.to_owned()).await
+    }
+
+    async fn begin_put_back(
+        self: &Arc<Self>,
+        id: OperationId,
+        abandon: Option<BackupName>,
+        reason: String,
+    ) -> Result<Run> {
+        let why = reason.clone();
+        self.tablet
+            .journal
+            .update(move |contents| {
+                let operation = contents.operation_mut(id)?;
+                // A name that was to be given up before is not forgotten.
+                let earlier = match &operation.state {
+                    OperationState::GivingUp { abandon, .. } => abandon.clone(),
+                    _ => None,
+                };
+                operation.state = OperationState::GivingUp {
+                    reason: why,
+                    abandon: abandon.or(earlier),
+                };
+                Ok(())
+            })
+            .await?;
+        let before = self.take_running(id);
+        let (run, ending) = Run::begin();
+        let cancel = CancellationToken::new();
+        self.insert(id, Doing::PutBack, &run, &cancel);
+        let job = Job::new(self.tablet.clone(), id, cancel, run.progress.clone());
+        let this = self.clone();
+        let span = tracing::info_span!("put back", operation = %id);
+        tokio::spawn(
+            async move {
+                if let Some(before) = before {
+                    before.cancel.cancel();
+                    before.run.end().await;
+                }
+                let outcome = job::put_back(&job, &reason).await;
+                this.tablet.metrics.count_put_back();
+                tracing::info!("the database is put back");
+                this.remove(id, Doing::PutBack);
+                ending.send_replace(Some(Answer::Done(outcome)));
+            }
+            .instrument(span),
+        );
+        Ok(run)
+    }
+
+    /// Whether a step of the operation, or its putting back, is under way.
+    pub fn is_busy(&self, id: OperationId) -> bool {
+        self.doing(id).is_some()
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<OperationId, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn doing(&self, id: OperationId) -> Option<Doing> {
+        self.running().get(&id).map(|running| running.doing)
+    }
+
+    fn attach(&self, id: OperationId) -> Result<Run> {
+        self.running()
+            .get(&id)
+            .map(|running| running.run.clone())
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Unavailable,
+                    "the step has just ended; ask again for its result",
+                )
+            })
+    }
+
+    fn insert(&self, id: OperationId, doing: Doing, run: &Run, cancel: &CancellationToken) {
+        self.running().insert(
+            id,
+            Running {
+                doing,
+                run: run.clone(),
+                cancel: cancel.clone(),
+            },
+        );
+    }
+
+    fn take_running(&self, id: OperationId) -> Option<Running> {
+        self.running().remove(&id)
+    }
+
+    fn remove(&self, id: OperationId, doing: Doing) {
+        let mut running = self.running();
+        if running.get(&id).is_some_and(|r| r.doing == doing) {
+            running.remove(&id);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Fetches a backup into directories beside those of the database (I6).
+//!
+//! Every byte is verified while it is written. Whatever fails, nothing is left that looks like a
+//! data directory.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use seawall_common::{
+    Error, Result,
+    ids::BackupName,
+    repository::{Manifest, download, read_manifest},
+};
+
+use super::{Job, install};
+use crate::journal::{Outcome, RestoreFacts};
+
+pub(super) async fn run(
+    job: &Job,
+    backup: &BackupName,
+    manifest_hash: &str,
+    concurrency: usize,
+) -> Result<Outcome> {
+    let tablet = &job.tablet;
+    let repository = tablet.repository().await?;
+    let expected = Some(manifest_hash).filter(|hash| !hash.is_empty());
+    job.progress
+        .say(format!("reading the manifest of {backup}"));
+    let reading = read_manifest(repository, &tablet.shard_id, backup, expected);
+    let manifest = job.or_cancelled(reading).await??;
+    let roots = tablet.engine.roots().await?;
+    check_fits(job, &manifest, &roots)?;
+
+    let facts = RestoreFacts {
+        backup: backup.clone(),
+        position: manifest.header.position.clone(),
+        epoch: manifest.header.epoch,
+        adopted: false,
+        installing: Vec::new(),
+    };
+    job.note(move |all| all.restore = Some(facts)).await?;
+    install::delete_partial(tablet).await?;
+
+    let targets: BTreeMap<String, PathBuf> = roots
+        .into_iter()
+        .map(|(name, path)| (name, install::beside(&path, install::PARTIAL)))
+        .collect();
+    job.progress.say(format!("fetching {backup}"));
+    let fetched = download(
+        repository,
+        &manifest,
+        &targets,
+        concurrency,
+        &job.progress.transfer,
+        &job.cancel,
+    )
+    .await;
+    if let Err(error) = fetched {
+        install::delete_partial(tablet).await?;
+        return Err(error);
+    }
+    Ok(Outcome::at(manifest.header.position))
+}
+
+fn check_fits(job: &Job, manifest: &Manifest, roots: &[(String, PathBuf)]) -> Result<()> {
+    let kind = job.tablet.engine.kind();
+    let header = &manifest.header;
+    if header.engine != kind {
+        return Err(Error::refused(format!(
+            "backup {} is of engine {}, this tablet's is {kind}",
+            header.name, header.engine
+        )));
+    }
+    let mut theirs: Vec<&str> = manifest.roots.iter().map(|r| r.name.as_str()).collect();
+    let mut ours: Vec<&str> = roots.iter().map(|(name, _)| name.as_str()).collect();
+    theirs.sort_unstable();
+    ours.sort_unstable();
+    if theirs == ours {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "backup {} has the roots {}, this server has {}",
+        header.name,
+        theirs.join(", "),
+        ours.join(", ")
+    ))
+    .hint("Configure this server with its files in the same kinds of directories."))
+}

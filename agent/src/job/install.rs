@@ -1,0 +1,185 @@
+//! Exchanges the database's directories for the fetched ones, by renaming (I6).
+//!
+//! What was there before goes aside and stays until the database has started on what was restored.
+//! What is about to be exchanged is journaled first, so that it can be rolled back after a crash
+//! between any two renames.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use seawall_common::{Error, Result};
+
+use super::Job;
+use crate::{
+    engine::DataState,
+    journal::{Outcome, RootMove},
+    tablet::Tablet,
+};
+
+/// Behind the name of a directory: what is being fetched for it, and what it was before.
+pub(super) const PARTIAL: &str = ".seawall-restore";
+const OLD: &str = ".seawall-old";
+
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+pub(super) async fn run(job: &Job) -> Result<Outcome> {
+    let tablet = &job.tablet;
+    let _database = tablet.lock_database().await;
+    check_may_replace(job).await?;
+    if tablet.engine.is_running().await? {
+        job.progress.say("shutting the database down");
+        tablet.live.lose_goal();
+        tablet.engine.stop().await?;
+    }
+    let moves = moves(tablet).await?;
+    let noted = moves.clone();
+    job.note(move |facts| {
+        if let Some(restore) = &mut facts.restore
+            && restore.installing.is_empty()
+        {
+            restore.installing = noted;
+        }
+    })
+    .await?;
+    job.progress
+        .say("renaming the restored directories into place");
+    let mut moves = moves.into_iter();
+    if let Some(first) = moves.next() {
+        on_disk(vec![first], exchange).await?;
+    }
+    job.reach("agent.install.middle").await?;
+    on_disk(moves.collect(), exchange).await?;
+    Ok(Outcome::default())
+}
+
+/// Nobody's data is replaced without having been asked for, and never a primary's.
+async fn check_may_replace(job: &Job) -> Result<()> {
+    let tablet = &job.tablet;
+    if tablet.is_primary() {
+        return Err(Error::refused(format!(
+            "{} is primary in epoch {}: its data is not replaced",
+            tablet.alias,
+            tablet.shard.now().epoch
+        )));
+    }
+    let is_own_wish =
+        job.record()?.local || tablet.journal.read().asked_restore == Some(job.operation);
+    if is_own_wish && tablet.engine.data_state().await? == DataState::UserData {
+        return Err(Error::refused(format!(
+            "the data directory of {} holds user data by now: it is not touched",
+            tablet.alias
+        )));
+    }
+    Ok(())
+}
+
+async fn moves(tablet: &Tablet) -> Result<Vec<RootMove>> {
+    Ok(tablet
+        .engine
+        .roots()
+        .await?
+        .into_iter()
+        .map(|(_, path)| RootMove {
+            had_one: path.exists(),
+            path,
+        })
+        .collect())
+}
+
+fn exchange(root: &RootMove) -> io::Result<()> {
+    let (new, old) = (beside(&root.path, PARTIAL), beside(&root.path, OLD));
+    if !new.exists() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("{} is not there", new.display()),
+        ));
+    }
+    if root.path.exists() {
+        if old.exists() {
+            std::fs::remove_dir_all(&old)?;
+        }
+        std::fs::rename(&root.path, &old)?;
+    }
+    std::fs::rename(&new, &root.path)?;
+    sync_parent(&root.path)
+}
+
+/// What was there before an installation comes back; what was fetched goes.
+pub(super) async fn roll_back(job: &Job) -> Result<()> {
+    let tablet = &job.tablet;
+    let moves = job
+        .record()?
+        .facts
+        .restore
+        .map(|restore| restore.installing)
+        .unwrap_or_default();
+    if !moves.is_empty() {
+        let _database = tablet.lock_database().await;
+        if tablet.engine.is_running().await? {
+            tablet.engine.stop().await?;
+        }
+        on_disk(moves, take_back).await?;
+        job.note(|facts| {
+            if let Some(restore) = &mut facts.restore {
+                restore.installing.clear();
+            }
+        })
+        .await?;
+    }
+    delete_partial(tablet).await
+}
+
+fn take_back(root: &RootMove) -> io::Result<()> {
+    let (new, old) = (beside(&root.path, PARTIAL), beside(&root.path, OLD));
+    let is_in_place = !new.exists() && root.path.exists();
+    if is_in_place && (old.exists() || !root.had_one) {
+        std::fs::rename(&root.path, &new)?;
+    }
+    if root.had_one && old.exists() && !root.path.exists() {
+        std::fs::rename(&old, &root.path)?;
+    }
+    sync_parent(&root.path)
+}
+
+/// Deletes what was fetched and never put into place.
+pub(super) async fn delete_partial(tablet: &Tablet) -> Result<()> {
+    let moves = moves(tablet).await?;
+    on_disk(moves, |root| delete(&beside(&root.path, PARTIAL))).await
+}
+
+/// Deletes what was there before a restore that has started.
+pub(super) async fn delete_old(job: &Job) -> Result<()> {
+    let moves = moves(&job.tablet).await?;
+    on_disk(moves, |root| delete(&beside(&root.path, OLD))).await
+}
+
+fn delete(directory: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => sync_parent(directory),
+    }
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if parent.exists() => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+async fn on_disk(moves: Vec<RootMove>, act: fn(&RootMove) -> io::Result<()>) -> Result<()> {
+    tokio::task::spawn_blocking(move || {
+        moves.iter().try_for_each(|root| {
+            act(root).map_err(|e| Error::io("exchange the directory", &root.path, &e))
+        })
+    })
+    .await
+    .map_err(|e| Error::internal(format!("exchanging directories ended early: {e}")))?
+}

@@ -1,0 +1,41 @@
+//! Stops replication, notes the position, shuts the database down cleanly.
+
+use seawall_common::{Error, Result};
+
+use super::Job;
+use crate::journal::Outcome;
+
+pub(super) async fn run(job: &Job) -> Result<Outcome> {
+    let tablet = &job.tablet;
+    let engine = &tablet.engine;
+    let _database = tablet.lock_database().await;
+    tablet.live.lose_goal();
+    if engine.is_running().await? {
+        if engine.replicates() && engine.health().await?.replication.configured {
+            engine.stop_replication().await?;
+        }
+        // A primary may be backed up by consent: it takes no writes after its position is read.
+        let position = match engine.replicates() && tablet.is_primary() {
+            true => engine.close_for_writes().await?,
+            false => engine.position().await?,
+        };
+        job.note(move |facts| facts.position = Some(position))
+            .await?;
+        job.reach("agent.stop.middle").await?;
+        job.progress.say("shutting the database down");
+        engine.stop().await?;
+    }
+    let position = job.record()?.facts.position.ok_or_else(|| {
+        Error::refused(format!(
+            "the database of {} was down before its position could be noted",
+            tablet.alias
+        ))
+    })?;
+    if engine.is_running().await? {
+        return Err(Error::refused(format!(
+            "the database of {} was started again by somebody while it was stopped",
+            tablet.alias
+        )));
+    }
+    Ok(Outcome::at(position))
+}

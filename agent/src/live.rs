@@ -1,0 +1,98 @@
+//! What is true only while this process lives: the last look at the database, whether it has caught
+//! up since it came back, when a coordinator was last heard, and what the agent is stuck at.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::engine::Health;
+
+/// One look at the database.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    pub at: Instant,
+    pub running: bool,
+    /// Absent when it does not run or does not answer.
+    pub health: Option<Health>,
+    /// Why there is no health although it runs.
+    pub error: Option<String>,
+}
+
+#[derive(Default)]
+pub struct Live {
+    caught_up: AtomicBool,
+    registered: AtomicBool,
+    observed: Mutex<Option<Observation>>,
+    trouble: Mutex<String>,
+    heard: Mutex<Option<Instant>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Live {
+    /// It has reached a goal position that was read after the database came back.
+    pub fn reach_goal(&self) {
+        self.caught_up.store(true, Ordering::Release);
+    }
+
+    /// The database stops or starts: what it had reached counts no more.
+    pub fn lose_goal(&self) {
+        self.caught_up.store(false, Ordering::Release);
+    }
+
+    pub fn has_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Acquire)
+    }
+
+    /// A coordinator knows this tablet, and its repository is the agent's.
+    pub fn set_registered(&self) {
+        self.registered.store(true, Ordering::Release);
+    }
+
+    pub fn is_registered(&self) -> bool {
+        self.registered.load(Ordering::Acquire)
+    }
+
+    pub fn observe(&self, observation: Observation) {
+        *lock(&self.observed) = Some(observation);
+    }
+
+    pub fn observed(&self) -> Option<Observation> {
+        lock(&self.observed).clone()
+    }
+
+    /// What keeps the agent from having the database as it should be; empty: nothing does.
+    /// Logged when it changes.
+    pub fn set_trouble(&self, trouble: &str) {
+        let mut now = lock(&self.trouble);
+        if *now == trouble {
+            return;
+        }
+        if trouble.is_empty() {
+            tracing::info!("no longer: {now}");
+        } else {
+            tracing::warn!("{trouble}");
+        }
+        trouble.clone_into(&mut now);
+    }
+
+    pub fn trouble(&self) -> String {
+        lock(&self.trouble).clone()
+    }
+
+    /// A coordinator answered a request that was sent at `sent`.
+    pub fn hear(&self, sent: Instant) {
+        *lock(&self.heard) = Some(sent);
+    }
+
+    /// How long ago the last request that a coordinator answered was sent.
+    pub fn silence(&self) -> Option<Duration> {
+        lock(&self.heard).map(|at| at.elapsed())
+    }
+}

@@ -1,0 +1,127 @@
+//! What the agent counts, as Prometheus reads it.
+
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use seawall_common::{Error, Result};
+
+use crate::{status, tablet::Tablet};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabels {
+    step: String,
+    result: String,
+}
+
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    steps: Family<StepLabels, Counter>,
+    fenced: Counter,
+    put_backs: Counter,
+    serving: Gauge,
+    running: Gauge,
+    replicating: Gauge,
+    lag_ms: Gauge,
+    open_operations: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            registry: Mutex::new(Registry::with_prefix("seawall_agent")),
+            steps: Family::default(),
+            fenced: Counter::default(),
+            put_backs: Counter::default(),
+            serving: Gauge::default(),
+            running: Gauge::default(),
+            replicating: Gauge::default(),
+            lag_ms: Gauge::default(),
+            open_operations: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&self) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register("steps", "Steps that ended, by result", self.steps.clone());
+        registry.register(
+            "fenced",
+            "Commands refused because a newer one has been seen",
+            self.fenced.clone(),
+        );
+        registry.register(
+            "put_backs",
+            "Databases put back after an operation was given up",
+            self.put_backs.clone(),
+        );
+        for (name, help, gauge) in [
+            (
+                "serving",
+                "1 while the tablet may receive traffic",
+                &self.serving,
+            ),
+            (
+                "database_running",
+                "1 while the database runs",
+                &self.running,
+            ),
+            ("replicating", "1 while replication runs", &self.replicating),
+            (
+                "replication_lag_milliseconds",
+                "How far behind its primary; -1: unknown",
+                &self.lag_ms,
+            ),
+            (
+                "open_operations",
+                "Operations that have the database now",
+                &self.open_operations,
+            ),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
+    }
+
+    pub fn count_step(&self, step: &str, result: &str) {
+        self.steps
+            .get_or_create(&StepLabels {
+                step: step.to_owned(),
+                result: result.to_owned(),
+            })
+            .inc();
+    }
+
+    pub fn count_fenced(&self) {
+        self.fenced.inc();
+    }
+
+    pub fn count_put_back(&self) {
+        self.put_backs.inc();
+    }
+
+    /// All of it as text, with the gauges as they are now.
+    pub fn render(&self, tablet: &Tablet) -> Result<String> {
+        let status = status::status(tablet);
+        self.serving.set(i64::from(status.serving));
+        self.running.set(i64::from(status.database_running));
+        self.replicating.set(i64::from(status.replicating));
+        self.lag_ms.set(
+            status
+                .lag_ms
+                .map_or(-1, |lag| i64::try_from(lag).unwrap_or(i64::MAX)),
+        );
+        self.open_operations
+            .set(i64::from(tablet.journal.read().owner().is_some()));
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        encode(&mut text, &registry)
+            .map_err(|e| Error::internal(format!("cannot render the metrics: {e}")))?;
+        Ok(text)
+    }
+}

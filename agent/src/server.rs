@@ -1,0 +1,157 @@
+//! Puts an agent together, serves, and ends it cleanly. The database goes on without it.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use seawall_common::{Error, ErrorKind, Result, error::chain};
+use seawall_proto::v1::agent_server::AgentServer;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Server, server::TcpIncoming};
+
+use crate::{
+    config::Settings, coordinators::CoordinatorGroup, engine, execute::Executor, http,
+    instance::Instance, reconcile, service::AgentService, session, startup, status, tablet::Tablet,
+    watchdog,
+};
+
+/// How long calls under way may take when the process is asked to end.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long the first look at the repository may hold up the start.
+const REPOSITORY_LOOK: Duration = Duration::from_secs(10);
+
+/// Runs until SIGTERM or SIGINT, or until it must not go on.
+pub async fn run(settings: Settings) -> Result<()> {
+    let engine = engine::open(&settings.engine, &settings.state_dir)?;
+    let instance = Instance::take(&settings.state_dir)?;
+    let coordinators = CoordinatorGroup::new(&settings.coordinators)?;
+    let grpc = bind(settings.listen).await?;
+    let http_listener = bind(settings.http_listen).await?;
+    let tablet = Arc::new(Tablet::new(
+        settings,
+        instance.id.to_string(),
+        engine,
+        instance.journal.clone(),
+        Arc::new(coordinators),
+    )?);
+    check_repository(&tablet).await?;
+    let executor = Executor::new(tablet.clone());
+    let stop = CancellationToken::new();
+    tracing::info!(
+        alias = %tablet.alias,
+        shard = %tablet.shard_id,
+        instance = %instance.id,
+        grpc = %tablet.settings.listen,
+        http = %tablet.settings.http_listen,
+        "agent starts"
+    );
+
+    let serving = tokio::spawn(serve_grpc(
+        grpc,
+        tablet.clone(),
+        executor.clone(),
+        stop.clone(),
+    ));
+    let serving_http = tokio::spawn(serve_http(http_listener, tablet.clone(), stop.clone()));
+    let ended = until_the_end(&tablet, &executor, serving).await;
+    stop.cancel();
+    if tokio::time::timeout(STOP_GRACE, serving_http)
+        .await
+        .is_err()
+    {
+        tracing::warn!("not everything ended within {STOP_GRACE:?}");
+    }
+    tracing::info!("agent ends; its database goes on");
+    ended
+}
+
+/// What the settings alone get wrong shows at once. A repository that is not there yet does not keep
+/// the database down: its coordinator may be about to make it.
+async fn check_repository(tablet: &Tablet) -> Result<()> {
+    match tokio::time::timeout(REPOSITORY_LOOK, tablet.repository()).await {
+        Ok(Ok(repository)) => {
+            tracing::info!(id = repository.id(), "repository {}", repository.url());
+            Ok(())
+        }
+        Ok(Err(error)) if error.kind() == ErrorKind::Invalid => Err(error),
+        Ok(Err(error)) => {
+            tracing::warn!("the repository cannot be opened yet: {error}");
+            Ok(())
+        }
+        Err(_) => {
+            tracing::warn!("the repository does not answer yet");
+            Ok(())
+        }
+    }
+}
+
+/// Everything that the agent does, until it is asked to end or cannot go on.
+async fn until_the_end(
+    tablet: &Arc<Tablet>,
+    executor: &Arc<Executor>,
+    mut serving: tokio::task::JoinHandle<Result<()>>,
+) -> Result<()> {
+    let mut terminate = on_signal(SignalKind::terminate())?;
+    let mut interrupt = on_signal(SignalKind::interrupt())?;
+    let keep = async {
+        startup::recover(tablet, executor).await?;
+        startup::settle(tablet, executor).await;
+        reconcile::run(tablet).await;
+        Ok::<_, Error>(())
+    };
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        error = session::run(tablet, executor) => Err(error),
+        kept = keep => kept,
+        () = status::watch(tablet) => Ok(()),
+        () = watchdog::run(tablet, executor) => Ok(()),
+        served = &mut serving => served
+            .unwrap_or_else(|e| Err(Error::internal(format!("the gRPC server ended: {e}")))),
+    }
+}
+
+fn on_signal(kind: SignalKind) -> Result<tokio::signal::unix::Signal> {
+    signal(kind).map_err(|e| Error::internal(format!("cannot wait for signals: {e}")))
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|e| {
+        Error::refused(format!("cannot listen on {address}: {e}"))
+            .hint("Another process may have the port: choose another one.")
+    })
+}
+
+async fn serve_grpc(
+    listener: TcpListener,
+    tablet: Arc<Tablet>,
+    executor: Arc<Executor>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<AgentServer<AgentService>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(seawall_proto::DESCRIPTORS)
+        .build_v1()
+        .map_err(|e| Error::internal(format!("cannot describe the services: {e}")))?;
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(AgentServer::new(AgentService { tablet, executor }))
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.cancelled_owned())
+        .await
+        .map_err(|e| Error::internal(format!("the gRPC server failed: {}", chain(&e))))
+}
+
+async fn serve_http(listener: TcpListener, tablet: Arc<Tablet>, stop: CancellationToken) {
+    let served = axum::serve(listener, http::routes(tablet))
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!("the HTTP server failed: {error}");
+    }
+}

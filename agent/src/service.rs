@@ -1,0 +1,106 @@
+//! The gRPC service: checks a command, hands it to the executor, tells the caller how it goes.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures::Stream;
+use seawall_common::Error;
+use seawall_proto::v1::{self, agent_server::Agent, execute_update::Update};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    execute::{Answer, Executor, Run},
+    journal::Outcome,
+    status,
+    tablet::Tablet,
+};
+
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+/// A caller that does not read does not hold the step up: updates wait only here.
+const UPDATES_WAITING: usize = 4;
+
+pub struct AgentService {
+    pub tablet: Arc<Tablet>,
+    pub executor: Arc<Executor>,
+}
+
+#[tonic::async_trait]
+impl Agent for AgentService {
+    type ExecuteStream = Pin<Box<dyn Stream<Item = Result<v1::ExecuteUpdate, Status>> + Send>>;
+
+    async fn execute(
+        &self,
+        request: Request<v1::ExecuteRequest>,
+    ) -> Result<Response<Self::ExecuteStream>, Status> {
+        self.tablet.check_recovered()?;
+        let call = request.into_inner().try_into()?;
+        let run = self.executor.execute(call).await?;
+        let (updates, stream) = mpsc::channel(UPDATES_WAITING);
+        tokio::spawn(tell(run, updates));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn status(
+        &self,
+        _request: Request<v1::AgentStatusRequest>,
+    ) -> Result<Response<v1::TabletStatus>, Status> {
+        status::look(&self.tablet).await;
+        Ok(Response::new(status::status(&self.tablet)))
+    }
+}
+
+type Updates = mpsc::Sender<Result<v1::ExecuteUpdate, Status>>;
+
+/// Tells progress now and then, and the end. The run goes on when nobody listens any more.
+async fn tell(run: Run, updates: Updates) {
+    let mut ticks = tokio::time::interval(PROGRESS_EVERY);
+    let end = run.end();
+    tokio::pin!(end);
+    loop {
+        let update = tokio::select! {
+            answer = &mut end => {
+                let _ = updates.send(Ok(last(answer))).await;
+                return;
+            }
+            _ = ticks.tick() => Update::Progress(run.progress.to_proto()),
+        };
+        let update = v1::ExecuteUpdate {
+            update: Some(update),
+        };
+        if updates.send(Ok(update)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn last(answer: Answer) -> v1::ExecuteUpdate {
+    let update = match answer {
+        Answer::Done(outcome) => Update::Done(done(outcome)),
+        Answer::Failed(error) => Update::Failed(failed(&error, false)),
+        Answer::Undone(error) => Update::Failed(failed(&error, true)),
+    };
+    v1::ExecuteUpdate {
+        update: Some(update),
+    }
+}
+
+fn done(outcome: Outcome) -> v1::StepDone {
+    v1::StepDone {
+        position: outcome
+            .position
+            .map_or_else(String::new, |position| position.to_string()),
+        replication_was_stopped: outcome.replication_was_stopped,
+        backup: outcome.backup.as_deref().map(Into::into),
+        note: outcome.note,
+    }
+}
+
+fn failed(error: &Error, undone: bool) -> v1::StepFailed {
+    v1::StepFailed {
+        kind: error.kind().name().to_owned(),
+        message: error.message().to_owned(),
+        hint: error.hint_text().unwrap_or_default().to_owned(),
+        undone,
+    }
+}

@@ -1,0 +1,229 @@
+//! The agent's talk with the coordinators: registers, and then sends a heartbeat each second.
+//!
+//! Each answer tells the shard's newest epoch and this tablet's type; work under a hold that it
+//! calls lost is given up.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use seawall_common::{Error, ErrorKind, Result};
+use seawall_proto::v1;
+
+use crate::{
+    execute::Executor,
+    journal::{Operation, OperationKind, Step},
+    status,
+    tablet::Tablet,
+};
+
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+const REGISTER_AGAIN: Duration = Duration::from_secs(1);
+
+/// Runs for ever; answers only when this agent must not go on under its alias or its repository.
+pub async fn run(tablet: &Tablet, executor: &Arc<Executor>) -> Error {
+    loop {
+        let server_id = match register(tablet).await {
+            Ok(server_id) => server_id,
+            Err(error) if is_final(&error) => return error,
+            Err(error) => {
+                tracing::warn!("cannot register yet: {error}");
+                tokio::time::sleep(REGISTER_AGAIN).await;
+                continue;
+            }
+        };
+        tracing::info!("registered as {}", tablet.alias);
+        tablet.live.set_registered();
+        heartbeats(tablet, executor, server_id).await;
+    }
+}
+
+/// What nobody but an operator can mend.
+fn is_final(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Refused
+            | ErrorKind::Conflict
+            | ErrorKind::Invalid
+            | ErrorKind::Exhausted
+            | ErrorKind::NotFound
+    )
+}
+
+/// Registers, and compares repositories. Answers the server id that was told.
+async fn register(tablet: &Tablet) -> Result<u32> {
+    let server_id = server_id(tablet);
+    let database = tablet.engine.address().map(|source| v1::DatabaseAddress {
+        host: source.host,
+        port: source.port.into(),
+        server_id,
+    });
+    let sent = Instant::now();
+    let registered = tablet
+        .coordinator
+        .register(v1::RegisterRequest {
+            alias: tablet.alias.to_string(),
+            shard: Some(tablet.shard_id.to_proto()),
+            instance: tablet.instance.clone(),
+            agent_address: tablet.settings.agent_address(),
+            database,
+            engine: tablet.engine.kind().to_owned(),
+            replace: tablet.settings.replace,
+        })
+        .await
+        .map_err(|e| e.context(format_args!("the coordinator refuses {}", tablet.alias)))?;
+    tablet.live.hear(sent);
+    check_repository(tablet, &registered.repository_id).await?;
+    check_group(tablet, registered.group_id).await?;
+    Ok(server_id)
+}
+
+/// 0 until the database has been seen running.
+fn server_id(tablet: &Tablet) -> u32 {
+    tablet
+        .live
+        .observed()
+        .and_then(|observed| observed.health)
+        .map_or(0, |health| health.server_id)
+}
+
+async fn check_repository(tablet: &Tablet, theirs: &str) -> Result<()> {
+    let ours = tablet.repository().await?;
+    if ours.id() == theirs {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "the repository {} is {}, that of the coordinators is {theirs}",
+        ours.url(),
+        ours.id()
+    ))
+    .hint("Give agent and coordinators the same repository.url."))
+}
+
+/// Epochs and terms of another group begin anew, but only if that group has taken the repository
+/// over: otherwise it is not the one that this tablet belongs to.
+async fn check_group(tablet: &Tablet, group_id: String) -> Result<()> {
+    let known = tablet.journal.read().shard.group_id.clone();
+    if known == group_id {
+        return Ok(());
+    }
+    if !known.is_empty() {
+        let owner = tablet.repository().await?.check_owner(&group_id).await;
+        owner.map_err(|e| {
+            Error::unavailable(format!(
+                "the coordinators are group {group_id}, this tablet belongs to group {known}: {e}"
+            ))
+        })?;
+        tracing::warn!("coordinator group {group_id} has taken over from {known}");
+    }
+    tablet.shard.forget(group_id).await
+}
+
+/// Until the coordinator does not know this tablet any more, or there is news to register.
+async fn heartbeats(tablet: &Tablet, executor: &Arc<Executor>, told_server_id: u32) {
+    let mut ticks = tokio::time::interval(HEARTBEAT_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut is_lost = false;
+    loop {
+        ticks.tick().await;
+        let server_id = server_id(tablet);
+        if server_id != 0 && server_id != told_server_id {
+            return;
+        }
+        match heartbeat(tablet, executor).await {
+            Ok(()) => {
+                if std::mem::take(&mut is_lost) {
+                    tracing::info!("a coordinator answers again");
+                }
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => {
+                tracing::warn!("the coordinator does not know this agent: {error}");
+                return;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut is_lost, true) {
+                    tracing::warn!("no coordinator answers: {error}");
+                }
+            }
+        }
+    }
+}
+
+async fn heartbeat(tablet: &Tablet, executor: &Arc<Executor>) -> Result<()> {
+    let sent = Instant::now();
+    let answer = tablet
+        .coordinator
+        .heartbeat(v1::HeartbeatRequest {
+            alias: tablet.alias.to_string(),
+            instance: tablet.instance.clone(),
+            status: Some(status::status(tablet)),
+            holds: holds(tablet),
+        })
+        .await?;
+    tablet.live.hear(sent);
+    if let Some(view) = &answer.view {
+        tablet.shard.learn(view, true).await?;
+    }
+    remember_type(tablet, answer.r#type).await?;
+    for hold in &answer.lost_holds {
+        lose_hold(tablet, executor, hold).await?;
+    }
+    Ok(())
+}
+
+/// Holds under which work goes on, or a mark is still to be put.
+fn holds(tablet: &Tablet) -> Vec<v1::HeldToken> {
+    let contents = tablet.journal.read();
+    let mut holds: Vec<v1::HeldToken> = contents
+        .owner()
+        .map(|operation| (operation.hold_id.clone(), operation.token))
+        .into_iter()
+        .chain(
+            contents
+                .pending_marks
+                .iter()
+                .map(|mark| (mark.hold_id.clone(), mark.token)),
+        )
+        .filter(|(hold_id, _)| !hold_id.is_empty())
+        .map(|(hold_id, token)| v1::HeldToken { hold_id, token })
+        .collect();
+    holds.dedup();
+    holds
+}
+
+async fn remember_type(tablet: &Tablet, tablet_type: i32) -> Result<()> {
+    if tablet_type == 0 || tablet.journal.read().shard.tablet_type == tablet_type {
+        return Ok(());
+    }
+    tablet
+        .journal
+        .update(move |contents| {
+            contents.shard.tablet_type = tablet_type;
+            Ok(())
+        })
+        .await
+}
+
+async fn lose_hold(tablet: &Tablet, executor: &Arc<Executor>, hold: &str) -> Result<()> {
+    let contents = tablet.journal.read();
+    let Some(operation) = contents
+        .owner()
+        .filter(|operation| operation.hold_id == hold && needs_hold(operation))
+    else {
+        return Ok(());
+    };
+    executor
+        .give_up(operation.id, "the hold that it worked under is gone")
+        .await
+        .map(drop)
+}
+
+/// A backup needs its hold until its manifest is put, a restore until all is fetched.
+pub fn needs_hold(operation: &Operation) -> bool {
+    match operation.kind {
+        OperationKind::Backup => !operation.has_done(Step::Copy),
+        OperationKind::Restore => !operation.has_done(Step::Fetch),
+        OperationKind::Reparent => false,
+    }
+}

@@ -1,0 +1,56 @@
+//! What the agent does before it takes commands, and before it keeps the database as it should be.
+//!
+//! First the journal: what an earlier process was in the middle of is finished or undone. Then the
+//! data: a tablet without user data is restored, made anew, or waits, as it is told. User data is
+//! never touched here.
+
+mod recover;
+mod restore;
+
+use std::{sync::Arc, time::Duration};
+
+use seawall_common::Result;
+
+pub use recover::recover;
+
+use crate::{engine::DataState, execute::Executor, tablet::Tablet};
+
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Returns once the database's data is what this tablet is to go on with.
+pub async fn settle(tablet: &Tablet, executor: &Arc<Executor>) {
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        wait_until_free(tablet).await;
+        match settle_once(tablet, executor).await {
+            Ok(()) => {
+                tablet.live.set_trouble("");
+                return;
+            }
+            Err(error) => tablet.live.set_trouble(&error.to_string()),
+        }
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+async fn settle_once(tablet: &Tablet, executor: &Arc<Executor>) -> Result<()> {
+    let state = tablet.engine.data_state().await?;
+    if tablet.settings.restore_from_backup && state != DataState::UserData && !tablet.is_primary() {
+        restore::restore(tablet, executor).await?;
+    }
+    if tablet.settings.initialize && tablet.engine.data_state().await? == DataState::Empty {
+        tracing::info!("making a new, empty database");
+        tablet.engine.initialize().await?;
+    }
+    Ok(())
+}
+
+/// An operation that an earlier process began has the database first.
+async fn wait_until_free(tablet: &Tablet) {
+    while tablet.journal.read().owner().is_some() {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}

@@ -1,0 +1,114 @@
+//! What all parts of the agent share about their one tablet.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use seawall_common::{
+    Error, Result,
+    ids::{Alias, ShardId},
+    repository::Repository,
+};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+use crate::{
+    config::Settings, coordinators::Coordinator, engine::Engine, journal::Journal, live::Live,
+    metrics::Metrics, shard::ShardWatch,
+};
+
+pub struct Tablet {
+    pub settings: Settings,
+    pub alias: Alias,
+    pub shard_id: ShardId,
+    /// Made once for each state directory.
+    pub instance: String,
+    pub engine: Arc<dyn Engine>,
+    pub journal: Journal,
+    pub shard: ShardWatch,
+    pub coordinator: Arc<dyn Coordinator>,
+    pub live: Live,
+    pub metrics: Metrics,
+    repository: OnceCell<Repository>,
+    /// Held while the database's role or its being up is changed, for short actions only.
+    database: Mutex<()>,
+    /// Set once the leftovers of an earlier process have been looked at.
+    recovered: AtomicBool,
+}
+
+impl Tablet {
+    pub fn new(
+        settings: Settings,
+        instance: String,
+        engine: Arc<dyn Engine>,
+        journal: Journal,
+        coordinator: Arc<dyn Coordinator>,
+    ) -> Result<Self> {
+        Ok(Self {
+            alias: settings.alias.clone(),
+            shard_id: settings.shard()?,
+            instance,
+            engine,
+            shard: ShardWatch::new(journal.clone()),
+            journal,
+            coordinator,
+            live: Live::default(),
+            metrics: Metrics::default(),
+            repository: OnceCell::new(),
+            database: Mutex::new(()),
+            recovered: AtomicBool::new(false),
+            settings,
+        })
+    }
+
+    /// The repository, opened at the first need of it.
+    pub async fn repository(&self) -> Result<&Repository> {
+        self.repository
+            .get_or_try_init(|| Repository::open(&self.settings.repository))
+            .await
+    }
+
+    pub async fn lock_database(&self) -> MutexGuard<'_, ()> {
+        self.database.lock().await
+    }
+
+    pub fn try_lock_database(&self) -> Option<MutexGuard<'_, ()>> {
+        self.database.try_lock().ok()
+    }
+
+    /// Whether this tablet is primary in the newest epoch that is known.
+    pub fn is_primary(&self) -> bool {
+        self.shard.now().is_led_by(&self.alias)
+    }
+
+    /// Starts the database, which comes up read-only and without replication. What it is to be in
+    /// the shard is decided afterwards, also if this process ends in between.
+    pub async fn start_database(&self) -> Result<()> {
+        if self.engine.is_running().await? {
+            return self.engine.start().await;
+        }
+        self.live.lose_goal();
+        self.journal
+            .update(|contents| {
+                contents.awaits_reinstatement = true;
+                Ok(())
+            })
+            .await?;
+        self.engine.start().await
+    }
+
+    pub fn set_recovered(&self) {
+        self.recovered.store(true, Ordering::Release);
+    }
+
+    /// An error until the leftovers of an earlier process have been looked at.
+    pub fn check_recovered(&self) -> Result<()> {
+        if self.recovered.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(Error::unavailable(format!(
+            "the agent of {} is still finding out what it was doing when it ended",
+            self.alias
+        )))
+    }
+}
