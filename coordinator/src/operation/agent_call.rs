@@ -21,7 +21,7 @@ const UNREACHABLE_LEASES: u32 = 5;
 
 /// How one call ended.
 enum Ended {
-    Done(v1::StepDone),
+    Done(Box<v1::StepDone>),
     /// The agent's own word: it will not be another one for being asked again.
     Failed(Error),
     /// It is not known what came of the step.
@@ -33,7 +33,7 @@ pub async fn call(run: &Run, alias: &Alias, step: Step) -> Result<v1::StepDone> 
     let mut lost_since = None;
     loop {
         let error = match call_once(run, alias, &step).await? {
-            Ended::Done(done) => return Ok(done),
+            Ended::Done(done) => return Ok(*done),
             Ended::Failed(error) => {
                 if error.kind() == ErrorKind::Fenced {
                     run.stay_only_in_office().await;
@@ -117,7 +117,7 @@ async fn follow(run: &Run, alias: &Alias, mut updates: Updates) -> Ended {
         heartbeats.touch(alias);
         match update {
             Some(Update::Progress(progress)) => heartbeats.set_progress(run.id, progress),
-            Some(Update::Done(done)) => return Ended::Done(done),
+            Some(Update::Done(done)) => return Ended::Done(Box::new(done)),
             Some(Update::Failed(failed)) => return Ended::Failed(failure(failed)),
             None => {}
         }

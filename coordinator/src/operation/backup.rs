@@ -63,6 +63,8 @@ pub async fn bring_back(run: &Run, alias: &Alias, no_wait: bool) -> Result<Outco
     })
     .await?;
     run.insist_agent_step("catch_up", alias, Effect::WorkEnded, || {
+        // With nobody to catch up with, waiting would keep the tablet from being elected.
+        let no_wait = no_wait || !has_primary(run, alias);
         Step::CatchUp(v1::CatchUpStep { no_wait })
     })
     .await?;
@@ -71,6 +73,14 @@ pub async fn bring_back(run: &Run, alias: &Alias, no_wait: bool) -> Result<Outco
         Step::Serve(v1::ServeStep { r#type })
     })
     .await
+}
+
+/// Whether the tablet's shard has ever had a primary.
+fn has_primary(run: &Run, alias: &Alias) -> bool {
+    run.context.group.look(|state| {
+        let tablet = state.topology.tablet(alias);
+        tablet.is_ok_and(|tablet| state.topology.newest_epoch(&tablet.shard).is_some())
+    })
 }
 
 pub fn wanted_type(run: &Run, alias: &Alias) -> v1::TabletType {

@@ -111,14 +111,14 @@ pub fn tablet_to_back_up(
                 format!("is of type {}", tablet.tablet_type)
             }
             (_, None) => "is not heard".to_owned(),
-            (_, Some(status)) if !status.database_running => "its database is down".to_owned(),
+            (_, Some(status)) if !status.database_running => "has its database down".to_owned(),
             (TabletType::Primary, Some(_)) if allow_primary => {
                 primary = Some(alias.clone());
                 continue;
             }
             (TabletType::Primary, Some(_)) => "is the primary".to_owned(),
             (_, Some(status)) => match status.lag_ms {
-                None => "its lag is not known".to_owned(),
+                None => "has no known lag".to_owned(),
                 Some(lag) => {
                     if best.as_ref().is_none_or(|(least, _)| lag < *least) {
                         best = Some((lag, alias.clone()));
@@ -142,3 +142,7 @@ pub fn tablet_to_back_up(
     ))
     .hint("ListTablets shows their state; --allow-primary takes the primary."))
 }
+
+#[cfg(test)]
+#[path = "choice_tests.rs"]
+mod tests;

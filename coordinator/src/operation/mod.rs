@@ -11,6 +11,11 @@ pub mod restore;
 pub mod runner;
 pub mod store;
 
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 use seawall_common::{Error, Result};

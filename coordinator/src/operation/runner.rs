@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Coordination,
-    driver::{self, Run},
+    driver::{self, Backoff, Run},
 };
 use crate::agents::leases;
 
@@ -46,12 +46,14 @@ pub async fn run(context: Arc<Coordination>, stop: CancellationToken) {
 /// Never returns while the office lasts; dropping it ends all drivers.
 async fn hold_office(context: &Arc<Coordination>) {
     context.heartbeats.take_office();
+    let (first, max) = context.patience.retry;
+    let mut wait = Backoff::new(first, max);
     let term = loop {
         match context.group.prove_leadership().await {
             Ok(term) => break term,
             Err(e) => {
                 tracing::warn!("not yet in office: {e}");
-                tokio::time::sleep(context.patience.retry.1).await;
+                wait.pause().await;
             }
         }
     };

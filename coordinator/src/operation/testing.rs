@@ -1,0 +1,432 @@
+//! Sagas without Raft, network or disk: a state in memory, agents that do as a test tells them, and
+//! a store that notes what was done in it. Time is the runtime's, which tests stop.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{FutureExt as _, StreamExt as _, stream};
+use seawall_common::{
+    Error, Result,
+    ids::{BackupName, OperationId, ShardId},
+    repository::{EpochRecord, StoredBackup, Swept},
+};
+use seawall_proto::v1::{self, execute_request::Step, execute_update::Update};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Coordination, Patience, runner, store::Store};
+use crate::{
+    agents::{
+        client::{AgentCalls, Updates},
+        heartbeats::Heard,
+    },
+    group::Group,
+    raft::Leadership,
+    state::{
+        Command, Response, State, catalogue,
+        operations::{self, Operation, Spec, Start},
+        testing::{Cluster, alias},
+    },
+};
+
+pub struct MemoryGroup {
+    state: Mutex<State>,
+    applied: watch::Sender<u64>,
+    leadership: watch::Sender<Leadership>,
+}
+
+#[async_trait]
+impl Group for MemoryGroup {
+    async fn propose(&self, command: Command) -> Result<Response> {
+        let response = self.state.lock().unwrap().apply(&command);
+        self.applied.send_modify(|count| *count += 1);
+        response.into_result()
+    }
+
+    async fn prove_leadership(&self) -> Result<u64> {
+        Ok(self.leadership.borrow().term)
+    }
+
+    fn look_with(&self, look: &mut dyn FnMut(&State)) {
+        look(&self.state.lock().unwrap());
+    }
+
+    fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+}
+
+/// What a fake agent does with a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Does {
+    /// Never answers, but is heard.
+    Hang,
+    /// Answers nothing and is not heard any more.
+    Vanish,
+    Fail,
+    FailTimes(u32),
+    Undone,
+}
+
+/// A call that an agent received.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    pub tablet: String,
+    pub step: String,
+    pub term: u64,
+    pub attempt: u32,
+}
+
+#[derive(Default)]
+pub struct FakeAgents {
+    does: Mutex<BTreeMap<String, Does>>,
+    calls: Mutex<Vec<Call>>,
+    group: Mutex<Option<Arc<MemoryGroup>>>,
+}
+
+pub fn step_name(step: &Step) -> &'static str {
+    match step {
+        Step::Drain(_) => "drain",
+        Step::Note(_) => "note",
+        Step::Stop(_) => "stop",
+        Step::Copy(_) => "copy",
+        Step::Start(_) => "start",
+        Step::Reinstate(_) => "reinstate",
+        Step::CatchUp(_) => "catch_up",
+        Step::Serve(_) => "serve",
+        Step::PutBack(_) => "put_back",
+        Step::Fetch(_) => "fetch",
+        Step::Install(_) => "install",
+        Step::ReadPosition(_) => "read_position",
+        Step::Demote(_) => "demote",
+        Step::Reopen(_) => "reopen",
+        Step::ReachPosition(_) => "reach_position",
+        Step::Promote(_) => "promote",
+    }
+}
+
+impl FakeAgents {
+    async fn answer(&self, request: v1::ExecuteRequest) -> Result<Update> {
+        let step = request.step.clone().unwrap();
+        let name = step_name(&step);
+        let does = self.does.lock().unwrap().get(name).copied();
+        let failed = |undone| {
+            Ok(Update::Failed(v1::StepFailed {
+                kind: "internal".into(),
+                message: format!("{name} went wrong"),
+                undone,
+                ..v1::StepFailed::default()
+            }))
+        };
+        match does {
+            Some(Does::Hang | Does::Vanish) => std::future::pending().await,
+            Some(Does::Fail) => return failed(false),
+            Some(Does::Undone) => return failed(true),
+            Some(Does::FailTimes(left)) if left > 0 => {
+                let left = Does::FailTimes(left - 1);
+                self.does.lock().unwrap().insert(name.into(), left);
+                return failed(false);
+            }
+            Some(Does::FailTimes(_)) | None => {}
+        }
+        let mut done = v1::StepDone::default();
+        if matches!(step, Step::Demote(_) | Step::ReadPosition(_)) {
+            done.position = "0-100-7".into();
+        }
+        if let Step::Copy(copy) = step {
+            done.backup = Some(self.announce(&request, &copy).await?);
+        }
+        Ok(Update::Done(done))
+    }
+
+    async fn announce(
+        &self,
+        request: &v1::ExecuteRequest,
+        copy: &v1::CopyStep,
+    ) -> Result<v1::Backup> {
+        let group = self.group.lock().unwrap().clone().unwrap();
+        let backup = v1::Backup {
+            name: copy.backup.clone(),
+            engine: "mariadb".into(),
+            epoch: copy.epoch,
+            position: "0-100-7".into(),
+            manifest_hash: "ab".repeat(32),
+            ..v1::Backup::default()
+        };
+        let announce = catalogue::Command::Announce {
+            operation: request.operation_id.parse()?,
+            attempt: request.attempt,
+            token: request.token,
+            name: copy.backup.parse()?,
+            facts: Box::new(crate::service::convert::facts(&backup)?),
+        };
+        group.propose(Command::Catalogue(announce)).await?;
+        Ok(backup)
+    }
+}
+
+#[derive(Clone)]
+struct Agents(Arc<FakeAgents>);
+
+#[async_trait]
+impl AgentCalls for Agents {
+    async fn execute(&self, address: &str, request: v1::ExecuteRequest) -> Result<Updates> {
+        let tablet = address.trim_start_matches("http://").replace(":7611", "");
+        self.0.calls.lock().unwrap().push(Call {
+            tablet,
+            step: step_name(request.step.as_ref().unwrap()).into(),
+            term: request.term,
+            attempt: request.attempt,
+        });
+        let agents = self.0.clone();
+        let answer = async move {
+            let update = agents.answer(request).await?;
+            Ok(v1::ExecuteUpdate {
+                update: Some(update),
+            })
+        };
+        Ok(stream::once(answer.boxed()).boxed())
+    }
+}
+
+/// Notes what was done, and whether the backup's hold still stood at that moment.
+pub struct FakeStore {
+    group: Arc<MemoryGroup>,
+    pub done: Mutex<Vec<String>>,
+    pub backups: Mutex<Vec<StoredBackup>>,
+    pub failures: Mutex<u32>,
+    pub owner: Mutex<Option<Error>>,
+}
+
+impl FakeStore {
+    fn note(&self, what: String) -> Result<()> {
+        let mut failures = self.failures.lock().unwrap();
+        if *failures > 0 {
+            *failures -= 1;
+            return Err(Error::unavailable("the store is away"));
+        }
+        self.done.lock().unwrap().push(what);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Store for FakeStore {
+    fn id(&self) -> &'static str {
+        "repository"
+    }
+
+    async fn check_owner(&self, _group_id: &str) -> Result<()> {
+        self.owner.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    async fn put_epoch(&self, _shard: &ShardId, record: &EpochRecord) -> Result<()> {
+        self.note(format!("epoch {} of {}", record.number, record.alias))
+    }
+
+    async fn newest_epoch(&self, _shard: &ShardId) -> Result<u64> {
+        Ok(0)
+    }
+
+    async fn scan(&self, _shard: &ShardId) -> Result<Vec<StoredBackup>> {
+        Ok(self.backups.lock().unwrap().clone())
+    }
+
+    async fn abandon(&self, _shard: &ShardId, _name: &BackupName, _reason: &str) -> Result<()> {
+        let group: &dyn Group = &*self.group;
+        let holds = group.look(|state| state.locks.holds().count());
+        self.note(format!("removed while {holds} held"))
+    }
+
+    async fn sweep(&self, _shard: &ShardId, _name: &BackupName) -> Result<Swept> {
+        let group: &dyn Group = &*self.group;
+        let holds = group.look(|state| state.locks.holds().count());
+        self.note(format!("swept while {holds} held"))?;
+        Ok(Swept::default())
+    }
+}
+
+/// A coordinator in office over the cluster of the state's tests.
+pub struct Stage {
+    pub context: Arc<Coordination>,
+    pub group: Arc<MemoryGroup>,
+    pub store: Arc<FakeStore>,
+    agents: Arc<FakeAgents>,
+    stop: CancellationToken,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Stage {
+    pub fn new(cluster: Cluster) -> Self {
+        let mut state = cluster.state;
+        state.group_id = Some("group".into());
+        let group = Arc::new(MemoryGroup {
+            state: Mutex::new(state),
+            applied: watch::Sender::new(0),
+            leadership: watch::Sender::new(Leadership::default()),
+        });
+        let store = Arc::new(FakeStore {
+            group: group.clone(),
+            done: Mutex::default(),
+            backups: Mutex::default(),
+            failures: Mutex::default(),
+            owner: Mutex::default(),
+        });
+        let agents = Arc::new(FakeAgents::default());
+        *agents.group.lock().unwrap() = Some(group.clone());
+        let patience = Patience {
+            removal_grace: Duration::ZERO,
+            ..Patience::default()
+        };
+        let context = Coordination::new(
+            group.clone(),
+            store.clone(),
+            Arc::new(Agents(agents.clone())),
+            patience,
+        );
+        let stage = Self {
+            context,
+            group,
+            store,
+            agents,
+            stop: CancellationToken::new(),
+        };
+        tokio::spawn(runner::run(stage.context.clone(), stage.stop.clone()));
+        tokio::spawn(beat(
+            stage.context.clone(),
+            stage.agents.clone(),
+            stage.stop.clone(),
+        ));
+        stage.lead(1);
+        stage
+    }
+
+    /// Another leader takes office; it is this one again, with nothing in its memory.
+    pub fn lead(&self, term: u64) {
+        self.group.leadership.send_replace(Leadership {
+            term,
+            leader: Some(1),
+            is_ours: true,
+        });
+    }
+
+    pub fn tell(&self, step: &str, does: Does) {
+        self.agents.does.lock().unwrap().insert(step.into(), does);
+    }
+
+    pub fn untell(&self, step: &str) {
+        self.agents.does.lock().unwrap().remove(step);
+    }
+
+    pub fn calls(&self) -> Vec<Call> {
+        self.agents.calls.lock().unwrap().clone()
+    }
+
+    pub fn steps_called(&self) -> Vec<String> {
+        self.calls().into_iter().map(|call| call.step).collect()
+    }
+
+    pub async fn start(&self, spec: Spec) -> OperationId {
+        self.start_within(spec, Duration::from_secs(24 * 3600))
+            .await
+    }
+
+    pub async fn start_within(&self, spec: Spec, time: Duration) -> OperationId {
+        let now_unix_ms = seawall_common::clock::now_unix_ms();
+        let id = OperationId::generate();
+        let start = Start {
+            id,
+            spec,
+            now_unix_ms,
+            deadline_unix_ms: now_unix_ms + super::driver::millis(time),
+        };
+        let start = Command::Operations(operations::Command::Start(start));
+        self.group.propose(start).await.unwrap();
+        id
+    }
+
+    pub async fn cancel(&self, id: OperationId) {
+        let reason = "test".into();
+        let cancel = operations::Command::Cancel { id, reason };
+        self.group
+            .propose(Command::Operations(cancel))
+            .await
+            .unwrap();
+    }
+
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        let group: &dyn Group = &*self.group;
+        group.look(look)
+    }
+
+    pub fn operation(&self, id: OperationId) -> Operation {
+        self.look(|state| state.operations.get(&id).unwrap().clone())
+    }
+
+    pub async fn called(&self, step: &str) {
+        self.until(|| self.steps_called().iter().any(|called| called == step))
+            .await;
+    }
+
+    pub async fn ended(&self, id: OperationId) -> Operation {
+        self.until(|| !self.operation(id).state.is_open()).await;
+        self.operation(id)
+    }
+
+    pub async fn until(&self, is_so: impl Fn() -> bool) {
+        let waited = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let limit = Duration::from_secs(3 * 24 * 3600);
+        tokio::time::timeout(limit, waited)
+            .await
+            .expect("it never came to that");
+    }
+}
+
+/// All agents are heard each second, until one is told to vanish.
+async fn beat(context: Arc<Coordination>, agents: Arc<FakeAgents>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let called: Vec<String> = {
+            let calls = agents.calls.lock().unwrap();
+            calls.iter().map(|call| call.step.clone()).collect()
+        };
+        let has_vanished = {
+            let does = agents.does.lock().unwrap();
+            does.iter()
+                .any(|(step, does)| *does == Does::Vanish && called.contains(step))
+        };
+        if !has_vanished {
+            for text in ["zone1-100", "zone1-101", "zone1-102"] {
+                let heard = Heard {
+                    instance: format!("instance of {text}"),
+                    at: tokio::time::Instant::now(),
+                    at_unix_ms: 0,
+                    status: v1::TabletStatus {
+                        database_running: true,
+                        lag_ms: Some(0),
+                        serving: true,
+                        ..v1::TabletStatus::default()
+                    },
+                };
+                context.heartbeats.record(&alias(text), heard);
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
