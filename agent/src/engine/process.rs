@@ -240,3 +240,36 @@ pub(super) async fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) 
         tokio::time::sleep(POLL).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_tells_why_goes_before_the_last_one() {
+        let log = "[Note] starting\n[ERROR] cannot open ./ibdata1\n[ERROR] Aborting\n\n";
+        assert_eq!(last_said(log).unwrap(), "[ERROR] cannot open ./ibdata1");
+        assert_eq!(last_said("one\ntwo\n").unwrap(), "two");
+        assert_eq!(last_said(" \n"), None);
+    }
+
+    #[tokio::test]
+    async fn an_ended_process_is_not_taken_for_alive_and_its_number_not_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let launcher = Launcher::new(directory.path());
+        let sleep = Path::new("/bin/sleep");
+        let launched = launcher.launch(sleep, &["600".to_owned()]).unwrap();
+        let process = launcher.process().unwrap();
+        assert!(process.is_alive());
+        let later = ProcessId {
+            started: process.started + 1,
+            ..process
+        };
+        assert!(!later.is_alive());
+        process.terminate().unwrap();
+        assert!(wait_until(Duration::from_secs(10), || launched.ended().is_some()).await);
+        assert!(!process.is_alive());
+        assert_eq!(launcher.process(), None);
+        process.terminate().unwrap();
+    }
+}

@@ -17,3 +17,18 @@ pub fn open(settings: &EngineSettings, state_dir: &Path) -> Result<Arc<dyn Engin
             .hint(format!("It is one of: {KINDS}."))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_engine_is_named_with_those_there_are() {
+        let settings: EngineSettings = toml::from_str("kind = 'mariadv'").unwrap();
+        let error = open(&settings, Path::new("/")).err().unwrap().to_string();
+        assert_eq!(
+            error,
+            "unknown engine.kind \"mariadv\". It is one of: mariadb, files."
+        );
+    }
+}
