@@ -8,8 +8,9 @@ use crate::error::{Error, Result};
 
 /// Installs the process's logger. Call once, first thing in `main`.
 pub fn init(format: &str) -> Result<()> {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,openraft=warn,sled=warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        EnvFilter::new("info,openraft=error,openraft::replication=off,sled=warn")
+    });
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,11 +1,10 @@
 //! What every service and every operation of a running coordinator works with.
 
-use seawall_common::{Error, Result, repository::Repository};
+use seawall_common::{Error, repository::Repository};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataMap;
 
-use crate::{config::Settings, raft::Node, state::State};
+use crate::{config::Settings, raft::Node};
 
 /// Metadata of a call that the member shall answer from what it has applied.
 pub const STALE_KEY: &str = "seawall-stale";
@@ -40,19 +39,6 @@ impl Context {
         }
     }
 
-    /// Looks at the state for a call: after a quorum has confirmed that nothing newer exists, or,
-    /// when the caller asked for it, at once.
-    pub async fn read<T>(
-        &self,
-        metadata: &MetadataMap,
-        look: impl FnOnce(&State) -> T,
-    ) -> Result<T> {
-        if is_stale(metadata.get(STALE_KEY).map(|value| value.as_bytes())) {
-            return Ok(self.node.look(look));
-        }
-        self.node.read(look).await
-    }
-
     pub fn ownership(&self) -> Ownership {
         self.ownership.borrow().clone()
     }
@@ -63,17 +49,6 @@ impl Context {
             *known = ownership;
             changed
         });
-    }
-
-    /// Refuses unless the repository is known to be this group's to write.
-    pub fn check_ownership(&self) -> Result<()> {
-        match self.ownership() {
-            Ownership::Ours => Ok(()),
-            Ownership::Refused(error) => Err(error),
-            Ownership::Unknown => Err(Error::unavailable(
-                "the repository has not been claimed yet",
-            )),
-        }
     }
 }
 

@@ -39,10 +39,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Runs until SIGTERM or SIGINT, or until it cannot go on.
 pub async fn run(settings: Settings) -> Result<()> {
     let data_dir = DataDir::open(&settings.data_dir)?;
-    let identity = data_dir.identity(settings.listen.to_string(), &settings.peers)?;
     let grpc = bind(settings.listen).await?;
     let http = bind(settings.http_listen).await?;
     let repository = Repository::create_or_open(&settings.repository).await?;
+    // Last of what can be refused, so that a start that failed leaves nobody's directory behind.
+    let identity = data_dir.identity(settings.listen.to_string(), &settings.peers)?;
     let options = NodeOptions {
         data_dir: data_dir.path().to_owned(),
         heartbeat_interval: settings.heartbeat_interval,
@@ -60,7 +61,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     let allocator = Arc::new(Allocator::new(node.clone()));
     let coordination = coordination(&context);
     let metrics = Metrics::new(node.proposals(), allocator.given());
-    let serving = tokio::spawn(serve_grpc(
+    let mut serving = tokio::spawn(serve_grpc(
         grpc,
         context.clone(),
         coordination.clone(),
@@ -76,11 +77,17 @@ pub async fn run(settings: Settings) -> Result<()> {
     let sagas = tokio::spawn(runner::run(coordination, context.stop.clone()));
 
     let ended = match node.join().await {
-        Ok(()) => until_the_end(&node, serving).await,
+        Ok(()) => until_the_end(&node, &mut serving).await,
         Err(e) => Err(e),
     };
     context.stop.cancel();
-    let tasks = async { tokio::join!(office, owner, sagas, serving_http) };
+    let tasks = async {
+        let _ = tokio::join!(office, owner, sagas, serving_http);
+        // A finished task must not be waited for twice.
+        if !serving.is_finished() {
+            let _ = serving.await;
+        }
+    };
     if tokio::time::timeout(STOP_GRACE, tasks).await.is_err() {
         tracing::warn!("not everything ended within {STOP_GRACE:?}");
     }
@@ -99,7 +106,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
 /// Waits for a signal, for the member to fail, or for the server to.
 async fn until_the_end(
     node: &Node,
-    mut serving: tokio::task::JoinHandle<Result<()>>,
+    serving: &mut tokio::task::JoinHandle<Result<()>>,
 ) -> Result<()> {
     let no_signals = |e| Error::internal(format!("cannot wait for signals: {e}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
@@ -111,7 +118,7 @@ async fn until_the_end(
             _ = interrupt.recv() => return Ok(()),
             _ = hangup.recv() => tracing::info!("SIGHUP: no setting can be reloaded"),
             error = node.failed() => return Err(error),
-            served = &mut serving => {
+            served = &mut *serving => {
                 let served = served.map_err(|e| Error::internal(format!("the gRPC server ended: {e}")))?;
                 return served.and(Err(Error::internal("the gRPC server ended")));
             }

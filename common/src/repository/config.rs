@@ -17,7 +17,8 @@ pub const REPOSITORY_SETTINGS: &[Setting] = &[
         Kind::Text,
         "Where the repository is: file:///path",
     )
-    .flag("repository"),
+    .flag("repository")
+    .default(""),
     Setting::new(
         "repository.recipients",
         Kind::List,

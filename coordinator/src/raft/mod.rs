@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod conformance;
 mod durable_log;
+#[cfg(test)]
+mod group_tests;
 mod identity;
 mod log;
 mod machine;

@@ -1,7 +1,7 @@
 //! Calls to the other members: the Raft library's messages as JSON, each signed with who calls.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -36,6 +36,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone, Default)]
 pub struct Channels {
     open: Arc<Mutex<BTreeMap<String, Channel>>>,
+    silent: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 impl Channels {
@@ -53,6 +54,23 @@ impl Channels {
             .connect_lazy();
         open.insert(address.to_owned(), channel.clone());
         Ok(channel)
+    }
+
+    /// Logs when a member falls silent and when it is heard again, once each.
+    fn note<T>(&self, member: u64, answer: &Result<T>) {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Ok(_) => {
+                if silent.remove(&member) {
+                    tracing::info!("member {member} answers again");
+                }
+            }
+            Err(e) => {
+                if silent.insert(member) {
+                    tracing::warn!("member {member} does not answer: {e}");
+                }
+            }
+        }
     }
 }
 
@@ -157,10 +175,9 @@ impl Peer {
         A: DeserializeOwned,
         E: std::error::Error + DeserializeOwned,
     {
-        let answer: Result<A, RaftError<u64, E>> = self
-            .call(call, question, timeout)
-            .await
-            .map_err(|e| RPCError::Unreachable(Unreachable::new(&e)))?;
+        let answer: Result<Result<A, RaftError<u64, E>>> = self.call(call, question, timeout).await;
+        self.channels.note(self.target, &answer);
+        let answer = answer.map_err(|e| RPCError::Unreachable(Unreachable::new(&e)))?;
         answer.map_err(|e| RPCError::RemoteError(RemoteError::new(self.target, e)))
     }
 }

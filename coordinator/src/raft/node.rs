@@ -300,6 +300,23 @@ impl Node {
         self.inner.tasks.wait().await;
     }
 
+    /// Makes a snapshot and forgets the log up to `index`, as happens by itself after many entries.
+    #[cfg(test)]
+    pub async fn compact(&self, index: u64) {
+        let raft = &self.inner.raft;
+        let wait = || raft.wait(Some(Duration::from_secs(10)));
+        raft.trigger().snapshot().await.unwrap();
+        let snapshot = |metrics: &openraft::RaftMetrics<u64, BasicNode>| {
+            metrics.snapshot.is_some_and(|made| made.index >= index)
+        };
+        wait().metrics(snapshot, "snapshot").await.unwrap();
+        raft.trigger().purge_log(index).await.unwrap();
+        let purged = |metrics: &openraft::RaftMetrics<u64, BasicNode>| {
+            metrics.purged.is_some_and(|purged| purged.index >= index)
+        };
+        wait().metrics(purged, "purge").await.unwrap();
+    }
+
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.inner.stop.clone();
         self.inner.tasks.spawn(async move {
