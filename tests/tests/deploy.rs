@@ -1,0 +1,111 @@
+//! What lies in `deploy/` can be used as it is: the programs and the server read it.
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use seawall_tests::harness::{
+    binary::{binary, system_program},
+    ctl::{Output, run_command},
+};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn deploy(file: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy")
+        .join(file)
+}
+
+async fn print_config(program: &str, file: &str) -> Result<Output> {
+    let mut command = Command::new(binary(program)?);
+    command.arg("--config").arg(deploy(file));
+    command.arg("--print-config");
+    run_command(command, LIMIT).await
+}
+
+/// Each key of the file is in force, and no other place has a say in it.
+async fn every_key_is_known(program: &str, file: &str) -> Result<()> {
+    let printed = print_config(program, file).await?.done()?;
+    let text = std::fs::read_to_string(deploy(file))?;
+    let from_file = printed.lines().filter(|line| line.contains(file)).count();
+    let keys = text
+        .lines()
+        .filter(|line| !line.starts_with('#') && line.contains(" = "))
+        .count();
+    ensure!(
+        keys > 0 && from_file == keys,
+        "{keys} keys, but:\n{printed}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_coordinators_example_configuration_is_read() -> Result<()> {
+    every_key_is_known("seawall-coordinator", "coordinator.toml").await
+}
+
+#[tokio::test]
+async fn the_agents_example_configuration_is_read() -> Result<()> {
+    every_key_is_known("seawall-agent", "agent.toml").await
+}
+
+#[tokio::test]
+async fn the_agents_example_configuration_is_right_with_its_comments_taken_away_too() -> Result<()>
+{
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("agent.toml");
+    let text = std::fs::read_to_string(deploy("agent.toml"))?;
+    let text = text
+        .replace("# recipients", "recipients")
+        .replace("# identity_file", "identity_file");
+    std::fs::write(&file, text)?;
+    let mut command = Command::new(binary("seawall-agent")?);
+    command.arg("--config").arg(&file).arg("--print-config");
+    let printed = run_command(command, LIMIT).await?.done()?;
+    ensure!(printed.contains("repository.identity_file"), "{printed}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn mariadb_knows_every_option_of_the_example_server() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let text = std::fs::read_to_string(deploy("mariadb/tablet.cnf"))?;
+    let text = text
+        .replace("# read_only", "read_only")
+        .replace("# skip_slave", "skip_slave");
+    let file = directory.path().join("tablet.cnf");
+    std::fs::write(&file, text)?;
+    let mut command = Command::new(system_program("mariadbd")?);
+    command
+        .arg(format!("--defaults-file={}", file.display()))
+        .arg(format!("--datadir={}", directory.path().display()))
+        .args(["--help", "--verbose"]);
+    let printed = run_command(command, LIMIT).await?.done()?;
+    for (option, value) in [
+        ("gtid-strict-mode", "TRUE"),
+        ("log-bin", "bin"),
+        ("relay-log", "relay"),
+        ("sync-binlog", "1"),
+        ("log-slave-updates", "TRUE"),
+        ("read-only", "TRUE"),
+        ("skip-slave-start", "TRUE"),
+    ] {
+        let line = printed
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(option))
+            .with_context(|| format!("the server does not say what {option} is"))?;
+        ensure!(line.split_whitespace().last() == Some(value), "{line}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_database_outlives_the_agents_unit() -> Result<()> {
+    let unit = std::fs::read_to_string(deploy("systemd/seawall-agent@.service"))?;
+    let says = |line: &str| unit.lines().any(|l| l == line);
+    ensure!(says("KillMode=process"));
+    ensure!(says("OOMPolicy=continue"));
+    // Both are emptied or removed when the agent stops, under a server that still uses them.
+    ensure!(!unit.contains("PrivateTmp=") && !unit.contains("RuntimeDirectory="));
+    Ok(())
+}
