@@ -49,15 +49,21 @@ struct Probe {
 }
 
 impl Probe {
-    async fn is_running(&self) -> Result<bool> {
+    /// Whether it does what it is there for.
+    async fn is_up(&self) -> Result<bool> {
         let Some((program, arguments)) = &self.command else {
             return Ok(self.launcher.process().is_some());
         };
         match process::run(program, arguments, ASK_LIMIT).await {
             Ok(_) => Ok(true),
-            Err(e) if e.kind() == ErrorKind::Refused => Ok(self.launcher.process().is_some()),
+            Err(e) if e.kind() == ErrorKind::Refused => Ok(false),
             Err(e) => Err(e),
         }
+    }
+
+    /// Whether it is there at all: on its way up or down too.
+    async fn is_running(&self) -> Result<bool> {
+        Ok(self.launcher.process().is_some() || self.is_up().await?)
     }
 }
 
@@ -84,10 +90,10 @@ impl Files {
         })
     }
 
-    async fn await_start(&self, launched: &Launched) -> Result<()> {
+    async fn await_start(&self, launched: Option<&Launched>) -> Result<()> {
         let begin = Instant::now();
         while begin.elapsed() < self.start_timeout {
-            if let Some(status) = launched.ended()
+            if let Some((launched, status)) = launched.and_then(|l| Some((l, l.ended()?)))
                 && (self.probe.command.is_none() || !status.success())
             {
                 let line = launched.last_line();
@@ -98,7 +104,7 @@ impl Files {
                 .hint("Look at engine.start_command."));
             }
             let settled = self.probe.command.is_some() || begin.elapsed() >= SETTLE;
-            if settled && self.probe.is_running().await? {
+            if settled && self.probe.is_up().await? {
                 return Ok(());
             }
             tokio::time::sleep(POLL).await;
@@ -153,12 +159,18 @@ impl Engine for Files {
 
     async fn start(&self) -> Result<()> {
         let _turn = self.turn.lock().await;
-        if self.probe.is_running().await? {
+        if self.probe.is_up().await? {
             return Ok(());
         }
-        let (program, arguments) = &self.start;
-        let launched = self.probe.launcher.launch(program, arguments)?;
-        self.await_start(&launched).await
+        // One that was started before and is still on its way is only waited for.
+        let launched = match self.probe.launcher.process() {
+            Some(_) => None,
+            None => {
+                let (program, arguments) = &self.start;
+                Some(self.probe.launcher.launch(program, arguments)?)
+            }
+        };
+        self.await_start(launched.as_ref()).await
     }
 
     async fn stop(&self) -> Result<()> {
