@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub(super) use packs::{PackOrigin, encode_pack_list, pack_list_parts};
-pub(super) use read::{decode_header, get_part};
+pub(super) use read::decode_header;
 pub(super) use write::encode_manifest;
 
 pub use packs::PackRecord;

@@ -223,7 +223,7 @@ fn check_origins(header: &ManifestHeader, prefix: &Prefix, packs: &[PackRecord])
 }
 
 /// The payload of a part: its size, hash and seal were checked.
-pub(in super::super) async fn get_part(
+async fn get_part(
     repository: &Repository,
     header: &ManifestHeader,
     part: &PartRecord,

@@ -53,8 +53,8 @@ pub(super) struct Shared {
 pub(super) struct Written {
     pub number: u64,
     pub lines: Vec<Line>,
-    /// Free again when the lines are in the list.
-    pub place: Lent<()>,
+    /// Free again when this is dropped: when the lines are in the list.
+    pub _place: Lent<()>,
 }
 
 pub(super) enum Line {
@@ -115,7 +115,7 @@ impl Worker {
         Ok(Written {
             number: unit.number,
             lines,
-            place: unit.place,
+            _place: unit.place,
         })
     }
 
