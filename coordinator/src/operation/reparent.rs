@@ -25,8 +25,9 @@ pub async fn init(run: &Run, operation: &Operation) -> Result<String> {
         return Err(Error::internal("not an InitShardPrimary"));
     };
     run.context.check_owner().await?;
+    // Its database may still be on its way up: a shard's first primary is named early.
     let read = run
-        .agent_step("read_position", alias, read_position())
+        .insist_agent_step("read_position", alias, Effect::None, read_position)
         .await?;
     decide(run, shard, alias, read.position).await?;
     begin_reign(run, shard, alias).await

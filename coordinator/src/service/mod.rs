@@ -14,6 +14,9 @@ pub mod timestamps;
 pub mod topology;
 pub mod watch;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use seawall_common::{Error, Result};

@@ -1,0 +1,284 @@
+use seawall_proto::v1::{
+    self, agents_server::Agents as _, catalogue_server::Catalogue as _, locks_server::Locks as _,
+    operations_server::Operations as _, topology_server::Topology as _,
+};
+use tokio_stream::StreamExt as _;
+use tonic::{Code, Request, Status};
+use uuid::Uuid;
+
+use super::{
+    agents::AgentsService, catalogue::CatalogueService, locks::LocksService,
+    operations::OperationsService, topology::TopologyService,
+};
+use crate::{
+    operation::testing::{Does, Stage},
+    state::testing::{Cluster, backup_of, shard},
+};
+
+fn agents(stage: &Stage) -> AgentsService {
+    AgentsService {
+        context: stage.context.clone(),
+    }
+}
+
+fn locks(stage: &Stage) -> LocksService {
+    LocksService {
+        context: stage.context.clone(),
+    }
+}
+
+fn operations(stage: &Stage) -> OperationsService {
+    OperationsService {
+        context: stage.context.clone(),
+    }
+}
+
+fn topology(stage: &Stage) -> TopologyService {
+    TopologyService {
+        context: stage.context.clone(),
+    }
+}
+
+fn registration(alias: &str, instance: &str) -> Request<v1::RegisterRequest> {
+    Request::new(v1::RegisterRequest {
+        alias: alias.into(),
+        shard: Some(shard().to_proto()),
+        instance: instance.into(),
+        agent_address: format!("http://{alias}:7611"),
+        database: None,
+        engine: "mariadb".into(),
+        replace: false,
+    })
+}
+
+fn heartbeat(alias: &str, caught_up: bool) -> v1::HeartbeatRequest {
+    v1::HeartbeatRequest {
+        alias: alias.into(),
+        instance: format!("instance of {alias}"),
+        status: Some(v1::TabletStatus {
+            database_running: true,
+            caught_up,
+            ..v1::TabletStatus::default()
+        }),
+        holds: Vec::new(),
+    }
+}
+
+fn backup_request(alias: &str) -> v1::StartOperationRequest {
+    v1::StartOperationRequest {
+        id: Uuid::new_v4().to_string(),
+        spec: Some(v1::OperationSpec {
+            spec: Some(v1::operation_spec::Spec::Backup(v1::BackupSpec {
+                alias: alias.into(),
+                ..v1::BackupSpec::default()
+            })),
+        }),
+        timeout_ms: 0,
+    }
+}
+
+fn code<T: std::fmt::Debug>(answer: Result<T, Status>) -> Code {
+    answer.unwrap_err().code()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_agent_under_one_alias_is_refused_while_the_first_is_heard() {
+    let stage = Stage::new(Cluster::with_primary());
+    let service = agents(&stage);
+    let second = service.register(registration("zone1-101", "another")).await;
+    let refusal = second.unwrap_err();
+    assert!(
+        matches!(refusal.code(), Code::AlreadyExists | Code::Unavailable),
+        "{refusal:?}"
+    );
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let second = service.register(registration("zone1-101", "another")).await;
+    assert_eq!(code(second), Code::AlreadyExists);
+    let first = registration("zone1-101", "instance of zone1-101");
+    let welcome = service.register(first).await.unwrap().into_inner();
+    assert_eq!(welcome.group_id, "group");
+    assert_eq!(welcome.repository_id, "repository");
+    let mut stranger = heartbeat("zone1-101", false);
+    stranger.instance = "another".into();
+    let answer = service.heartbeat(Request::new(stranger)).await;
+    assert_eq!(code(answer), Code::AlreadyExists);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_is_told_the_newest_epoch_its_type_and_which_holds_are_gone() {
+    let stage = Stage::new(Cluster::new());
+    let service = agents(&stage);
+    let mut request = heartbeat("zone1-101", true);
+    request.holds.push(v1::HeldToken {
+        hold_id: "gone".into(),
+        token: 7,
+    });
+    let answer = service.heartbeat(Request::new(request)).await.unwrap();
+    let answer = answer.into_inner();
+    assert_eq!(answer.r#type(), v1::TabletType::Replica, "it has caught up");
+    assert_eq!(answer.lost_holds, ["gone"]);
+    assert_eq!(answer.view.unwrap().epoch, None);
+
+    let stage = Stage::new(Cluster::with_primary());
+    let answer = agents(&stage)
+        .heartbeat(Request::new(heartbeat("zone1-101", false)))
+        .await;
+    let view = answer.unwrap().into_inner().view.unwrap();
+    assert_eq!(view.epoch.unwrap().alias, "zone1-100");
+    assert_eq!(view.primary.unwrap().server_id, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn malformed_requests_are_refused_before_anything_is_asked() {
+    let stage = Stage::new(Cluster::with_primary());
+    let outside = v1::ShardRef {
+        keyspace: "..".into(),
+        shard: "0".into(),
+    };
+    let listed = CatalogueService {
+        context: stage.context.clone(),
+    }
+    .list_backups(Request::new(v1::ListBackupsRequest {
+        shard: Some(outside.clone()),
+        all: false,
+    }))
+    .await;
+    assert_eq!(code(listed), Code::InvalidArgument);
+    let made = topology(&stage)
+        .init_tablet(Request::new(v1::InitTabletRequest {
+            alias: "zone1-1".into(),
+            shard: Some(outside),
+            r#type: 0,
+        }))
+        .await;
+    assert_eq!(code(made), Code::InvalidArgument);
+    let service = operations(&stage);
+    for request in [
+        backup_request("zone1"),
+        v1::StartOperationRequest {
+            id: "no uuid".into(),
+            ..backup_request("zone1-101")
+        },
+        v1::StartOperationRequest {
+            spec: None,
+            ..backup_request("zone1-101")
+        },
+        v1::StartOperationRequest {
+            timeout_ms: u64::MAX,
+            ..backup_request("zone1-101")
+        },
+    ] {
+        let answer = service.start(Request::new(request)).await;
+        assert_eq!(code(answer), Code::InvalidArgument);
+    }
+    let unknown = service
+        .start(Request::new(backup_request("zone1-199")))
+        .await;
+    assert_eq!(code(unknown), Code::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watcher_sees_the_operation_at_once_and_last_when_it_has_ended() {
+    let stage = Stage::new(Cluster::with_primary());
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let service = operations(&stage);
+    let request = backup_request("zone1-101");
+    let started = service.start(Request::new(request.clone())).await.unwrap();
+    let id = started.into_inner().id;
+    let again = service.start(Request::new(request)).await.unwrap();
+    assert_eq!(again.into_inner().id, id, "a repeated call finds it");
+    let watch = v1::WatchOperationRequest { id };
+    let updates = service.watch(Request::new(watch)).await.unwrap();
+    let seen: Vec<_> = updates.into_inner().map(Result::unwrap).collect().await;
+    let last = seen.last().unwrap();
+    assert_eq!(last.state(), v1::OperationState::Succeeded, "{last:?}");
+    assert!(last.result.contains(&last.backup));
+    assert_eq!(last.steps.len(), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keyspace_is_backed_up_shard_by_shard_and_told_what_was_refused() {
+    let stage = Stage::new(Cluster::with_primary());
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    stage.tell("copy", Does::Hang);
+    let service = operations(&stage);
+    let request = v1::StartBackupsRequest {
+        id: Uuid::new_v4().to_string(),
+        keyspace: "commerce".into(),
+        ..v1::StartBackupsRequest::default()
+    };
+    let answer = service.start_backups(Request::new(request.clone())).await;
+    let answer = answer.unwrap().into_inner();
+    assert_eq!((answer.operations.len(), answer.refused.len()), (1, 0));
+    let again = service.start_backups(Request::new(request.clone())).await;
+    let again = again.unwrap().into_inner();
+    assert_eq!(again.operations[0].id, answer.operations[0].id);
+    let other = v1::StartBackupsRequest {
+        id: Uuid::new_v4().to_string(),
+        ..request.clone()
+    };
+    let refused = service.start_backups(Request::new(other)).await;
+    let refused = refused.unwrap().into_inner().refused;
+    assert!(refused[0].error.contains(&answer.operations[0].id));
+    let unknown = v1::StartBackupsRequest {
+        keyspace: "nothing".into(),
+        ..request
+    };
+    assert_eq!(
+        code(service.start_backups(Request::new(unknown)).await),
+        Code::NotFound
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_backup_lock_is_taken_shown_and_let_go_of_by_hand() {
+    let stage = Stage::new(Cluster::with_primary());
+    let service = locks(&stage);
+    let acquire = |id: &str| {
+        Request::new(v1::AcquireHoldRequest {
+            id: id.into(),
+            scope: None,
+            owner: "ana".into(),
+            reason: "a copy by hand".into(),
+            duration_ms: 0,
+        })
+    };
+    assert_eq!(
+        code(service.acquire(acquire("1")).await),
+        Code::InvalidArgument
+    );
+    let id = Uuid::new_v4().to_string();
+    let hold = service.acquire(acquire(&id)).await.unwrap().into_inner();
+    assert_eq!(
+        hold.expires_unix_ms - hold.granted_unix_ms,
+        24 * 3600 * 1000
+    );
+    let second = service.acquire(acquire(&Uuid::new_v4().to_string())).await;
+    assert_eq!(code(second), Code::FailedPrecondition);
+    let broken = service
+        .r#break(Request::new(v1::BreakHoldRequest::default()))
+        .await;
+    assert_eq!(code(broken), Code::InvalidArgument, "without a reason");
+    let listed = service.list(Request::new(v1::ListHoldsRequest {})).await;
+    assert_eq!(listed.unwrap().into_inner().holds, [hold.clone()]);
+    let release = v1::ReleaseHoldRequest::default();
+    let released = service.release(Request::new(release)).await.unwrap();
+    assert_eq!(released.into_inner().released, Some(hold));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_is_not_started_on_an_agent_that_is_not_heard() {
+    let stage = Stage::new(Cluster::with_primary());
+    stage.tell("copy", Does::Vanish);
+    stage.start(backup_of("zone1-102")).await;
+    stage.called("copy").await;
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    let answer = operations(&stage)
+        .start(Request::new(backup_request("zone1-101")))
+        .await;
+    let refusal = answer.unwrap_err();
+    assert!(
+        refusal.message().contains("has not been heard for"),
+        "{refusal:?}"
+    );
+}
