@@ -10,7 +10,7 @@ use seawall_proto::v1::{
 };
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -38,18 +38,17 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Runs until SIGTERM or SIGINT, or until it cannot go on.
 pub async fn run(settings: Settings) -> Result<()> {
-    let data_dir = DataDir::open(&settings.data_dir)?;
-    let grpc = bind(settings.listen).await?;
-    let http = bind(settings.http_listen).await?;
-    let repository = Repository::create_or_open(&settings.repository).await?;
-    // Last of what can be refused, so that a start that failed leaves nobody's directory behind.
-    let identity = data_dir.identity(settings.listen.to_string(), &settings.peers)?;
-    let options = NodeOptions {
-        data_dir: data_dir.path().to_owned(),
-        heartbeat_interval: settings.heartbeat_interval,
-        election_timeout: settings.election_timeout,
+    let mut signals = Signals::listen()?;
+    let Opened {
+        data_dir: _locked,
+        grpc,
+        http,
+        repository,
+        node,
+    } = tokio::select! {
+        opened = open(&settings) => opened?,
+        () = signals.asked_to_end() => return Ok(()),
     };
-    let node = Node::open(identity, options).await?;
     tracing::info!(
         member = node.id(),
         grpc = %settings.listen,
@@ -76,9 +75,13 @@ pub async fn run(settings: Settings) -> Result<()> {
     let owner = tokio::spawn(office::watch_owner(context.clone()));
     let sagas = tokio::spawn(runner::run(coordination, context.stop.clone()));
 
-    let ended = match node.join().await {
-        Ok(()) => until_the_end(&node, &mut serving).await,
-        Err(e) => Err(e),
+    let ended = tokio::select! {
+        () = signals.asked_to_end() => Ok(()),
+        error = failed(&node) => Err(error),
+        served = &mut serving => Err(match served {
+            Ok(Err(e)) => e,
+            _ => Error::internal("the gRPC server ended"),
+        }),
     };
     context.stop.cancel();
     let tasks = async {
@@ -103,24 +106,68 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-/// Waits for a signal, for the member to fail, or for the server to.
-async fn until_the_end(
-    node: &Node,
-    serving: &mut tokio::task::JoinHandle<Result<()>>,
-) -> Result<()> {
-    let no_signals = |e| Error::internal(format!("cannot wait for signals: {e}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => tracing::info!("SIGHUP: no setting can be reloaded"),
-            error = node.failed() => return Err(error),
-            served = &mut *serving => {
-                let served = served.map_err(|e| Error::internal(format!("the gRPC server ended: {e}")))?;
-                return served.and(Err(Error::internal("the gRPC server ended")));
+/// Forms the group, and answers when this member cannot take part in it, or no longer.
+async fn failed(node: &Node) -> Error {
+    match node.join().await {
+        Ok(()) => node.failed().await,
+        Err(e) => e,
+    }
+}
+
+/// What can be refused before anything runs.
+struct Opened {
+    data_dir: DataDir,
+    grpc: TcpListener,
+    http: TcpListener,
+    repository: Repository,
+    node: Node,
+}
+
+async fn open(settings: &Settings) -> Result<Opened> {
+    let data_dir = DataDir::open(&settings.data_dir)?;
+    let grpc = bind(settings.listen).await?;
+    let http = bind(settings.http_listen).await?;
+    let repository = Repository::create_or_open(&settings.repository).await?;
+    // Late, so that a start that is refused leaves nobody's directory behind.
+    let identity = data_dir.identity(settings.listen.to_string(), &settings.peers)?;
+    let options = NodeOptions {
+        data_dir: data_dir.path().to_owned(),
+        heartbeat_interval: settings.heartbeat_interval,
+        election_timeout: settings.election_timeout,
+    };
+    Ok(Opened {
+        node: Node::open(identity, options).await?,
+        data_dir,
+        grpc,
+        http,
+        repository,
+    })
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let listen = |kind| {
+            signal(kind).map_err(|e| Error::internal(format!("cannot wait for signals: {e}")))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn asked_to_end(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => tracing::info!("SIGHUP: no setting can be reloaded"),
             }
         }
     }

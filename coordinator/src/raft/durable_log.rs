@@ -215,8 +215,7 @@ impl DurableLog {
     }
 
     fn check_for_holes(&self, first: u64) -> Result<()> {
-        let mut expected = first;
-        for item in &self.records {
+        for (expected, item) in (first..).zip(&self.records) {
             let (key, value) = item.map_err(read_failed)?;
             let index = index_of(&key)?;
             if index != expected {
@@ -226,7 +225,6 @@ impl DurableLog {
                 .hint("Restore this member by removing it and adding it anew under a new id."));
             }
             unframe(index, &value)?;
-            expected += 1;
         }
         Ok(())
     }

@@ -151,7 +151,7 @@ impl Identity {
         RaftRequest {
             sender: Some(self.sender()),
             target_member_id: target,
-            payload: payload.into(),
+            payload,
             target_instance_id: self.instance_of(target).unwrap_or_default(),
         }
     }

@@ -30,7 +30,7 @@ impl RaftService {
             .map_err(|e| Error::internal(format!("cannot write an answer: {e}")))?;
         Ok(Response::new(RaftResponse {
             sender: Some(self.identity.sender()),
-            payload: payload.into(),
+            payload,
         }))
     }
 }

@@ -70,10 +70,21 @@ async fn a_second_group_does_not_own_the_repository_until_it_takes_it_over() {
 }
 
 #[tokio::test]
-async fn a_hangup_is_survived() {
+async fn a_hangup_is_survived_and_a_member_that_waits_for_its_group_ends_cleanly() {
     let group = Group::start(1).await;
     group.members[0].signal(Signal::SIGHUP);
     group.members[0].fetch(1).await.unwrap();
+
+    let mut lonely = Group::plan(3);
+    lonely.members[0].init(&lonely.peers());
+    lonely.members[0].start(&[]);
+    eventually("it is alive", || async {
+        lonely.members[0].http("/healthz").await.ok()
+    })
+    .await;
+    let ready = lonely.members[0].http("/readyz").await.unwrap();
+    assert!(ready.contains("503"), "{ready}");
+    assert_eq!(lonely.members[0].terminate(), 0);
 }
 
 #[test]
