@@ -18,7 +18,10 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::exit::{Failure, Outcome};
+use crate::{
+    exit::{Failure, Outcome},
+    output::human::span,
+};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
@@ -179,7 +182,7 @@ impl Client {
                             ..Failure::failed(answered(status))
                         });
                     }
-                    Err(_) => format!("no answer within {}", humantime::format_duration(share)),
+                    Err(_) => format!("no answer within {}", span(share)),
                 };
                 last_refusal = format!("{}: {last_refusal}", member.url);
                 tried_before = true;

@@ -97,7 +97,11 @@ async fn follow_to_success(context: &Context, operation: Operation) -> Outcome<O
         context.client.learn_members().await;
         follow(&context.client, &operation.id, &progress).await?
     };
-    success(ended)
+    let hint = steps_hint(&ended.id);
+    success(ended).map_err(|failure| Failure {
+        error: failure.error.hint(hint),
+        ..failure
+    })
 }
 
 /// Lets Ctrl-C end the wait, and nothing but the wait.
@@ -141,26 +145,31 @@ pub fn is_final(operation: &Operation) -> bool {
 pub fn success(operation: Operation) -> Outcome<Operation> {
     let id = &operation.id;
     let why = operation.error.trim_end_matches('.');
-    let error = match operation.state() {
-        OperationState::Succeeded => return Ok(operation),
-        OperationState::Cancelled if why.is_empty() => {
-            Error::cancelled(format!("operation {id} was cancelled"))
-        }
+    match operation.state() {
+        OperationState::Succeeded => Ok(operation),
         OperationState::Cancelled => {
-            Error::cancelled(format!("operation {id} was cancelled: {why}"))
+            let why = why.trim_start_matches("cancelled").trim_start_matches(": ");
+            let reason = if why.is_empty() {
+                String::new()
+            } else {
+                format!(": {why}")
+            };
+            let message = format!("operation {id} was cancelled{reason}");
+            Err(Failure::failed(Error::cancelled(message)))
         }
         _ => {
-            let step = operation
-                .steps
-                .iter()
-                .find(|step| !step.error.is_empty())
-                .map(|step| format!(" in step {}", step.name))
-                .unwrap_or_default();
-            Error::internal(format!("operation {id} failed{step}: {why}"))
+            let failed_step = operation.steps.iter().find(|step| !step.error.is_empty());
+            let step =
+                failed_step.map_or_else(String::new, |step| format!(" in step {}", step.name));
+            let message = format!("operation {id} failed{step}: {why}");
+            Err(Failure::failed(Error::internal(message)))
         }
-    };
-    let hint = format!("\"seawallctl WatchOperation {id}\" shows its steps.");
-    Err(Failure::failed(error.hint(hint)))
+    }
+}
+
+/// Where more is to be read about an operation that did not succeed.
+fn steps_hint(id: &str) -> String {
+    format!("\"seawallctl WatchOperation {id}\" shows its steps.")
 }
 
 /// Follows an operation to its final state, over as many members as it takes.

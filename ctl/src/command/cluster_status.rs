@@ -29,29 +29,15 @@ impl ClusterStatus {
             })
             .await
             .map_err(|failure| failure.of("ClusterStatus"))?;
-        let members = join_all(status.members.iter().map(|member| ask(member, &status))).await;
-        let cluster = cluster(&status, members);
+        let own_words = join_all(status.members.iter().map(async |member| {
+            if member.id == status.answered_by {
+                Ok(status.clone())
+            } else {
+                ask_itself(&member.address).await
+            }
+        }));
+        let cluster = cluster(&status, &own_words.await);
         context.print(&cluster, || names(&cluster), || render(&cluster))
-    }
-}
-
-/// Asks a member itself whether it is there and how far it has come.
-async fn ask(member: &v1::Member, seen_by: &v1::ClusterStatusResponse) -> json::Member {
-    let own = if member.id == seen_by.answered_by {
-        Ok(seen_by.clone())
-    } else {
-        ask_itself(&member.address).await
-    };
-    json::Member {
-        id: member.id,
-        address: member.address.clone(),
-        voter: member.voter,
-        leader: seen_by.leader == member.id,
-        answers: own.is_ok(),
-        version: own.as_ref().ok().map(|own| own.version.clone()),
-        applied_index: own.as_ref().ok().map(|own| own.last_applied),
-        matched_index: member.matched_index,
-        error: own.err(),
     }
 }
 
@@ -68,8 +54,24 @@ async fn ask_itself(address: &str) -> Result<v1::ClusterStatusResponse, String> 
     }
 }
 
-fn cluster(status: &v1::ClusterStatusResponse, members: Vec<json::Member>) -> json::Cluster {
+/// The group as the member sees it that was asked first; how far each has come, as it says itself;
+/// how much of the log each has, as the leader says.
+fn cluster(
+    status: &v1::ClusterStatusResponse,
+    own_words: &[Result<v1::ClusterStatusResponse, String>],
+) -> json::Cluster {
     let known = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let by_leader = own_words
+        .iter()
+        .flatten()
+        .find(|own| own.leader == own.answered_by);
+    let matched_index = |id: u64| {
+        let seen = by_leader.unwrap_or(status).members.iter();
+        seen.into_iter()
+            .find(|member| member.id == id)
+            .and_then(|member| member.matched_index)
+    };
+    let members = status.members.iter().zip(own_words);
     json::Cluster {
         group_id: status.group_id.clone(),
         leader: (status.leader != 0).then_some(status.leader),
@@ -78,7 +80,19 @@ fn cluster(status: &v1::ClusterStatusResponse, members: Vec<json::Member>) -> js
         repository_url: known(&status.repository_url),
         repository_id: known(&status.repository_id),
         repository_refusal: known(&status.repository_refusal),
-        members,
+        members: members
+            .map(|(member, own)| json::Member {
+                id: member.id,
+                address: member.address.clone(),
+                voter: member.voter,
+                leader: status.leader == member.id,
+                answers: own.is_ok(),
+                version: own.as_ref().ok().map(|own| own.version.clone()),
+                applied_index: own.as_ref().ok().map(|own| own.last_applied),
+                matched_index: matched_index(member.id),
+                error: own.as_ref().err().cloned(),
+            })
+            .collect(),
     }
 }
 

@@ -29,7 +29,7 @@ fn only_an_operation_that_succeeded_is_a_success() {
 }
 
 #[test]
-fn a_failure_names_the_operation_the_step_and_where_to_look() {
+fn a_failure_names_the_operation_and_the_step() {
     let mut failed = operation(OperationState::Failed, "the disk is full. Make room.");
     failed.steps = vec![
         OperationStep {
@@ -44,8 +44,18 @@ fn a_failure_names_the_operation_the_step_and_where_to_look() {
     ];
     assert_eq!(
         success(failed).unwrap_err().of("Backup z-1").line(),
-        "seawallctl: Backup z-1: operation op failed in step copy: the disk is full. Make room. \
-         \"seawallctl WatchOperation op\" shows its steps."
+        "seawallctl: Backup z-1: operation op failed in step copy: the disk is full. Make room"
+    );
+    let cancelled = operation(OperationState::Cancelled, "cancelled: wrong tablet");
+    assert_eq!(
+        success(cancelled).unwrap_err().line(),
+        "seawallctl: operation op was cancelled: wrong tablet"
+    );
+    assert_eq!(
+        success(operation(OperationState::Cancelled, ""))
+            .unwrap_err()
+            .line(),
+        "seawallctl: operation op was cancelled"
     );
 }
 

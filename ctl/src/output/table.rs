@@ -66,7 +66,7 @@ pub fn tablets(tablets: &[v1::Tablet]) -> String {
                 0 => dash(),
                 epoch => epoch.to_string(),
             },
-            or_dash(status.map_or("", |s| &s.engine_version)),
+            or_dash(status.map_or("", |s| short_version(&s.engine_version))),
             age(tablet.last_seen_unix_ms, now),
             status.map_or_else(|| "not heard of".to_owned(), |s| or_dash(&s.message)),
         ]
@@ -261,6 +261,11 @@ pub fn epochs(epochs: &[v1::Epoch]) -> String {
         &["EPOCH>", "PRIMARY", "SERVER>", "FROM POSITION", "SINCE"],
         rows,
     )
+}
+
+/// `10.11.19` of `10.11.19-MariaDB-0+deb12u1-log`.
+fn short_version(version: &str) -> &str {
+    version.split('-').next().unwrap_or(version)
 }
 
 /// The step under way, or the last one.
