@@ -148,11 +148,9 @@ pub fn success(operation: Operation) -> Outcome<Operation> {
     match operation.state() {
         OperationState::Succeeded => Ok(operation),
         OperationState::Cancelled => {
-            let why = why.trim_start_matches("cancelled").trim_start_matches(": ");
-            let reason = if why.is_empty() {
-                String::new()
-            } else {
-                format!(": {why}")
+            let reason = match why.strip_prefix("cancelled: ").unwrap_or(why) {
+                "" => String::new(),
+                reason => format!(": {reason}"),
             };
             let message = format!("operation {id} was cancelled{reason}");
             Err(Failure::failed(Error::cancelled(message)))

@@ -11,7 +11,7 @@ pub struct CancelOperation {
     #[arg(value_name = "ID")]
     id: OperationId,
     /// Why, for those who find it
-    #[arg(long, value_name = "TEXT", default_value = "cancelled by an operator")]
+    #[arg(long, value_name = "TEXT", default_value = "by an operator")]
     reason: String,
 }
 

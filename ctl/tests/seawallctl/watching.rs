@@ -216,7 +216,7 @@ async fn watching_an_operation_that_failed_shows_it_and_fails() {
         .unwrap();
     let (_, watch) = coordinator.watched().await;
     let mut failed = backup_operation(OperationState::Cancelled, "copy");
-    failed.error = "cancelled by an operator".into();
+    failed.error = "cancelled: by an operator".into();
     watch.send(Ok(failed)).await.unwrap();
     let ended: Ended = timeout(LIMIT, child.wait_with_output())
         .await
@@ -227,9 +227,7 @@ async fn watching_an_operation_that_failed_shows_it_and_fails() {
     let shown: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(shown["state"], "cancelled");
     assert!(
-        ended
-            .stderr
-            .contains("was cancelled: cancelled by an operator"),
+        ended.stderr.contains("was cancelled: by an operator"),
         "{}",
         ended.stderr
     );
