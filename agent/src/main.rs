@@ -19,6 +19,8 @@ mod shard;
 mod startup;
 mod status;
 mod tablet;
+#[cfg(test)]
+mod testing;
 mod watchdog;
 
 use std::process::ExitCode;

@@ -220,3 +220,6 @@ async fn set_reinstated(tablet: &Tablet) -> Result<()> {
         })
         .await
 }
+
+#[cfg(test)]
+mod tests;

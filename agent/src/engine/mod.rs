@@ -4,6 +4,8 @@
 //! here and one line in the registry. Every method may be called again after a crash at any
 //! moment: each one makes sure of an end state, and none assumes how it is reached.
 
+#[cfg(test)]
+pub mod fake;
 mod files;
 mod mariadb;
 mod process;

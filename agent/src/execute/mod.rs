@@ -64,6 +64,7 @@ impl Executor {
         let _admitting = self.admission.lock().await;
         let contents = self.tablet.journal.read();
         admit::check_fence(&contents, &call).inspect_err(|_| self.tablet.metrics.count_fenced())?;
+        self.journal_term(&contents, call.term).await?;
         self.tablet.shard.learn(&call.view, false).await?;
         match call.action.clone() {
             Action::PutBack { abandon, reason } => {
@@ -71,6 +72,20 @@ impl Executor {
             }
             Action::Run(step) => self.take_step(&contents, &call, step).await,
         }
+    }
+
+    /// From here on no leader of an earlier term is heard, also when this command changes nothing.
+    async fn journal_term(&self, contents: &Contents, term: u64) -> Result<()> {
+        if term <= contents.term {
+            return Ok(());
+        }
+        self.tablet
+            .journal
+            .update(move |contents| {
+                contents.term = contents.term.max(term);
+                Ok(())
+            })
+            .await
     }
 
     async fn take_step(
@@ -99,7 +114,6 @@ impl Executor {
         self.tablet
             .journal
             .update(move |contents| {
-                contents.term = contents.term.max(call.term);
                 let kind = admit::kind_of(&step);
                 if contents.operation(call.operation).is_none() {
                     contents
@@ -206,7 +220,6 @@ impl Executor {
         self.tablet
             .journal
             .update(move |contents| {
-                contents.term = contents.term.max(call.term);
                 if contents.operation(id).is_none() {
                     let operation = Operation::new(id, call.attempt, OperationKind::Backup);
                     contents.operations.push(operation);
@@ -346,3 +359,6 @@ impl Executor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

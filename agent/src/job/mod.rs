@@ -162,3 +162,6 @@ async fn serve(job: &Job) -> Result<Outcome> {
     job.reach("agent.serve.middle").await?;
     Ok(Outcome::default())
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,3 +54,6 @@ async fn wait_until_free(tablet: &Tablet) {
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

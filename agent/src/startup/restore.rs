@@ -43,13 +43,21 @@ pub async fn restore(tablet: &Tablet, executor: &Arc<Executor>) -> Result<()> {
         })
         .await?;
     tracing::info!(operation = %id, "no user data: asking for a restore");
-    tablet.live.set_trouble("no user data: restoring");
+    say(tablet, "no user data: restoring");
     match start(tablet, id).await {
         Err(error) if error.is_retryable() && is_silent(tablet) => {
             restore_alone(tablet, executor).await
         }
         Err(error) => Err(error.context("cannot restore")),
         Ok(()) => wait_for_end(tablet, executor, id).await,
+    }
+}
+
+/// Unless there is worse to say: why it failed the last time.
+fn say(tablet: &Tablet, what: &str) {
+    let now = tablet.live.trouble();
+    if now.is_empty() || now.starts_with("no user data") {
+        tablet.live.set_trouble(what);
     }
 }
 
