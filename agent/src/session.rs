@@ -227,3 +227,6 @@ pub fn needs_hold(operation: &Operation) -> bool {
         OperationKind::Reparent => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -182,3 +182,6 @@ pub async fn close(tablet: &Tablet, id: OperationId) -> Result<()> {
         })
         .await
 }
+
+#[cfg(test)]
+mod tests;

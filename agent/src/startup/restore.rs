@@ -25,9 +25,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Restores the shard's newest backup that fits; nothing when the shard has none at all.
 pub async fn restore(tablet: &Tablet, executor: &Arc<Executor>) -> Result<()> {
     let began = Instant::now();
-    tablet
-        .live
-        .set_trouble("no user data: waiting for a coordinator to restore it");
+    say(
+        tablet,
+        "no user data: waiting for a coordinator to restore it",
+    );
     while !tablet.live.is_registered() {
         if began.elapsed() > tablet.settings.restore_alone_after {
             return restore_alone(tablet, executor).await;

@@ -257,7 +257,8 @@ async fn i6_a_damaged_pack_is_named_and_leaves_no_directory() {
         })
         .unwrap();
     let mut bytes = std::fs::read(pack.path()).unwrap();
-    bytes[20] ^= 1;
+    // In the first chunk.
+    bytes[80] ^= 1;
     std::fs::write(pack.path(), bytes).unwrap();
     let agent = world.agent();
     let driver = Driver::new();

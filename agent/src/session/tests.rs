@@ -1,0 +1,99 @@
+use super::*;
+use crate::{
+    journal::OperationState,
+    testing::{ALIAS, Driver, HOLD, PATIENCE, PORT, World, backup_steps, is_done, view},
+};
+
+#[tokio::test]
+async fn a_refused_alias_and_another_repository_end_the_agent() {
+    let world = World::new().await;
+    world.coordinator.notes().refuse_alias = true;
+    let agent = world.agent();
+    let ended = tokio::time::timeout(PATIENCE, run(&agent.tablet, &agent.executor));
+    let error = ended.await.unwrap();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.message().contains(ALIAS), "{error}");
+
+    world.coordinator.notes().refuse_alias = false;
+    world.coordinator.notes().repository_id = "another".into();
+    let ended = tokio::time::timeout(PATIENCE, run(&agent.tablet, &agent.executor));
+    let error = ended.await.unwrap();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(error.message().contains("another"), "{error}");
+}
+
+#[tokio::test]
+async fn it_registers_once_a_coordinator_is_there_and_hears_of_the_shard() {
+    let world = World::new().await;
+    world.coordinator.notes().away = true;
+    world.coordinator.notes().view = view(4, ALIAS, PORT);
+    let agent = world.agent();
+    let come = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!agent.tablet.live.is_registered());
+        world.coordinator.notes().away = false;
+        agent
+            .until("heard", |agent| agent.tablet.shard.now().confirmed)
+            .await;
+    };
+    tokio::select! {
+        error = run(&agent.tablet, &agent.executor) => panic!("{error}"),
+        () = come => {}
+    }
+    assert_eq!(agent.tablet.shard.now().epoch, 4);
+    assert!(agent.tablet.is_primary());
+}
+
+#[tokio::test]
+async fn i2_work_under_a_lost_hold_is_given_up_before_the_manifest_and_not_after() {
+    for (steps, given_up) in [(3, true), (4, false)] {
+        let world = World::new().await;
+        let agent = world.agent();
+        let driver = Driver::new();
+        let steps = backup_steps()[..steps].to_vec();
+        assert!(is_done(&driver.steps(&agent, steps).await));
+        world.coordinator.notes().lost_holds = vec![HOLD.into()];
+        let heard = async {
+            agent
+                .until("told", |_| !world.coordinator.notes().heartbeats.is_empty())
+                .await;
+            if given_up {
+                agent.until_free().await;
+            } else {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+        };
+        tokio::select! {
+            error = run(&agent.tablet, &agent.executor) => panic!("{error}"),
+            () = heard => {}
+        }
+        let state = agent.operation(driver.id).state;
+        assert_eq!(matches!(state, OperationState::Undone { .. }), given_up);
+        assert_eq!(world.engine.server().running, given_up);
+        let heartbeat = world.coordinator.notes().heartbeats[0].clone();
+        assert_eq!(heartbeat.holds[0].hold_id, HOLD);
+        assert_eq!(
+            heartbeat.status.unwrap().operation_id,
+            driver.id.to_string()
+        );
+    }
+}
+
+#[tokio::test]
+async fn another_group_is_followed_only_once_it_owns_the_repository() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let journal = &agent.tablet.journal;
+    let before = journal.update(|contents| {
+        contents.shard.group_id = "old group".into();
+        contents.term = 9;
+        Ok(())
+    });
+    before.await.unwrap();
+    let error = register(&agent.tablet).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(journal.read().term, 9);
+    world.repository().await.claim("group", true).await.unwrap();
+    register(&agent.tablet).await.unwrap();
+    assert_eq!(journal.read().term, 0);
+}
