@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(decode_pack_list(&encode_pack_list(&[])).unwrap(), []);
         let payload = encode_pack_list(&packs);
         for cut in 1..payload.len() {
-            if (payload.len() - cut) % ENTRY_BYTES != 0 {
+            if !(payload.len() - cut).is_multiple_of(ENTRY_BYTES) {
                 assert!(decode_pack_list(&payload[..cut]).is_none(), "{cut}");
             }
         }

@@ -3,6 +3,7 @@
 mod damage;
 mod faults;
 mod forged;
+mod format;
 mod records;
 mod round_trip;
 mod walking;
