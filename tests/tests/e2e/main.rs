@@ -5,7 +5,9 @@
 //! the tests that kill things do so at every point there is instead of once a step.
 
 mod backup;
+mod deploy;
 mod fencing;
+mod files;
 mod identity;
 mod kill_agent;
 mod kill_coordinator;

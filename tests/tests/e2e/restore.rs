@@ -124,9 +124,44 @@ async fn with_no_backup_at_all_a_tablet_starts_empty() -> Result<()> {
         .set("restore_from_backup", true)
         .set("initialize", true);
     cluster.start_shard(&[first]).await?;
-    ensure!(restores(&cluster).await?.is_empty());
+    let restored = restores(&cluster).await?;
+    ensure!(
+        restored.iter().all(|restore| restore.backup.is_empty()),
+        "{restored:?}"
+    );
     let server = &cluster.tablet("zone1-101")?.server;
     server.execute(&["CREATE DATABASE d"]).await?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_no_coordinator_at_all_the_repository_alone_is_enough() -> Result<()> {
+    let mut cluster = ClusterPlan::new("repository-alone").start().await?;
+    cluster.start_small_shard(2).await?;
+    let load = Load::start(&cluster.tablet("zone1-101")?.server).await?;
+    load.wait_progress(50).await?;
+    let orders = load.stop().await?;
+    cluster.wait_caught_up("zone1-102", "zone1-101").await?;
+    cluster.back_up("zone1-102").await?;
+    cluster.coordinators[0].kill()?;
+
+    let plan = TabletPlan::new("zone1-103")
+        .restored()
+        .set("restore_alone_after", "2s");
+    cluster.start_tablet(&plan)?;
+    let tablet = cluster.tablet("zone1-103")?;
+    wait_until("the restored database answers", PATIENCE, || async {
+        Ok(!tablet.server.checksums().await?.is_empty())
+    })
+    .await?;
+    check_nothing_is_lost(&tablet.server, &orders).await?;
+    ensure!(!tablet.is_serving().await?, "it serves without a goal");
+    ensure!(tablet.server.variable("read_only").await? != "0");
+
+    cluster.coordinators[0].start()?;
+    cluster.wait_serving("zone1-103").await?;
+    cluster.wait_caught_up("zone1-103", "zone1-101").await?;
+    cluster.check_equal(&["zone1-101", "zone1-103"]).await?;
     cluster.finish().await
 }
 
