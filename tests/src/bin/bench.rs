@@ -6,7 +6,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitCode},
     time::{Duration, Instant},
 };
 
@@ -44,8 +44,17 @@ struct Times {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+async fn main() -> ExitCode {
+    match run(&Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<()> {
     let programs = ["tar", "zstd", "age", "age-keygen", "restic"];
     for program in programs {
         system_program(program)?;
@@ -105,7 +114,7 @@ async fn fill(primary: &Server, mib: u64) -> Result<()> {
              AS SELECT seq AS id, UNHEX(CONCAT(SHA2(seq + {table} * 1e7, 512), SHA2(-seq - {table} * 1e7, 512), \
              SHA2(RAND(), 512), SHA2(RAND(), 512))) AS a FROM seq_1_to_120000"
         );
-        primary.execute(&[&text, &random]).await?;
+        primary.execute(&["USE bench", &text, &random]).await?;
         primary
             .execute(&[&format!(
                 "ANALYZE TABLE bench.text_{table}, bench.random_{table}"

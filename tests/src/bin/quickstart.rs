@@ -5,6 +5,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -38,8 +39,17 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+async fn main() -> ExitCode {
+    match run(&Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("quickstart: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<()> {
     if arguments.stop {
         return stop_kept();
     }
@@ -110,6 +120,7 @@ async fn walk(scratch: Scratch) -> Result<Cluster> {
     story.step("A third server, with no data at all: it restores itself and catches up");
     cluster.start_tablet(&new_tablet(NEWCOMER).set("restore_from_backup", true))?;
     cluster.wait_serving(NEWCOMER).await?;
+    cluster.wait_known_serving(NEWCOMER).await?;
     command(&story, &cluster, &["ListTablets", SHARD]).await?;
 
     story.step("The same data everywhere?");
@@ -141,6 +152,7 @@ async fn load_rows(primary: &Server) -> Result<()> {
     primary
         .execute(&[
             "CREATE DATABASE catalogue",
+            "USE catalogue",
             "CREATE TABLE catalogue.products (id INT PRIMARY KEY, name VARCHAR(80), picture BLOB)",
             &format!(
                 "INSERT INTO catalogue.products \

@@ -198,7 +198,10 @@ impl Cluster {
             let tablet = self.known_tablet(alias).await?;
             Ok(tablet
                 .and_then(|tablet| tablet.status)
-                .is_some_and(|status| status.database_running))
+                .is_some_and(|status| {
+                    // While a server is being made, one runs that does not answer.
+                    status.database_running && !status.engine_version.is_empty()
+                }))
         })
         .await
     }
@@ -211,10 +214,14 @@ impl Cluster {
         .await
     }
 
-    pub async fn wait_not_serving(&self, alias: &str) -> Result<()> {
-        let tablet = self.tablet(alias)?;
-        wait_until(&format!("{alias} serves no more"), PATIENCE, || async {
-            Ok(!tablet.is_serving().await?)
+    /// Until the coordinator has heard of it too.
+    pub async fn wait_known_serving(&self, alias: &str) -> Result<()> {
+        let what = format!("the coordinator knows that {alias} serves");
+        wait_until(&what, PATIENCE, || async {
+            let tablet = self.known_tablet(alias).await?;
+            Ok(tablet
+                .and_then(|tablet| tablet.status)
+                .is_some_and(|status| status.serving))
         })
         .await
     }

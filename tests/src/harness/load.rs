@@ -19,6 +19,9 @@ use super::{
     wait::{PATIENCE, wait_until},
 };
 
+/// Whom it comes as: an ordinary application. Administrators may write to a read-only server.
+const USER: &str = "app";
+
 /// The table it writes to.
 pub const TABLE: &str = "shop.orders";
 
@@ -50,6 +53,8 @@ impl Load {
                     "CREATE TABLE IF NOT EXISTS {TABLE} (id BIGINT UNSIGNED PRIMARY KEY, \
                      version BIGINT UNSIGNED NOT NULL, note VARCHAR(200) NOT NULL)"
                 ),
+                &format!("CREATE USER IF NOT EXISTS {USER}@localhost"),
+                &format!("GRANT SELECT, INSERT, UPDATE ON {database}.* TO {USER}@localhost"),
             ])
             .await?;
         let target = Arc::new(Mutex::new(primary.socket.clone()));
@@ -137,7 +142,7 @@ async fn write(
     let socket = lock(target).clone();
     let options = OptsBuilder::default()
         .socket(Some(socket.display().to_string()))
-        .user(Some("root"))
+        .user(Some(USER))
         .max_allowed_packet(Some(16 << 20))
         .wait_timeout(Some(600));
     let mut connection = tokio::time::timeout(Duration::from_secs(2), Conn::new(options)).await??;

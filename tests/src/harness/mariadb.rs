@@ -166,6 +166,11 @@ impl Server {
             .await
     }
 
+    pub async fn is_read_only(&self) -> Result<bool> {
+        let value: i64 = self.value("SELECT @@global.read_only").await?;
+        Ok(value != 0)
+    }
+
     /// One column of SHOW SLAVE STATUS; `None` when no replication is configured.
     pub async fn replication(&self, column: &str) -> Result<Option<String>> {
         let rows: Vec<mysql_async::Row> = self.query("SHOW SLAVE STATUS").await?;

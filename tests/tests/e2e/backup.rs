@@ -27,7 +27,7 @@ async fn set_flags(cluster: &Cluster, alias: &str) -> Result<Vec<String>> {
 
 async fn flags(cluster: &Cluster, alias: &str) -> Result<Vec<String>> {
     let server = &cluster.tablet(alias)?.server;
-    let mut values = vec![format!("read_only={}", server.variable("read_only").await?)];
+    let mut values = vec![format!("read_only={}", server.is_read_only().await?)];
     for (name, _) in FLAGS {
         values.push(format!("{name}={}", server.variable(name).await?));
     }
@@ -137,7 +137,7 @@ async fn i3_a_replica_whose_replication_was_stopped_by_hand_stays_stopped() -> R
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     ensure!(server.replication("Slave_IO_Running").await?.as_deref() == Some("No"));
     ensure!(server.replication("Slave_SQL_Running").await?.as_deref() == Some("No"));
-    ensure!(server.variable("read_only").await? != "0");
+    ensure!(server.is_read_only().await?);
     let port = primary.port().to_string();
     ensure!(server.replication("Master_Port").await? == Some(port));
 
@@ -174,7 +174,7 @@ async fn i3_a_promotion_during_the_backup_is_not_undone() -> Result<()> {
     // Long enough for whatever looks after replication to have had its turn.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     load.wait_progress(20).await?;
-    ensure!(promoted.server.variable("read_only").await? == "0");
+    ensure!(!promoted.server.is_read_only().await?);
     ensure!(
         promoted
             .server

@@ -104,7 +104,7 @@ async fn check_as_before(cluster: &Cluster, point: &str) -> Result<()> {
         "{point}: it does not replicate"
     );
     ensure!(
-        server.variable("read_only").await? != "0",
+        server.is_read_only().await?,
         "{point}: it can be written to"
     );
     cluster.wait_caught_up(REPLICA, "zone1-101").await

@@ -49,7 +49,7 @@ async fn a_primary_is_backed_up_only_when_that_is_allowed() -> Result<()> {
     let allowed = ["Backup", "--allow-primary", "zone1-101"];
     cluster.ctl(&allowed).await?.done()?;
     cluster.wait_serving("zone1-101").await?;
-    ensure!(server.variable("read_only").await? == "0");
+    ensure!(!server.is_read_only().await?);
     server.execute(&["CREATE DATABASE after_it"]).await?;
     cluster.wait_caught_up(REPLICA, "zone1-101").await?;
     cluster.finish().await

@@ -156,7 +156,7 @@ async fn with_no_coordinator_at_all_the_repository_alone_is_enough() -> Result<(
     .await?;
     check_nothing_is_lost(&tablet.server, &orders).await?;
     ensure!(!tablet.is_serving().await?, "it serves without a goal");
-    ensure!(tablet.server.variable("read_only").await? != "0");
+    ensure!(tablet.server.is_read_only().await?);
 
     cluster.coordinators[0].start()?;
     cluster.wait_serving("zone1-103").await?;
