@@ -5,7 +5,6 @@
 //! the tests that kill things do so at every point there is instead of once a step.
 
 mod backup;
-mod deploy;
 mod fencing;
 mod files;
 mod identity;
@@ -16,7 +15,6 @@ mod restore;
 mod restore_cut_off;
 mod restore_damaged;
 mod store_faults;
-mod timestamps;
 mod wrong_input;
 
 /// Whether this is the long run.
