@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{os::unix::fs::MetadataExt as _, time::Duration};
 
 use seawall_common::{Error, ErrorKind, ids::OperationId};
 use seawall_proto::v1::{self, locks_client::LocksClient};
@@ -178,9 +178,16 @@ async fn status(context: &Context) -> Outcome {
     )
 }
 
-/// Who is at work here, as others should read it: `user@host`.
+/// Who is at work here, as others should read it: `user@host`; behind sudo the person before it.
 fn who() -> String {
-    let user = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
+    let user = ["SUDO_USER", "USER", "LOGNAME"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .find(|user| !user.is_empty())
+        .unwrap_or_else(|| match std::fs::metadata("/proc/self") {
+            Ok(own) => format!("uid {}", own.uid()),
+            Err(_) => "somebody".to_owned(),
+        });
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match host.trim() {
         "" => user,
