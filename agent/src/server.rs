@@ -137,12 +137,14 @@ async fn serve_grpc(
         .register_encoded_file_descriptor_set(seawall_proto::DESCRIPTORS)
         .build_v1()
         .map_err(|e| Error::internal(format!("cannot describe the services: {e}")))?;
+    // Small answers go out at once: a server that is given its listener does not see to that.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .add_service(health)
         .add_service(reflection)
         .add_service(AgentServer::new(AgentService { tablet, executor }))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.cancelled_owned())
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
         .map_err(|e| Error::internal(format!("the gRPC server failed: {}", chain(&e))))
 }

@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use seawall_common::Result;
 
-use super::{Job, LOOK_AGAIN, reinstate::is_wanted};
+use super::{
+    Job, LOOK_AGAIN,
+    reinstate::{self, is_wanted},
+    start,
+};
 use crate::{
     engine::Source,
     journal::{Goal, Outcome},
@@ -54,9 +58,20 @@ pub(super) async fn run(job: &Job, no_wait: bool) -> Result<Outcome> {
                 job.progress.say(format!("cannot catch up yet: {error}"));
                 tracing::warn!("cannot catch up with {} yet: {error}", shard.alias);
                 job.sleep(LOOK_AGAIN).await?;
+                revive(job).await?;
             }
         }
     }
+}
+
+/// Starts a database that has died while it was catching up; its goal is read anew.
+async fn revive(job: &Job) -> Result<()> {
+    if job.tablet.engine.is_running().await? {
+        return Ok(());
+    }
+    job.note(|facts| facts.goal = None).await?;
+    start::make_sure(job).await?;
+    reinstate::make_sure(job).await
 }
 
 /// One look: whether the goal of this epoch is reached.

@@ -3,7 +3,7 @@
 
 use seawall_common::Result;
 
-use super::Job;
+use super::{Job, start};
 use crate::{
     engine::Replication,
     journal::{Facts, Outcome},
@@ -13,6 +13,8 @@ use crate::{
 
 pub(super) async fn run(job: &Job) -> Result<Outcome> {
     job.reach("agent.reinstate.middle").await?;
+    // It may have died since it was started.
+    start::make_sure(job).await?;
     make_sure(job).await?;
     Ok(Outcome::default())
 }

@@ -109,19 +109,37 @@ impl From<mysql_async::Error> for SqlError {
                 code: e.code,
                 message: e.message,
             },
+            // Every layer of the client calls this one "Input/output error": the cause is enough.
+            mysql_async::Error::Io(mysql_async::IoError::Io(e)) => SqlError::Gone(e.to_string()),
             other => SqlError::Gone(seawall_common::error::chain(&other)),
         }
     }
 }
 
 pub(super) struct Session {
-    connection: Conn,
+    /// There until the session is dropped.
+    connection: Option<Conn>,
+}
+
+impl Drop for Session {
+    /// Says goodbye: the client's own drop does not, and the server would log each of our looks as
+    /// an aborted connection.
+    fn drop(&mut self) {
+        if let (Some(connection), Ok(runtime)) = (
+            self.connection.take(),
+            tokio::runtime::Handle::try_current(),
+        ) {
+            runtime.spawn(within(CONNECT_LIMIT, connection.disconnect()));
+        }
+    }
 }
 
 impl Session {
     pub async fn open(options: Opts) -> SqlResult<Self> {
         let connection = within(CONNECT_LIMIT, Conn::new(options)).await?;
-        let mut session = Self { connection };
+        let mut session = Self {
+            connection: Some(connection),
+        };
         // Strings are then quoted in one way, whatever the server's default.
         session
             .run(&format!(
@@ -132,12 +150,17 @@ impl Session {
         Ok(session)
     }
 
+    fn connection(&mut self) -> SqlResult<&mut Conn> {
+        let connection = self.connection.as_mut();
+        connection.ok_or_else(|| SqlError::Gone("the session is over".to_owned()))
+    }
+
     pub async fn run(&mut self, statement: &str) -> SqlResult<()> {
         self.run_within(statement, QUERY_LIMIT).await
     }
 
     pub async fn run_within(&mut self, statement: &str, limit: Duration) -> SqlResult<()> {
-        within(limit, self.connection.query_drop(statement)).await
+        within(limit, self.connection()?.query_drop(statement)).await
     }
 
     /// A statement that carries `secret`: what the server says about it is cleaned of it.
@@ -159,7 +182,7 @@ impl Session {
     }
 
     pub async fn rows_within(&mut self, query: &str, limit: Duration) -> SqlResult<Vec<Record>> {
-        let rows: Vec<Row> = within(limit, self.connection.query(query)).await?;
+        let rows: Vec<Row> = within(limit, self.connection()?.query(query)).await?;
         Ok(rows.into_iter().map(Record::from).collect())
     }
 
