@@ -23,11 +23,20 @@ pub(super) async fn run(job: &Job) -> Result<Outcome> {
             .await?;
         job.reach("agent.stop.middle").await?;
         job.progress.say("shutting the database down");
+        // What lies there after a crash is no cold copy: its own log would have to mend it first.
+        if !engine.is_running().await? {
+            return Err(Error::refused(format!(
+                "the database of {} went down by itself before it was stopped",
+                tablet.alias
+            )));
+        }
         engine.stop().await?;
+        job.note(|facts| facts.is_stopped = true).await?;
     }
-    let position = job.record()?.facts.position.ok_or_else(|| {
+    let facts = job.record()?.facts;
+    let position = facts.position.filter(|_| facts.is_stopped).ok_or_else(|| {
         Error::refused(format!(
-            "the database of {} was down before its position could be noted",
+            "the database of {} was down before it was stopped",
             tablet.alias
         ))
     })?;

@@ -342,6 +342,8 @@ pub struct Facts {
     pub copy_set: Option<CopySet>,
     /// Where the database stood when it was stopped.
     pub position: Option<Position>,
+    /// By us and cleanly, not by a crash.
+    pub is_stopped: bool,
     pub goal: Option<Goal>,
     /// Journaled before the first byte of it is put.
     pub backup: Option<BackupName>,

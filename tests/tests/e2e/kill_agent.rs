@@ -159,6 +159,7 @@ async fn i3_a_database_killed_during_the_backup_is_put_back() -> Result<()> {
     cluster.start_small_shard(2).await?;
     for point in [
         "agent.note.end",
+        "agent.stop.middle",
         "agent.reinstate.begin",
         "agent.catch_up.begin",
     ] {
