@@ -3,6 +3,7 @@
 //! [`SETTINGS`] is the one description from which flags, help, environment variables and the check
 //! for unknown keys come; [`Settings`] is what the rest of the agent sees, already checked.
 
+mod addresses;
 mod durations;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -111,7 +112,9 @@ pub struct Settings {
     keyspace: String,
     shard: String,
     pub coordinators: Vec<String>,
+    #[serde(deserialize_with = "addresses::read")]
     pub listen: SocketAddr,
+    #[serde(deserialize_with = "addresses::read")]
     pub http_listen: SocketAddr,
     advertise_address: String,
     pub state_dir: PathBuf,
