@@ -13,7 +13,7 @@ use seawall_proto::v1::{
     topology_client::TopologyClient,
 };
 use toml::Value;
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 
 use super::{
     coordinator::Coordinator,
@@ -315,8 +315,16 @@ impl Cluster {
             spec: Some(v1::OperationSpec { spec: Some(spec) }),
             timeout_ms: limit.map_or(Ok(0), |limit| u64::try_from(limit.as_millis()))?,
         };
-        let mut operations = self.operations().await?;
-        Ok(operations.start(request).await?.into_inner())
+        // As any client does: the same id again, so that it is started once.
+        wait_for("a leader takes the operation", PATIENCE, || async {
+            let mut operations = self.operations().await?;
+            match operations.start(request.clone()).await {
+                Ok(operation) => Ok(Some(Ok(operation.into_inner()))),
+                Err(status) if status.code() == Code::Unavailable => Err(status.into()),
+                Err(status) => Ok(Some(Err(status.into()))),
+            }
+        })
+        .await?
     }
 
     pub async fn start_backup(&self, alias: &str) -> Result<v1::Operation> {

@@ -34,8 +34,12 @@ async fn a_directory_with_a_start_command_is_backed_up_and_restored() -> Result<
     let (first, data) = directory_tablet(&cluster, "zone1-101");
     fill(&data)?;
     cluster.start_tablet(&first)?;
+    cluster.wait_registered("zone1-101").await?;
+    let init = ["InitShardPrimary", "documents/0", "zone1-101"];
+    cluster.ctl(&init).await?.done()?;
     cluster.wait_serving("zone1-101").await?;
-    let name = cluster.ctl(&["Backup", "zone1-101"]).await?.done()?;
+    let args = ["Backup", "--allow-primary", "zone1-101"];
+    let name = cluster.ctl(&args).await?.done()?;
     ensure!(cluster.repository.has_manifest("documents/0", name.trim()));
     cluster.wait_serving("zone1-101").await?;
 

@@ -98,7 +98,7 @@ async fn a_second_group_on_one_repository_can_read_and_not_write() -> Result<()>
     let listed = ctl::run(&urls, &["ListBackups", "commerce/0", "-o", "name"]).await?;
     ensure!(listed.clone().done()?.trim() == name, "{listed}");
     let removed = ctl::run(&urls, &["RemoveBackup", "--force", "commerce/0", &name]).await?;
-    removed.refused(1, &["own"])?;
+    removed.refused(1, &["belongs to coordinator group"])?;
     ensure!(cluster.repository.has_manifest("commerce/0", &name));
     ensure!(!cluster.repository.is_removed("commerce/0", &name));
 
@@ -108,7 +108,7 @@ async fn a_second_group_on_one_repository_can_read_and_not_write() -> Result<()>
     let init = ["InitShardPrimary", "commerce/0", "zone2-301"];
     wait_until("the second group refuses to write", PATIENCE, || async {
         let output = ctl::run(&urls, &init).await?;
-        Ok(output.code == 1 && output.stderr.contains("own"))
+        Ok(output.code == 1 && output.stderr.contains("belongs to coordinator group"))
     })
     .await?;
     other.kill()?;

@@ -143,7 +143,7 @@ async fn a_wrong_agent_configuration_ends_it_with_one_clear_line() -> Result<()>
             set("engine.replication.password_file", "/nowhere/pw"),
             vec!["/nowhere/pw"],
         ),
-        (set("listen", "somewhere"), vec!["listen"]),
+        (set("listen", "somewhere"), vec!["somewhere", "listen"]),
         (
             set("http_listen", "0.0.0.0:7612"),
             vec!["loopback", "--insecure"],
