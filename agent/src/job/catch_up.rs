@@ -11,7 +11,6 @@ use seawall_common::Result;
 use super::{
     Job, LOOK_AGAIN,
     reinstate::{self, is_wanted},
-    start,
 };
 use crate::{
     engine::Source,
@@ -58,25 +57,15 @@ pub(super) async fn run(job: &Job, no_wait: bool) -> Result<Outcome> {
                 job.progress.say(format!("cannot catch up yet: {error}"));
                 tracing::warn!("cannot catch up with {} yet: {error}", shard.alias);
                 job.sleep(LOOK_AGAIN).await?;
-                revive(job).await?;
             }
         }
     }
 }
 
-/// Starts a database that has died while it was catching up; its goal is read anew.
-async fn revive(job: &Job) -> Result<()> {
-    if job.tablet.engine.is_running().await? {
-        return Ok(());
-    }
-    job.note(|facts| facts.goal = None).await?;
-    start::make_sure(job).await?;
-    reinstate::make_sure(job).await
-}
-
 /// One look: whether the goal of this epoch is reached.
 async fn look(job: &Job, shard: &Shard, primary: &Source) -> Result<Option<Outcome>> {
     let tablet = &job.tablet;
+    make_sure_it_follows(job).await?;
     let known = job.record()?.facts.goal;
     let goal = match known.filter(|goal| goal.epoch == shard.epoch) {
         Some(goal) => goal,
@@ -115,6 +104,16 @@ async fn look(job: &Job, shard: &Shard, primary: &Source) -> Result<Option<Outco
     }
     tablet.live.reach_goal();
     Ok(Some(Outcome::at(goal.position)))
+}
+
+/// A server that has gone down since it was started comes back, and with it what it followed.
+async fn make_sure_it_follows(job: &Job) -> Result<()> {
+    let engine = &job.tablet.engine;
+    if engine.is_running().await? && engine.health().await?.replication.wanted {
+        return Ok(());
+    }
+    job.note(|facts| facts.goal = None).await?;
+    reinstate::make_sure(job).await
 }
 
 /// Follows the primary of a new epoch, unless this tablet has become primary in the meantime.

@@ -154,10 +154,7 @@ pub async fn run(job: &Job, call: &StepCall) -> Result<Outcome> {
 /// The operation has nothing more to do here; whether the tablet serves is decided by its status.
 async fn serve(job: &Job) -> Result<Outcome> {
     if !job.tablet.engine.is_running().await? {
-        return Err(Error::unavailable(format!(
-            "the database of {} does not run",
-            job.tablet.alias
-        )));
+        reinstate::make_sure(job).await?;
     }
     job.reach("agent.serve.middle").await?;
     Ok(Outcome::default())

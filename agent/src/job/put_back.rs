@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use seawall_common::{Result, ids::BackupName};
 
-use super::{Job, install, mark, reinstate, start};
+use super::{Job, install, mark, reinstate};
 use crate::{
     engine::DataState,
     journal::{Operation, OperationKind, OperationState, Outcome, Step},
@@ -46,7 +46,7 @@ async fn once(job: &Job, reason: &str) -> Result<Outcome> {
         mark::abandon(&job.tablet, job.operation, &backup, reason).await?;
     }
     match operation.kind {
-        OperationKind::Backup => bring_up(job).await?,
+        OperationKind::Backup => reinstate::make_sure(job).await?,
         OperationKind::Restore => after_restore(job, &operation).await?,
         OperationKind::Reparent => {}
     }
@@ -60,11 +60,6 @@ async fn once(job: &Job, reason: &str) -> Result<Outcome> {
         })
         .await?;
     Ok(Outcome::default())
-}
-
-async fn bring_up(job: &Job) -> Result<()> {
-    start::make_sure(job).await?;
-    reinstate::make_sure(job).await
 }
 
 /// A restore whose data has been started on stays; before that, what was there comes back.
@@ -81,7 +76,7 @@ async fn after_restore(job: &Job, operation: &Operation) -> Result<()> {
             return Ok(());
         }
     }
-    bring_up(job).await
+    reinstate::make_sure(job).await
 }
 
 fn to_abandon(operation: &Operation) -> Option<BackupName> {

@@ -1,5 +1,6 @@
-//! Gives the running database its place in the shard: flags as noted, replication towards whoever
-//! is primary now; or, if this tablet is primary now, open for writes (I3).
+//! Gives the database its place in the shard: flags as noted, replication towards whoever is primary
+//! now; or, if this tablet is primary now, open for writes (I3). One that has gone down since it was
+//! started is started again.
 
 use seawall_common::Result;
 
@@ -13,13 +14,12 @@ use crate::{
 
 pub(super) async fn run(job: &Job) -> Result<Outcome> {
     job.reach("agent.reinstate.middle").await?;
-    // It may have died since it was started.
-    start::make_sure(job).await?;
     make_sure(job).await?;
     Ok(Outcome::default())
 }
 
 pub(super) async fn make_sure(job: &Job) -> Result<()> {
+    start::make_sure(job).await?;
     let tablet = &job.tablet;
     let facts = job.record()?.facts;
     let _database = tablet.lock_database().await;

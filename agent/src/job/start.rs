@@ -6,6 +6,12 @@ use super::{Job, install};
 use crate::journal::Outcome;
 
 pub(super) async fn run(job: &Job) -> Result<Outcome> {
+    {
+        let _database = job.tablet.lock_database().await;
+        job.progress.say("starting the database");
+        job.tablet.start_database().await?;
+    }
+    job.reach("agent.start.middle").await?;
     make_sure(job).await?;
     Ok(Outcome::default())
 }
@@ -16,7 +22,6 @@ pub(super) async fn make_sure(job: &Job) -> Result<()> {
     let _database = tablet.lock_database().await;
     job.progress.say("starting the database");
     tablet.start_database().await?;
-    job.reach("agent.start.middle").await?;
     let restore = job.record()?.facts.restore;
     match restore.filter(|restore| !restore.installing.is_empty()) {
         Some(restore) if !restore.adopted => adopt(job, restore.position).await,

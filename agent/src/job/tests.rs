@@ -392,3 +392,23 @@ async fn i3_the_database_does_not_wait_for_a_store_that_takes_no_mark() {
     ));
     assert_eq!(world.engine.rows().unwrap(), ROWS);
 }
+
+#[tokio::test]
+async fn i3_a_database_that_dies_after_it_was_started_is_started_again() {
+    for steps in [5, 6, 7] {
+        let world = World::new().await;
+        let agent = world.agent();
+        let driver = Driver::new();
+        let all = backup_steps();
+        assert!(is_done(&driver.steps(&agent, all[..steps].to_vec()).await));
+        {
+            let mut server = world.engine.server();
+            server.running = false;
+            server.replication.running = false;
+            server.replication.wanted = false;
+        }
+        let rest = all[steps..].to_vec();
+        assert!(is_done(&driver.steps(&agent, rest).await), "after {steps}");
+        assert_back(&world, "again");
+    }
+}
