@@ -16,6 +16,8 @@ use crate::engine::Health;
 pub struct Observation {
     pub at: Instant,
     pub running: bool,
+    /// Of the server, or of its program when it does not run; empty: not known.
+    pub version: String,
     /// Absent when it does not run or does not answer.
     pub health: Option<Health>,
     /// Why there is no health although it runs.

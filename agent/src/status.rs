@@ -45,9 +45,14 @@ pub async fn look(tablet: &Tablet) {
         Ok(Err(error)) => (false, None, Some(error.to_string())),
         Err(_) => (true, None, Some("the database does not answer".to_owned())),
     };
+    let version = match &health {
+        Some(health) => health.version.clone(),
+        None => tablet.engine.program_version().await.unwrap_or_default(),
+    };
     tablet.live.observe(Observation {
         at: Instant::now(),
         running,
+        version,
         health,
         error,
     });
@@ -195,7 +200,9 @@ pub fn status(tablet: &Tablet) -> v1::TabletStatus {
             Ok(()) => tablet.live.trouble(),
             Err(why) => why.clone(),
         },
-        engine_version: health.map_or_else(String::new, |health| health.version.clone()),
+        engine_version: observed
+            .as_ref()
+            .map_or_else(String::new, |observed| observed.version.clone()),
         operation_id: contents
             .owner()
             .map_or_else(String::new, |operation| operation.id.to_string()),

@@ -9,5 +9,6 @@ pub mod ids;
 pub mod position;
 pub mod repository;
 pub mod telemetry;
+pub mod version;
 
 pub use error::{Error, ErrorKind, Result};

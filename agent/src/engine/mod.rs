@@ -104,6 +104,9 @@ pub trait Engine: Send + Sync {
     /// configuration, whether or not it runs or has ever run. Not to be asked during a copy.
     async fn roots(&self) -> Result<Vec<(String, PathBuf)>>;
 
+    /// Version of the server program that is installed here, whether or not it runs; empty: not known.
+    async fn program_version(&self) -> Result<String>;
+
     async fn data_state(&self) -> Result<DataState>;
 
     /// Makes a new, empty database where there is none: a second call, also after a crash in the

@@ -9,6 +9,7 @@ use seawall_common::{
     Error, Result,
     ids::BackupName,
     repository::{Manifest, download, read_manifest},
+    version,
 };
 
 use super::{Job, install};
@@ -29,6 +30,7 @@ pub(super) async fn run(
     let manifest = job.or_cancelled(reading).await??;
     let roots = tablet.engine.roots().await?;
     check_fits(job, &manifest, &roots)?;
+    check_version(&manifest, &tablet.engine.program_version().await?)?;
 
     let facts = RestoreFacts {
         backup: backup.clone(),
@@ -84,4 +86,16 @@ fn check_fits(job: &Job, manifest: &Manifest, roots: &[(String, PathBuf)]) -> Re
         ours.join(", ")
     ))
     .hint("Configure this server with its files in the same kinds of directories."))
+}
+
+fn check_version(manifest: &Manifest, ours: &str) -> Result<()> {
+    let theirs = manifest.detail("version").unwrap_or_default();
+    if version::opens_files_of(ours, theirs) {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "backup {} is of a server of version {theirs}, this one is {ours}",
+        manifest.header.name
+    ))
+    .hint("Install a server of the backup's series here; upgrade it after the restore."))
 }

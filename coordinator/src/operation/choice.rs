@@ -6,6 +6,7 @@
 use seawall_common::{
     Error, Result,
     ids::{Alias, BackupName, ShardId},
+    version,
 };
 
 use crate::{
@@ -25,8 +26,17 @@ pub struct Choice {
     pub skipped: Vec<String>,
 }
 
-/// Why a backup cannot be restored on a tablet with this engine.
-fn misfit(state: &State, entry: &Entry, engine: &str) -> Option<String> {
+/// The database that a backup is restored on.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    pub engine: &'a str,
+    /// Empty: not known; the agent checks again with the manifest in its hands.
+    pub version: &'a str,
+}
+
+/// Why a backup cannot be restored on this database.
+fn misfit(state: &State, entry: &Entry, target: Target<'_>) -> Option<String> {
+    let engine = target.engine;
     let line = state.topology.line(&entry.shard);
     if entry.known != Known::Complete {
         Some(format!("{} is {}", entry.name, entry.described()))
@@ -34,6 +44,11 @@ fn misfit(state: &State, entry: &Entry, engine: &str) -> Option<String> {
         Some(format!(
             "{} is of engine {}, not {engine}",
             entry.name, entry.facts.engine
+        ))
+    } else if !version::opens_files_of(target.version, &entry.facts.engine_version) {
+        Some(format!(
+            "{} is of a server of version {}, the tablet's is {}",
+            entry.name, entry.facts.engine_version, target.version
         ))
     } else if !is_on_line(line, entry.facts.epoch, &entry.facts.position) {
         Some(format!(
@@ -46,7 +61,7 @@ fn misfit(state: &State, entry: &Entry, engine: &str) -> Option<String> {
 }
 
 /// None chosen: the shard has no backup at all. Backups of which none fits are an error.
-pub fn backup_to_restore(state: &State, shard: &ShardId, engine: &str) -> Result<Choice> {
+pub fn backup_to_restore(state: &State, shard: &ShardId, target: Target<'_>) -> Result<Choice> {
     let mut candidates: Vec<&Entry> = state
         .catalogue
         .entries(shard)
@@ -55,7 +70,7 @@ pub fn backup_to_restore(state: &State, shard: &ShardId, engine: &str) -> Result
     candidates.sort_by(|a, b| b.order_key().cmp(&a.order_key()));
     let mut skipped = Vec::new();
     for entry in &candidates {
-        match misfit(state, entry, engine) {
+        match misfit(state, entry, target) {
             None => {
                 return Ok(Choice {
                     chosen: Some((*entry).clone()),
@@ -83,10 +98,10 @@ pub fn named_backup(
     state: &State,
     shard: &ShardId,
     name: &BackupName,
-    engine: &str,
+    target: Target<'_>,
 ) -> Result<Entry> {
     let entry = state.catalogue.entry(shard, name)?;
-    match misfit(state, entry, engine) {
+    match misfit(state, entry, target) {
         None => Ok(entry.clone()),
         Some(reason) => Err(Error::refused(format!("backup {reason}"))
             .hint("ListBackups shows those of this shard.")),

@@ -7,8 +7,17 @@ use crate::{
     state::testing::{Cluster, alias, backup_of, shard},
 };
 
+const MARIADB: Target<'static> = Target {
+    engine: "mariadb",
+    version: "",
+};
+const FILES: Target<'static> = Target {
+    engine: "files",
+    version: "",
+};
+
 fn chosen(cluster: &Cluster) -> Option<BackupName> {
-    let choice = backup_to_restore(&cluster.state, &shard(), "mariadb").unwrap();
+    let choice = backup_to_restore(&cluster.state, &shard(), MARIADB).unwrap();
     choice.chosen.map(|entry| entry.name)
 }
 
@@ -30,20 +39,42 @@ fn i4_a_backup_off_the_line_of_epochs_or_of_another_engine_is_passed_over() {
     let good = cluster.backed_up("zone1-101", "0-100-5");
     let diverged = cluster.backed_up("zone1-101", "0-100-9");
     cluster.promote("zone1-102", "0-100-6");
-    let choice = backup_to_restore(&cluster.state, &shard(), "mariadb").unwrap();
+    let choice = backup_to_restore(&cluster.state, &shard(), MARIADB).unwrap();
     assert_eq!(choice.chosen.unwrap().name, good);
     assert!(choice.skipped[0].contains("line of epochs"));
-    assert!(named_backup(&cluster.state, &shard(), &diverged, "mariadb").is_err());
-    assert!(named_backup(&cluster.state, &shard(), &good, "files").is_err());
-    let refused = backup_to_restore(&cluster.state, &shard(), "files").unwrap_err();
+    assert!(named_backup(&cluster.state, &shard(), &diverged, MARIADB).is_err());
+    assert!(named_backup(&cluster.state, &shard(), &good, FILES).is_err());
+    let refused = backup_to_restore(&cluster.state, &shard(), FILES).unwrap_err();
     assert!(refused.message().contains("of engine mariadb, not files"));
+}
+
+#[test]
+fn a_backup_of_another_series_of_servers_is_passed_over() {
+    let mut cluster = Cluster::with_primary();
+    let name = cluster.backed_up("zone1-101", "0-100-5");
+    let theirs = cluster
+        .state
+        .catalogue
+        .entry(&shard(), &name)
+        .unwrap()
+        .facts
+        .engine_version
+        .clone();
+    assert!(theirs.starts_with("10.11."), "{theirs}");
+    let on = |version| {
+        let target = Target { version, ..MARIADB };
+        backup_to_restore(&cluster.state, &shard(), target)
+    };
+    assert_eq!(on("10.11.2-MariaDB").unwrap().chosen.unwrap().name, name);
+    let refused = on("11.4.2-MariaDB").unwrap_err();
+    assert!(refused.message().contains("of version 10.11."), "{refused}");
 }
 
 #[test]
 fn i10_backups_of_which_none_is_complete_are_an_error_and_not_an_empty_start() {
     let mut cluster = Cluster::with_primary();
     cluster.start(backup_of("zone1-101")).unwrap();
-    let refused = backup_to_restore(&cluster.state, &shard(), "mariadb").unwrap_err();
+    let refused = backup_to_restore(&cluster.state, &shard(), MARIADB).unwrap_err();
     assert!(refused.message().contains("being written by operation"));
 }
 

@@ -8,7 +8,7 @@ use seawall_proto::v1::{self, execute_request::Step};
 
 use super::{
     agent_call, backup,
-    choice::{self, Choice},
+    choice::{self, Choice, Target},
     driver::{Run, outcome},
     refresh,
 };
@@ -64,14 +64,19 @@ async fn choose(run: &Run, operation: &Operation) -> Result<(Outcome, Effect)> {
     };
     let shard = &operation.shard;
     refresh::refresh(&run.context, shard).await?;
+    let status = run.context.heartbeats.seen_status(alias);
+    let version = status.map(|status| status.engine_version).unwrap_or_default();
     let choice = run.context.group.look(|state| {
-        let engine = &state.topology.tablet(alias)?.engine;
+        let target = Target {
+            engine: &state.topology.tablet(alias)?.engine,
+            version: &version,
+        };
         match backup {
             Some(name) => Ok(Choice {
-                chosen: Some(choice::named_backup(state, shard, name, engine)?),
+                chosen: Some(choice::named_backup(state, shard, name, target)?),
                 skipped: Vec::new(),
             }),
-            None => choice::backup_to_restore(state, shard, engine),
+            None => choice::backup_to_restore(state, shard, target),
         }
     })?;
     for skipped in &choice.skipped {

@@ -138,6 +138,10 @@ impl Engine for Files {
         Ok(vec![("data".to_owned(), self.data_dir.clone())])
     }
 
+    async fn program_version(&self) -> Result<String> {
+        Ok(String::new())
+    }
+
     async fn data_state(&self) -> Result<DataState> {
         match fs::read_dir(&self.data_dir) {
             Ok(mut entries) => Ok(match entries.next() {

@@ -23,6 +23,7 @@ const NO_VALUE: &str = "(No default value)";
 pub(super) struct Configuration {
     values: BTreeMap<String, String>,
     data_dir: PathBuf,
+    version: String,
 }
 
 impl Configuration {
@@ -39,6 +40,7 @@ impl Configuration {
         let configuration = Self {
             values: parse(&text),
             data_dir: settings.data_dir.clone(),
+            version: program_version(&text),
         };
         if configuration.values.is_empty() {
             return Err(Error::invalid(format!(
@@ -70,6 +72,11 @@ impl Configuration {
             }
         }
         Ok(())
+    }
+
+    /// Of the program that printed it; empty when it did not say.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// A setting by its name with dashes; none when it is unset or empty.
@@ -123,6 +130,13 @@ impl Configuration {
     }
 }
 
+/// The word behind `Ver` in the first line that the program prints.
+fn program_version(text: &str) -> String {
+    let mut words = text.lines().next().unwrap_or_default().split_whitespace();
+    words.find(|word| *word == "Ver");
+    words.next().unwrap_or_default().to_owned()
+}
+
 fn parse(help: &str) -> BTreeMap<String, String> {
     help.lines()
         .skip_while(|line| !line.starts_with("Variables (--variable-name=value)"))
@@ -151,7 +165,8 @@ mod tests {
 
     #[test]
     fn settings_are_read_from_what_the_server_prints() {
-        let help = "Usage\n  --foo bar\n\nVariables (--variable-name=value)\nand boolean options \
+        let help = "/usr/sbin/mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64\n\
+                    Usage\n  --foo bar\n\nVariables (--variable-name=value)\nand boolean options \
                     {FALSE|TRUE}  Value (after reading options)\n--------- -------\n\
                     innodb-data-file-path   ibdata1:12M;more/ibdata2:1G:autoextend\n\
                     log-bin                 bin\n\
@@ -162,7 +177,9 @@ mod tests {
         let configuration = Configuration {
             values: parse(help),
             data_dir: PathBuf::from("/srv/data"),
+            version: program_version(help),
         };
+        assert_eq!(configuration.version(), "10.11.19-MariaDB-0+deb12u1");
         assert!(configuration.flag("read-only"));
         assert!(!configuration.flag("skip-slave-start"));
         assert_eq!(configuration.value("log-error"), None);

@@ -110,6 +110,10 @@ impl Engine for MariaDb {
             .collect())
     }
 
+    async fn program_version(&self) -> Result<String> {
+        Ok(self.configuration().await?.version().to_owned())
+    }
+
     async fn data_state(&self) -> Result<DataState> {
         self.directory_state().await
     }
