@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -28,6 +28,7 @@ pub struct Observation {
 pub struct Live {
     caught_up: AtomicBool,
     registered: AtomicBool,
+    told_server_id: AtomicU32,
     observed: Mutex<Option<Observation>>,
     trouble: Mutex<String>,
     heard: Mutex<Option<Instant>>,
@@ -52,9 +53,15 @@ impl Live {
         self.caught_up.load(Ordering::Acquire)
     }
 
-    /// A coordinator knows this tablet, and its repository is the agent's.
-    pub fn set_registered(&self) {
+    /// A coordinator knows this tablet, its repository is the agent's, and this is the server id
+    /// that it was told: 0 while the database has not been seen running.
+    pub fn set_registered(&self, server_id: u32) {
+        self.told_server_id.store(server_id, Ordering::Release);
         self.registered.store(true, Ordering::Release);
+    }
+
+    pub fn told_server_id(&self) -> u32 {
+        self.told_server_id.load(Ordering::Acquire)
     }
 
     pub fn is_registered(&self) -> bool {

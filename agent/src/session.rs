@@ -9,7 +9,7 @@ use std::{
 };
 
 use seawall_common::{Error, ErrorKind, Result};
-use seawall_proto::v1;
+use seawall_proto::v1::{self, TabletType};
 
 use crate::{
     execute::Executor,
@@ -34,7 +34,7 @@ pub async fn run(tablet: &Tablet, executor: &Arc<Executor>) -> Error {
             }
         };
         tracing::info!("registered as {}", tablet.alias);
-        tablet.live.set_registered();
+        tablet.live.set_registered(server_id);
         heartbeats(tablet, executor, server_id).await;
     }
 }
@@ -192,8 +192,12 @@ fn holds(tablet: &Tablet) -> Vec<v1::HeldToken> {
     holds
 }
 
+/// The type that the tablet has when no operation is at work with it. That one is, the journal knows
+/// better: so an agent that puts its database back while no coordinator answers can serve again.
 async fn remember_type(tablet: &Tablet, tablet_type: i32) -> Result<()> {
-    if tablet_type == 0 || tablet.journal.read().shard.tablet_type == tablet_type {
+    let known = tablet.journal.read().shard.tablet_type;
+    let at_work = [TabletType::Backup, TabletType::Restore].map(i32::from);
+    if tablet_type == 0 || known == tablet_type || at_work.contains(&tablet_type) {
         return Ok(());
     }
     tablet

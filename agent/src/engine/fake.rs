@@ -145,6 +145,10 @@ impl Engine for FakeEngine {
         Ok(vec![("data".to_owned(), self.data_dir.clone())])
     }
 
+    async fn program_version(&self) -> Result<String> {
+        Ok("10.11.19".to_owned())
+    }
+
     async fn data_state(&self) -> Result<DataState> {
         Ok(if self.data_dir.join(USER_DATA).exists() {
             DataState::UserData

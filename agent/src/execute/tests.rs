@@ -168,6 +168,7 @@ async fn one_operation_has_the_database_and_is_named_to_another() {
 async fn i3_a_demoted_primary_stays_closed_until_it_is_reopened() {
     let world = World::new().await;
     let agent = world.agent();
+    agent.tablet.live.set_registered(1);
     let us = view(2, crate::testing::ALIAS, crate::testing::PORT);
     agent.hear(&us).await;
     world.engine.server().read_only = false;

@@ -7,8 +7,15 @@ use seawall_common::{Error, Result, position::Position};
 use super::{Job, reinstate::lead};
 use crate::journal::Outcome;
 
+/// An epoch is recorded with the id of its server: so the coordinator must have been told it.
 pub(super) async fn read_position(job: &Job) -> Result<Outcome> {
     check_runs(job).await?;
+    if job.tablet.engine.replicates() && job.tablet.live.told_server_id() == 0 {
+        return Err(Error::unavailable(format!(
+            "the server id of {} has not been registered yet",
+            job.tablet.alias
+        )));
+    }
     Ok(Outcome::at(job.tablet.engine.position().await?))
 }
 

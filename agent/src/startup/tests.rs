@@ -94,7 +94,7 @@ async fn an_empty_tablet_is_restored_on_the_coordinators_word() {
     let world = restoring(World::empty().await);
     let hash = with_backup(&world).await;
     let agent = world.agent();
-    agent.tablet.live.set_registered();
+    agent.tablet.live.set_registered(1);
     let serve = async {
         let driver = serve_restore(&world, &agent, 7, &hash).await;
         tell(
@@ -121,7 +121,7 @@ async fn a_shard_without_any_backup_starts_empty_and_only_if_told_to() {
         let mut world = restoring(World::empty().await);
         world.flags.push(format!("--initialize={initialize}"));
         let agent = world.agent();
-        agent.tablet.live.set_registered();
+        agent.tablet.live.set_registered(1);
         let serve = async {
             let driver = serve_restore(&world, &agent, 0, "").await;
             tell(&world, &driver.id.to_string(), Known::Succeeded, "");
@@ -136,7 +136,7 @@ async fn a_restore_that_fails_is_no_empty_start() {
     let mut world = restoring(World::empty().await);
     world.flags.push("--initialize".into());
     let agent = world.agent();
-    agent.tablet.live.set_registered();
+    agent.tablet.live.set_registered(1);
     let serve = async {
         let driver = serve_restore(&world, &agent, 0, "").await;
         tell(&world, &driver.id.to_string(), Known::Failed, "");
@@ -171,7 +171,7 @@ async fn data_that_appears_while_a_restore_is_fetched_is_not_replaced() {
     let world = restoring(World::empty().await);
     let hash = with_backup(&world).await;
     let agent = world.agent();
-    agent.tablet.live.set_registered();
+    agent.tablet.live.set_registered(1);
     let serve = async {
         let driver = serve_restore(&world, &agent, 2, &hash).await;
         world.engine.fill(b"somebody's rows");

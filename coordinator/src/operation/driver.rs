@@ -212,6 +212,7 @@ impl Run {
             now_unix_ms: now_unix_ms(),
         }))
         .await?;
+        self.context.heartbeats.clear_progress(self.id);
         tracing::info!(operation = %self.id, step = name, "step begins");
         let worked = match fault::reach(&format!("coordinator.{name}.begin")).await {
             Ok(()) => work.await,

@@ -65,7 +65,9 @@ async fn choose(run: &Run, operation: &Operation) -> Result<(Outcome, Effect)> {
     let shard = &operation.shard;
     refresh::refresh(&run.context, shard).await?;
     let status = run.context.heartbeats.seen_status(alias);
-    let version = status.map(|status| status.engine_version).unwrap_or_default();
+    let version = status
+        .map(|status| status.engine_version)
+        .unwrap_or_default();
     let choice = run.context.group.look(|state| {
         let target = Target {
             engine: &state.topology.tablet(alias)?.engine,

@@ -196,6 +196,7 @@ impl Cluster {
         let epoch = self.state.topology.newest_epoch(&shard());
         let facts = Facts {
             engine: "mariadb".into(),
+            engine_version: "10.11.19-MariaDB".into(),
             epoch: epoch.map_or(0, |e| e.number),
             position: position.parse().unwrap(),
             manifest_hash: format!("hash of {id}"),
