@@ -23,16 +23,22 @@ const REGISTER_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs for ever; answers only when this agent must not go on under its alias or its repository.
 pub async fn run(tablet: &Tablet, executor: &Arc<Executor>) -> Error {
+    let mut last_trouble = String::new();
     loop {
         let server_id = match register(tablet).await {
             Ok(server_id) => server_id,
             Err(error) if is_final(&error) => return error,
             Err(error) => {
-                tracing::warn!("cannot register yet: {error}");
+                let trouble = error.to_string();
+                if trouble != last_trouble {
+                    tracing::warn!("cannot register yet: {trouble}");
+                    last_trouble = trouble;
+                }
                 tokio::time::sleep(REGISTER_AGAIN).await;
                 continue;
             }
         };
+        last_trouble.clear();
         tracing::info!("registered as {}", tablet.alias);
         tablet.live.set_registered(server_id);
         heartbeats(tablet, executor, server_id).await;
@@ -72,7 +78,10 @@ async fn register(tablet: &Tablet) -> Result<u32> {
             replace: tablet.settings.replace,
         })
         .await
-        .map_err(|e| e.context(format_args!("the coordinator refuses {}", tablet.alias)))?;
+        .map_err(|e| match e.is_retryable() {
+            true => e.context("no coordinator answers"),
+            false => e.context(format_args!("the coordinator refuses {}", tablet.alias)),
+        })?;
     tablet.live.hear(sent);
     check_repository(tablet, &registered.repository_id).await?;
     check_group(tablet, registered.group_id).await?;

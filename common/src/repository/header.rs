@@ -46,13 +46,33 @@ struct Inner {
     identities: Option<Identities>,
 }
 
+/// The configured keys. They are read before the store is: what is wrong with them shows at once,
+/// also while there is no repository yet.
+struct Keys {
+    recipients: Recipients,
+    identities: Option<Identities>,
+}
+
+impl Keys {
+    async fn read(config: &RepositoryConfig) -> Result<Self> {
+        Ok(Self {
+            recipients: Recipients::parse(&config.recipients)?,
+            identities: match &config.identity_file {
+                Some(path) => Some(Identities::read(path).await?),
+                None => None,
+            },
+        })
+    }
+}
+
 impl Repository {
     /// Opens the repository, and makes it where there is none yet. For the coordinator.
     pub async fn create_or_open(config: &RepositoryConfig) -> Result<Self> {
+        let keys = Keys::read(config).await?;
         let store = Store::open(config, true).await?;
         match read(&store, config).await {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
-            found => return Self::new(config, store, &found?).await,
+            found => return Ok(Self::new(config, store, keys, &found?)),
         }
         let header = Header {
             format: FORMAT_NAME.to_owned(),
@@ -70,31 +90,27 @@ impl Repository {
             .await
             .map_err(|e| e.context(format_args!("cannot create repository {}", config.url)))?;
         let header = read(&store, config).await?;
-        Self::new(config, store, &header).await
+        Ok(Self::new(config, store, keys, &header))
     }
 
     /// Opens a repository that must be there: without a header it is [`ErrorKind::NotFound`],
     /// never "no backup yet".
     pub async fn open(config: &RepositoryConfig) -> Result<Self> {
+        let keys = Keys::read(config).await?;
         let store = Store::open(config, false).await?;
         let header = read(&store, config).await?;
-        Self::new(config, store, &header).await
+        Ok(Self::new(config, store, keys, &header))
     }
 
-    async fn new(config: &RepositoryConfig, store: Store, header: &Header) -> Result<Self> {
-        let recipients = Recipients::parse(&config.recipients)?;
-        let identities = match &config.identity_file {
-            Some(path) => Some(Identities::read(path).await?),
-            None => None,
-        };
-        Ok(Self(Arc::new(Inner {
+    fn new(config: &RepositoryConfig, store: Store, keys: Keys, header: &Header) -> Self {
+        Self(Arc::new(Inner {
             url: config.url.clone(),
             id: header.repository_id,
             id_text: header.repository_id.to_string(),
             store,
-            recipients,
-            identities,
-        })))
+            recipients: keys.recipients,
+            identities: keys.identities,
+        }))
     }
 
     /// The repository's own id, a UUID.
