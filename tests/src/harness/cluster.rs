@@ -195,13 +195,14 @@ impl Cluster {
 
     pub async fn wait_registered(&self, alias: &str) -> Result<()> {
         wait_until(&format!("{alias} has registered"), PATIENCE, || async {
-            let tablet = self.known_tablet(alias).await?;
-            Ok(tablet
-                .and_then(|tablet| tablet.status)
-                .is_some_and(|status| {
-                    // While a server is being made, one runs that does not answer.
-                    status.database_running && !status.engine_version.is_empty()
-                }))
+            let Some(tablet) = self.known_tablet(alias).await? else {
+                return Ok(false);
+            };
+            // While a MariaDB server is being made, one runs that does not answer.
+            let must_answer = tablet.engine == "mariadb";
+            Ok(tablet.status.is_some_and(|status| {
+                status.database_running && (!must_answer || !status.engine_version.is_empty())
+            }))
         })
         .await
     }

@@ -41,7 +41,7 @@ impl Server {
     /// Writes the server's configuration; makes no data directory.
     pub fn configure(scratch: &Scratch, name: &str, server_id: u32) -> Result<Self> {
         let directory = scratch.path().join(name);
-        std::fs::create_dir_all(&directory)?;
+        std::fs::create_dir_all(directory.join("tmp"))?;
         let server = Self {
             server_id,
             socket: scratch.socket(name),
@@ -52,6 +52,7 @@ impl Server {
         Ok(server)
     }
 
+    /// A directory for temporary files of its own: a server that starts deletes those of others.
     fn my_cnf(&self) -> Result<String> {
         let user = nix::unistd::User::from_uid(nix::unistd::getuid())?.context("who am I?")?;
         Ok(format!(
@@ -61,6 +62,7 @@ impl Server {
              socket = {socket}\n\
              pid-file = {directory}/mariadbd.pid\n\
              log-error = {directory}/mariadbd.log\n\
+             tmpdir = {directory}/tmp\n\
              bind-address = 127.0.0.1\n\
              port = {port}\n\
              server-id = {server_id}\n\
