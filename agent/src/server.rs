@@ -105,6 +105,7 @@ async fn until_the_end(
     tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
+        () = ignore_hangups() => Ok(()),
         error = session::run(tablet, executor) => Err(error),
         kept = keep => kept,
         () = status::watch(tablet) => Ok(()),
@@ -112,6 +113,17 @@ async fn until_the_end(
         served = &mut serving => served
             .unwrap_or_else(|e| Err(Error::internal(format!("the gRPC server ended: {e}")))),
     }
+}
+
+/// No setting can be changed while the agent runs; a hangup must not end it all the same.
+async fn ignore_hangups() {
+    let Ok(mut hangups) = on_signal(SignalKind::hangup()) else {
+        return std::future::pending().await;
+    };
+    while hangups.recv().await.is_some() {
+        tracing::warn!("SIGHUP: nothing can be reloaded; restart the agent to change a setting");
+    }
+    std::future::pending().await
 }
 
 fn on_signal(kind: SignalKind) -> Result<tokio::signal::unix::Signal> {

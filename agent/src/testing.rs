@@ -194,6 +194,7 @@ impl World {
         let repository = Repository::create_or_open(&world.repository_config())
             .await
             .unwrap();
+        repository.claim("group", false).await.unwrap();
         world.coordinator.notes().repository_id = repository.id().to_owned();
         world.coordinator.notes().view = view(1, PRIMARY, PRIMARY_PORT);
         let removed = world.directory.path().join(format!(
@@ -201,6 +202,13 @@ impl World {
             backup_name()
         ));
         *world.engine.watched.lock().unwrap() = Some(removed);
+        world
+            .agent()
+            .tablet
+            .shard
+            .forget("group".into())
+            .await
+            .unwrap();
         world
     }
 

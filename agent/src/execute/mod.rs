@@ -186,6 +186,10 @@ impl Executor {
                 Answer::Undone(error)
             }
             (Err(error), Ok(_)) => Answer::Failed(error),
+            // It came through although it was being called off: what it did is undone all the same.
+            (Ok(_), Ok(OperationState::GivingUp { reason, .. })) => Answer::Undone(
+                Error::cancelled(format!("operation {id} is being given up here: {reason}")),
+            ),
             (Ok(outcome), Ok(_)) => Answer::Done(outcome),
         }
     }

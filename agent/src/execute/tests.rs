@@ -205,3 +205,41 @@ async fn i4_only_the_tablet_that_the_newest_epoch_names_is_promoted() {
     ));
     assert!(!world.engine.server().read_only);
 }
+
+#[tokio::test]
+async fn i2_a_step_that_comes_through_while_it_is_called_off_is_not_answered_as_done() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let driver = Driver::new();
+    let steps = backup_steps()[..3].to_vec();
+    assert!(is_done(&driver.steps(&agent, steps).await));
+    let id = driver.id;
+    let calling_off = agent.tablet.journal.update(move |contents| {
+        let operation = contents.operation_mut(id)?;
+        operation.begin(Step::Copy);
+        operation.state = OperationState::GivingUp {
+            reason: "its hold is gone".into(),
+            abandon: Some(crate::testing::backup_name()),
+        };
+        Ok(())
+    });
+    calling_off.await.unwrap();
+    let copied = Ok(crate::journal::Outcome::default());
+    let answer = agent.executor.journal_end(id, Step::Copy, copied).await;
+    assert!(matches!(answer, Answer::Undone(_)), "{answer:?}");
+    // Nor is its mark forgotten when the agent is started again.
+    drop(agent);
+    let agent = world.agent();
+    crate::startup::recover(&agent.tablet, &agent.executor)
+        .await
+        .unwrap();
+    agent.until_free().await;
+    let stored = world.stored().await;
+    assert!(
+        matches!(
+            stored,
+            Some(seawall_common::repository::StoredState::Removed { .. })
+        ),
+        "{stored:?}"
+    );
+}

@@ -26,6 +26,7 @@ pub(super) async fn run(
     let operation = job.record()?;
     let source = source(job, &operation, backup, epoch)?;
     let repository = tablet.repository().await?;
+    check_owner(job, repository).await?;
     let guard = tablet.engine.guard_stopped().await?;
     let name = backup.clone();
     job.note(move |facts| facts.backup = Some(name)).await?;
@@ -52,6 +53,18 @@ pub(super) async fn run(
         backup: Some(Box::new(record)),
         ..Outcome::default()
     })
+}
+
+/// Only the group that owns the repository has its agents write there.
+async fn check_owner(job: &Job, repository: &Repository) -> Result<()> {
+    let group_id = job.tablet.journal.read().shard.group_id.clone();
+    match group_id.as_str() {
+        "" => Err(Error::refused(format!(
+            "{} has not registered with a coordinator group yet",
+            job.tablet.alias
+        ))),
+        group_id => repository.check_owner(group_id).await,
+    }
 }
 
 fn source(
@@ -143,6 +156,7 @@ async fn announce(job: &Job, operation: &Operation, record: &BackupRecord) -> Re
 
 /// The moment in which the backup begins to exist.
 async fn put(job: &Job, repository: &Repository, prepared: &PreparedManifest) -> Result<()> {
+    check_owner(job, repository).await?;
     job.check_cancelled()?;
     job.progress.say("putting the manifest");
     prepared.put(repository).await?;

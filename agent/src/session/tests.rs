@@ -90,10 +90,12 @@ async fn another_group_is_followed_only_once_it_owns_the_repository() {
         Ok(())
     });
     before.await.unwrap();
+    let repository = world.repository().await;
+    repository.claim("old group", true).await.unwrap();
     let error = register(&agent.tablet).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert_eq!(journal.read().term, 9);
-    world.repository().await.claim("group", true).await.unwrap();
+    repository.claim("group", true).await.unwrap();
     register(&agent.tablet).await.unwrap();
     assert_eq!(journal.read().term, 0);
 }
