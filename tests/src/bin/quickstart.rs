@@ -6,18 +6,17 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use nix::sys::signal::Signal;
 use seawall_tests::harness::{
     Cluster, ClusterPlan, TabletPlan,
     binary::{binary, target_directory},
     load::{Load, check_nothing_is_lost},
     mariadb::Server,
-    scratch::{Scratch, end_processes},
+    scratch::{Scratch, end_left_running},
     tablet::Data,
 };
 
@@ -214,8 +213,7 @@ fn stop_kept() -> Result<()> {
             path.display()
         );
     }
-    end_processes(&path, Signal::SIGTERM, Duration::from_secs(20));
-    std::fs::remove_dir_all(&path)?;
+    end_left_running(&path)?;
     println!(
         "The cluster has been stopped and {} removed.",
         path.display()

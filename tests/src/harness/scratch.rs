@@ -22,6 +22,9 @@ use nix::{
 
 use super::binary::target_directory;
 
+/// Marks a directory whose processes are meant to go on; holds where its sockets are.
+const LEFT_RUNNING: &str = "left-running";
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A directory under `target/tmp`. Removed when the test says that it is done, kept otherwise.
@@ -76,11 +79,23 @@ impl Scratch {
 
     /// Leaves the directory and every process in it as they are, for a person to look at.
     pub fn leave_everything(self) -> Result<()> {
-        File::create(self.path.join("left-running"))?;
+        let sockets = self.sockets.path().display().to_string();
+        std::fs::write(self.path.join(LEFT_RUNNING), sockets)?;
         let mut this = std::mem::ManuallyDrop::new(self);
         this.sockets.disable_cleanup(true);
         Ok(())
     }
+}
+
+/// Ends and removes what [`Scratch::leave_everything`] left.
+pub fn end_left_running(directory: &Path) -> Result<()> {
+    end_processes(directory, Signal::SIGTERM, Duration::from_secs(20));
+    if let Ok(sockets) = std::fs::read_to_string(directory.join(LEFT_RUNNING)) {
+        // The servers have removed their sockets; what somebody else put there stays.
+        let _ = std::fs::remove_dir(sockets);
+    }
+    std::fs::remove_dir_all(directory)
+        .with_context(|| format!("cannot remove {}", directory.display()))
 }
 
 impl Drop for Scratch {
@@ -149,7 +164,7 @@ fn end_orphans(parent: &Path) {
         return;
     };
     for directory in entries.flatten().map(|entry| entry.path()) {
-        if directory.join("left-running").exists() {
+        if directory.join(LEFT_RUNNING).exists() {
             continue;
         }
         let Ok(file) = File::open(directory.join("owner.lock")) else {
