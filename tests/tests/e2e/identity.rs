@@ -136,3 +136,51 @@ async fn a_database_outlives_its_agent_and_is_found_again() -> Result<()> {
     }
     cluster.finish().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alias_is_taken_over_only_on_request_and_only_when_its_owner_is_gone() -> Result<()> {
+    let mut cluster = ClusterPlan::new("replace").start().await?;
+    cluster.start_small_shard(2).await?;
+    let first = cluster
+        .known_tablet("zone1-102")
+        .await?
+        .context("unknown")?;
+    let mut successor = Tablet::prepare(
+        &cluster.scratch,
+        &TabletPlan::new("zone1-103").set("replace", true),
+        &cluster.coordinator_urls(),
+        &cluster.repository.url(),
+    )?;
+    successor.config.set("alias", "zone1-102");
+    successor.start()?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let known = cluster
+        .known_tablet("zone1-102")
+        .await?
+        .context("unknown")?;
+    ensure!(
+        known.instance == first.instance,
+        "taken over from one that is there"
+    );
+
+    // Its machine is lost: agent and database are gone.
+    successor.kill().ok();
+    let lost = cluster.tablet_mut("zone1-102")?;
+    lost.kill()?;
+    lost.server.kill().await?;
+    cluster.tablets.remove("zone1-102");
+    wait_until("the successor is taken", PATIENCE, || {
+        if !successor.process().is_ok_and(Process::is_running) {
+            // Refused while the first one had been seen of late: as a supervisor would, again.
+            successor.start().ok();
+        }
+        let known = cluster.known_tablet("zone1-102");
+        let first = &first.instance;
+        async move { Ok(known.await?.is_some_and(|known| known.instance != *first)) }
+    })
+    .await?;
+    cluster.tablets.insert("zone1-102".to_owned(), successor);
+    cluster.wait_serving("zone1-102").await?;
+    cluster.back_up("zone1-102").await?;
+    cluster.finish().await
+}

@@ -177,3 +177,22 @@ async fn i3_a_database_killed_during_the_backup_is_put_back() -> Result<()> {
     }
     cluster.finish().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i3_an_agent_asked_to_end_in_mid_copy_ends_and_puts_its_database_back_at_its_next_start()
+-> Result<()> {
+    let mut cluster = ClusterPlan::new("end-copy").start().await?;
+    cluster.start_small_shard(2).await?;
+    let point = "agent.copy.middle";
+    let faults = cluster.tablet(REPLICA)?.faults();
+    faults.arm(point, "pause").await?;
+    let operation = cluster.start_backup(REPLICA).await?;
+    faults.wait_reached(point, PATIENCE).await?;
+    let tablet = cluster.tablet_mut(REPLICA)?;
+    tablet.terminate()?;
+    tablet.start()?;
+    check_end(&cluster, &operation.id, point).await?;
+    check_as_before(&cluster, point).await?;
+    cluster.back_up(REPLICA).await?;
+    cluster.finish().await
+}

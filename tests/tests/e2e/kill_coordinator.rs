@@ -5,7 +5,7 @@ use seawall_proto::v1::{OperationState, TabletType};
 use seawall_tests::harness::{
     Cluster, ClusterPlan,
     load::{Load, check_nothing_is_lost},
-    wait::PATIENCE,
+    wait::{PATIENCE, wait_until},
 };
 
 use crate::is_soak;
@@ -147,6 +147,37 @@ async fn a_leader_that_was_paused_finds_its_work_done_by_another() -> Result<()>
     ensure!(cluster.tablet(REPLICA)?.is_serving().await?);
     let known = cluster.known_tablet(REPLICA).await?;
     ensure!(known.is_some_and(|tablet| tablet.r#type() == TabletType::Replica));
+    cluster.back_up(REPLICA).await?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i3_with_all_coordinators_gone_an_agent_puts_its_database_back_by_itself() -> Result<()> {
+    let mut cluster = ClusterPlan::new("silence")
+        .set_agents("operation_silence", "3s")
+        .start()
+        .await?;
+    cluster.start_small_shard(2).await?;
+    let faults = cluster.coordinators[0].faults();
+    faults.arm("coordinator.copy.begin", "pause").await?;
+    let operation = cluster.start_backup(REPLICA).await?;
+    faults
+        .wait_reached("coordinator.copy.begin", PATIENCE)
+        .await?;
+    ensure!(cluster.tablet(REPLICA)?.server.process().is_none());
+    cluster.coordinators[0].kill()?;
+    let server = &cluster.tablet(REPLICA)?.server;
+    wait_until("the replica replicates again", PATIENCE, || async {
+        server.is_replicating().await
+    })
+    .await?;
+
+    cluster.coordinators[0].start()?;
+    cluster.coordinators[0].wait_ready().await?;
+    let ended = cluster.wait_operation(&operation.id, PATIENCE * 2).await?;
+    ensure!(ended.state() == OperationState::Failed, "{ended:?}");
+    ensure!(!cluster.repository.has_manifest("commerce/0", &ended.backup));
+    cluster.wait_serving(REPLICA).await?;
     cluster.back_up(REPLICA).await?;
     cluster.finish().await
 }

@@ -163,3 +163,22 @@ async fn what_does_not_exist_is_named() -> Result<()> {
     }
     cluster.finish().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i2_a_backup_whose_hold_is_broken_is_given_up_before_it_is_complete() -> Result<()> {
+    let cluster = small_shard("broken", 2).await?;
+    let faults = cluster.tablet(REPLICA)?.faults();
+    faults.arm("agent.copy.middle", "pause").await?;
+    let operation = cluster.start_backup(REPLICA).await?;
+    faults.wait_reached("agent.copy.middle", PATIENCE).await?;
+    let break_it = ["backup-lock", "--break", "--reason", "the vault is on fire"];
+    cluster.ctl(&break_it).await?.done()?;
+    faults.disarm("agent.copy.middle").await?;
+    let ended = cluster.wait_operation(&operation.id, PATIENCE).await?;
+    ensure!(ended.state() == OperationState::Failed, "{ended:?}");
+    ensure!(!cluster.repository.has_manifest("commerce/0", &ended.backup));
+    ensure!(cluster.repository.is_removed("commerce/0", &ended.backup));
+    cluster.wait_serving(REPLICA).await?;
+    cluster.back_up(REPLICA).await?;
+    cluster.finish().await
+}
