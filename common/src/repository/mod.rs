@@ -11,12 +11,14 @@ mod compress;
 mod config;
 mod download;
 mod epochs;
+mod failure;
 #[cfg(feature = "fault-injection")]
 mod faults;
 mod header;
 mod keys;
 mod layout;
 mod list;
+mod local;
 mod manifest;
 mod object;
 mod owner;

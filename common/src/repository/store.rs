@@ -5,13 +5,10 @@ use std::{ops::Range, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use object_store::{
-    ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, local::LocalFileSystem,
-    path::Path,
-};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
 
-use super::{config::RepositoryConfig, retry::Retry};
-use crate::error::{Error, ErrorKind, Result, chain};
+use super::{config::RepositoryConfig, failure::convert, local, retry::Retry};
+use crate::error::{Error, ErrorKind, Result};
 
 /// More objects than this under one prefix are not listed.
 const LISTED_MAX: usize = 1 << 22;
@@ -53,7 +50,7 @@ impl Store {
         };
         let url = config.url.clone();
         let root = directory.clone();
-        let local = tokio::task::spawn_blocking(move || local_store(&root, &url, create))
+        let local = tokio::task::spawn_blocking(move || local::open(&root, &url, create))
             .await
             .map_err(|e| Error::internal(format!("the thread that opens the store died: {e}")))??;
         Ok(Self {
@@ -267,77 +264,8 @@ impl Store {
     /// shows, and directories without files. Only for prefixes that nobody writes to any more.
     pub async fn clear_leftovers(&self, prefix: &Path) -> Result<()> {
         let directory = self.directory.join(prefix.as_ref());
-        tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&directory) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("remove directory", &directory, &e))
-            }
-            _ => Ok(()),
-        })
-        .await
-        .map_err(|e| Error::internal(format!("the thread that clears {prefix} died: {e}")))?
+        tokio::task::spawn_blocking(move || local::clear(&directory))
+            .await
+            .map_err(|e| Error::internal(format!("the thread that clears {prefix} died: {e}")))?
     }
-}
-
-fn local_store(directory: &std::path::Path, url: &str, create: bool) -> Result<LocalFileSystem> {
-    if create {
-        std::fs::create_dir_all(directory)
-            .map_err(|e| Error::io("create the repository", directory, &e))?;
-    }
-    match std::fs::metadata(directory) {
-        Ok(meta) if meta.is_dir() => {}
-        Ok(_) => {
-            return Err(Error::invalid(format!(
-                "repository {url}: {} is not a directory",
-                directory.display()
-            )));
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::not_found(format!(
-                "there is no repository at {url}: no directory {}",
-                directory.display()
-            ))
-            .hint("Check repository.url; the coordinator creates a repository, nobody else."));
-        }
-        Err(e) => return Err(Error::io("open the repository", directory, &e)),
-    }
-    let local = LocalFileSystem::new_with_prefix(directory)
-        .map_err(|e| Error::unavailable(format!("cannot open repository {url}: {}", chain(&e))))?;
-    Ok(local.with_fsync(true).with_automatic_cleanup(true))
-}
-
-/// A store's error with the kind that its cause deserves.
-fn convert(what: &str, key: &Path, error: &object_store::Error) -> Error {
-    use object_store::Error as Store;
-    let message = format!("cannot {what} object {key}: {}", chain(error));
-    let refused = |message| {
-        Error::refused(message).hint("Check the permissions on the repository.".to_owned())
-    };
-    match error {
-        Store::NotFound { .. } => Error::not_found(format!("there is no object {key}")),
-        Store::AlreadyExists { .. } => Error::conflict(format!("object {key} exists already")),
-        Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => refused(message),
-        Store::InvalidPath { .. } | Store::NotSupported { .. } | Store::NotImplemented { .. } => {
-            Error::internal(message)
-        }
-        _ => match io_kind(error) {
-            Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => {
-                Error::exhausted(message).hint("Make room in the repository.")
-            }
-            Some(std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem) => {
-                refused(message)
-            }
-            _ => Error::unavailable(message),
-        },
-    }
-}
-
-fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return Some(io.kind());
-        }
-        next = error.source();
-    }
-    None
 }

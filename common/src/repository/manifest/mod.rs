@@ -4,6 +4,7 @@
 //! sealed. What is too large for it lies in parts, whose hashes the header carries.
 
 mod packs;
+mod part;
 mod read;
 mod write;
 

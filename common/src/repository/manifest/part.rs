@@ -1,0 +1,108 @@
+//! Gets what lies beside a manifest: its parts, and the key of the session that wrote it.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{ManifestHeader, PART_BYTES_MAX, PartRecord};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    ids::{BackupName, ShardId},
+    repository::{
+        header::Repository,
+        keys::{DataKey, KEY_FILE_BYTES_MAX},
+        layout,
+        object::{ObjectKind, PREFIX_BYTES, Prefix},
+        seal::Sealer,
+    },
+};
+
+/// The payload of a part: its size, hash and seal were checked.
+pub(super) async fn get_part(
+    repository: &Repository,
+    header: &ManifestHeader,
+    part: &PartRecord,
+    kind: ObjectKind,
+    session: (Uuid, Option<DataKey>),
+) -> Result<Bytes> {
+    let key = layout::part(&header.shard, &header.name, part.number);
+    let object = match repository.store().get(&key, PART_BYTES_MAX).await {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            return Err(Error::corrupt(format!(
+                "object {key} is missing, which backup {} needs",
+                header.name
+            )));
+        }
+        other => other?,
+    };
+    let part = part.clone();
+    let repository_id = repository.uuid();
+    let open = move || {
+        let damaged = |why: String| Error::corrupt(format!("object {key} {why}"));
+        if object.len() as u64 != part.bytes || blake3::hash(&object).to_hex()[..] != part.hash[..]
+        {
+            return Err(damaged(
+                "is damaged: it is not the one that was written".into(),
+            ));
+        }
+        let prefix = Prefix::decode(&object, kind, repository_id).map_err(damaged)?;
+        let (session, data_key) = session;
+        if prefix.session != session || (prefix.encrypted && data_key.is_none()) {
+            return Err(damaged("belongs to another session".into()));
+        }
+        let sealer = Sealer::new(&prefix, data_key.as_ref())?;
+        let mut sealed = object[PREFIX_BYTES..].to_vec();
+        let length = sealer
+            .open_with_tag(u64::from(part.number), &[], &mut sealed)
+            .map_err(|_| damaged("is damaged: its seal does not fit".into()))?;
+        sealed.truncate(length);
+        Ok(Bytes::from(sealed))
+    };
+    tokio::task::spawn_blocking(open)
+        .await
+        .map_err(|e| Error::internal(format!("the thread that opens a part died: {e}")))?
+}
+
+/// The data key of a session, opened with the repository's identity.
+pub(super) async fn load_key(
+    repository: &Repository,
+    shard: &ShardId,
+    name: &BackupName,
+    session: Uuid,
+) -> Result<DataKey> {
+    let Some(identities) = repository.identities() else {
+        return Err(Error::invalid(format!(
+            "backup {name} is encrypted and no identity is configured"
+        ))
+        .hint("Set repository.identity_file to the file with the private key."));
+    };
+    let folder = layout::keys(shard, name);
+    let start = format!("{}.", session.simple());
+    let files = repository.store().folder(&folder).await?.objects;
+    let mut others = 0;
+    let mut broken = None;
+    for file in files.iter().filter(|file| file.starts_with(&start)) {
+        let key = folder.clone().join(file.as_str());
+        let wrapped = repository.store().get(&key, KEY_FILE_BYTES_MAX).await?;
+        match identities.unwrap(&wrapped, repository.uuid(), session) {
+            Ok(Some(data_key)) => return Ok(data_key),
+            Ok(None) => others += 1,
+            Err(why) => {
+                broken = Some(Error::corrupt(format!("object {key} is damaged: {why}")));
+            }
+        }
+    }
+    if let Some(broken) = broken {
+        return Err(broken);
+    }
+    if others == 0 {
+        return Err(Error::corrupt(format!(
+            "no key of backup {name} is left under {folder}"
+        )));
+    }
+    Err(Error::refused(format!(
+        "the identity in {} does not open backup {name}, which is encrypted for {others} other recipient{}",
+        identities.path().display(),
+        if others == 1 { "" } else { "s" }
+    ))
+    .hint("Set repository.identity_file to the private key of one of its recipients."))
+}
