@@ -12,7 +12,7 @@ use seawall_common::{Error, Result};
 use crate::{
     engine::{DataState, Health, Source},
     job::lead,
-    journal::Goal,
+    journal::{Goal, OperationState},
     shard::Shard,
     tablet::Tablet,
 };
@@ -65,7 +65,15 @@ impl Reconciler {
             return Ok(());
         };
         self.end_demotion(tablet).await?;
-        if tablet.journal.read().owner().is_some() {
+        let contents = tablet.journal.read();
+        if let Some(demotion) = contents.open_demotion()
+            && !tablet.engine.is_running().await?
+        {
+            // Nobody else starts it; closed, as it comes up, is as it should be.
+            tracing::warn!(operation = %demotion.id, "starting the database, which has gone down");
+            tablet.start_database().await?;
+        }
+        if contents.owner().is_some() {
             self.goal = None;
             self.led = 0;
             self.was_up = None;
@@ -95,17 +103,12 @@ impl Reconciler {
 
     /// A tablet that was closed for a change of primary is no longer at it once another leads.
     async fn end_demotion(&self, tablet: &Tablet) -> Result<()> {
-        use crate::journal::{OperationKind, OperationState};
         let shard = tablet.shard.now();
         if !shard.confirmed || shard.is_led_by(&tablet.alias) {
             return Ok(());
         }
         let contents = tablet.journal.read();
-        let Some(id) = contents
-            .owner()
-            .filter(|o| o.kind == OperationKind::Reparent && o.has_demoted())
-            .map(|operation| operation.id)
-        else {
+        let Some(id) = contents.open_demotion().map(|operation| operation.id) else {
             return Ok(());
         };
         tablet
@@ -135,6 +138,7 @@ impl Reconciler {
         self.led = 0;
         if shard.confirmed && !health.read_only {
             tracing::warn!("not the primary, and open for writes: closing");
+            tablet.live.lose_goal();
             tablet.engine.close_for_writes().await?;
         }
         let Some(primary) = &shard.primary else {
@@ -146,6 +150,8 @@ impl Reconciler {
         let is_elsewhere = replication.source.as_ref() != Some(primary);
         if awaits || !replication.configured || is_elsewhere {
             let run = awaits || !replication.configured || replication.wanted;
+            // What it had reached was another's goal.
+            tablet.live.lose_goal();
             tablet.engine.replicate_from(primary, run).await?;
             set_reinstated(tablet).await?;
         }

@@ -35,15 +35,23 @@ struct Watched {
     asked: Instant,
 }
 
+/// Runs for ever.
 pub async fn run(tablet: &Tablet, executor: &Arc<Executor>) {
+    tokio::join!(put_marks(tablet), watch(tablet, executor));
+}
+
+/// Beside the watch: a store that stalls must not keep a database down.
+async fn put_marks(tablet: &Tablet) {
+    loop {
+        tokio::time::sleep(MARKS_EVERY).await;
+        job::put_pending_marks(tablet).await;
+    }
+}
+
+async fn watch(tablet: &Tablet, executor: &Arc<Executor>) {
     let mut watched: Option<Watched> = None;
-    let mut marks_tried = Instant::now();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        if marks_tried.elapsed() >= MARKS_EVERY {
-            job::put_pending_marks(tablet).await;
-            marks_tried = Instant::now();
-        }
         let contents = tablet.journal.read();
         let Some(operation) = contents.owner().filter(|operation| !operation.local) else {
             watched = None;

@@ -165,6 +165,24 @@ async fn one_operation_has_the_database_and_is_named_to_another() {
 }
 
 #[tokio::test]
+async fn i4_a_demoted_primary_that_goes_down_is_started_and_stays_closed() {
+    let world = World::new().await;
+    let agent = world.agent();
+    agent.tablet.live.set_registered(1);
+    agent
+        .hear(&view(2, crate::testing::ALIAS, crate::testing::PORT))
+        .await;
+    world.engine.server().read_only = false;
+    let driver = Driver::new();
+    assert!(is_done(&driver.step(&agent, StepCall::Demote).await));
+    world.engine.server().running = false;
+    let mut reconciler = crate::reconcile::Reconciler::default();
+    reconciler.look(&agent.tablet).await.unwrap();
+    let server = world.engine.server();
+    assert!(server.running && server.read_only);
+}
+
+#[tokio::test]
 async fn i3_a_demoted_primary_stays_closed_until_it_is_reopened() {
     let world = World::new().await;
     let agent = world.agent();

@@ -159,6 +159,7 @@ async fn put(job: &Job, repository: &Repository, prepared: &PreparedManifest) ->
     check_owner(job, repository).await?;
     job.check_cancelled()?;
     job.progress.say("putting the manifest");
-    prepared.put(repository).await?;
+    // Called off, it may arrive all the same: the `removed` that follows beats it.
+    job.or_cancelled(prepared.put(repository)).await??;
     fault::reach("agent.manifest.end").await
 }

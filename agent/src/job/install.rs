@@ -39,6 +39,15 @@ pub(super) async fn run(job: &Job) -> Result<Outcome> {
         tablet.engine.stop().await?;
     }
     let moves = moves(tablet).await?;
+    let is_first_try = job
+        .record()?
+        .facts
+        .restore
+        .is_some_and(|restore| restore.installing.is_empty());
+    if is_first_try {
+        // Left by an earlier restore. Later on, what lies there is what this one has put aside.
+        on_disk(moves.clone(), |root| delete(&beside(&root.path, OLD))).await?;
+    }
     let noted = moves.clone();
     job.note(move |facts| {
         if let Some(restore) = &mut facts.restore
@@ -103,7 +112,14 @@ fn exchange(root: &RootMove) -> io::Result<()> {
     }
     if root.path.exists() {
         if old.exists() {
-            std::fs::remove_dir_all(&old)?;
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!(
+                    "{} and {} are both there",
+                    root.path.display(),
+                    old.display()
+                ),
+            ));
         }
         std::fs::rename(&root.path, &old)?;
     }
@@ -114,12 +130,11 @@ fn exchange(root: &RootMove) -> io::Result<()> {
 /// What was there before an installation comes back; what was fetched goes.
 pub(super) async fn roll_back(job: &Job) -> Result<()> {
     let tablet = &job.tablet;
-    let moves = job
-        .record()?
-        .facts
-        .restore
-        .map(|restore| restore.installing)
-        .unwrap_or_default();
+    // Without a note of what it fetches it has put nothing there: what lies there is another's.
+    let Some(restore) = job.record()?.facts.restore else {
+        return Ok(());
+    };
+    let moves = restore.installing;
     if !moves.is_empty() {
         let _database = tablet.lock_database().await;
         if tablet.engine.is_running().await? {
@@ -157,7 +172,13 @@ pub(super) async fn delete_partial(tablet: &Tablet) -> Result<()> {
 /// Deletes what was there before a restore that has started.
 pub(super) async fn delete_old(job: &Job) -> Result<()> {
     let moves = moves(&job.tablet).await?;
-    on_disk(moves, |root| delete(&beside(&root.path, OLD))).await
+    on_disk(moves, |root| delete(&beside(&root.path, OLD))).await?;
+    job.note(|facts| {
+        if let Some(restore) = &mut facts.restore {
+            restore.installing.clear();
+        }
+    })
+    .await
 }
 
 fn delete(directory: &Path) -> io::Result<()> {

@@ -28,7 +28,9 @@ pub(super) async fn make_sure(job: &Job) -> Result<()> {
     let shard = tablet.shard.now();
     if shard.is_led_by(&tablet.alias) {
         // Unconfirmed, it stays closed: reconciling opens it at the first heartbeat that confirms.
-        if shard.confirmed {
+        // Closed for a change of primary, it stays so until that has ended.
+        let is_demoted = tablet.journal.read().open_demotion().is_some();
+        if shard.confirmed && !is_demoted {
             if let Some(flags) = &facts.flags {
                 tablet.engine.restore_flags(flags).await?;
             }

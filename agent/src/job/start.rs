@@ -23,10 +23,14 @@ pub(super) async fn make_sure(job: &Job) -> Result<()> {
     job.progress.say("starting the database");
     tablet.start_database().await?;
     let restore = job.record()?.facts.restore;
-    match restore.filter(|restore| !restore.installing.is_empty()) {
-        Some(restore) if !restore.adopted => adopt(job, restore.position).await,
-        _ => Ok(()),
+    let Some(restore) = restore.filter(|restore| !restore.installing.is_empty()) else {
+        return Ok(());
+    };
+    if !restore.adopted {
+        adopt(job, restore.position).await?;
     }
+    // The restored data has proved that it starts: what was there before can go.
+    install::delete_old(job).await
 }
 
 async fn adopt(job: &Job, position: Position) -> Result<()> {
@@ -36,7 +40,5 @@ async fn adopt(job: &Job, position: Position) -> Result<()> {
             restore.adopted = true;
         }
     })
-    .await?;
-    // The restored data has proved that it starts: what was there before can go.
-    install::delete_old(job).await
+    .await
 }

@@ -23,8 +23,11 @@ pub struct Contents {
     pub term: u64,
     /// What was last known of the shard: for a start while no coordinator can be reached.
     pub shard: KnownShard,
-    /// The agent has started the server and not yet given it its place in the shard.
+    /// The server has been started and not yet given its place in the shard.
     pub awaits_reinstatement: bool,
+    /// The boot of the machine in which the agent ran last.
+    #[serde(default)]
+    pub boot: String,
     /// The restore that this agent asked for because it found no user data.
     pub asked_restore: Option<OperationId>,
     /// Backups given up whose `removed` mark could not be put yet.
@@ -48,6 +51,13 @@ impl Contents {
     /// The operation that has the database now. There is never more than one.
     pub fn owner(&self) -> Option<&Operation> {
         self.operations.iter().find(|operation| operation.is_open())
+    }
+
+    /// The change of primary for which this tablet has been closed, beside whatever else is open.
+    pub fn open_demotion(&self) -> Option<&Operation> {
+        self.operations
+            .iter()
+            .find(|operation| operation.is_open() && operation.has_demoted())
     }
 
     pub(super) fn forget_old(&mut self) {

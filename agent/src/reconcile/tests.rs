@@ -96,3 +96,24 @@ async fn nothing_is_touched_while_an_operation_has_the_database() {
     }
     assert!(!world.engine.server().running);
 }
+
+#[tokio::test]
+async fn i3_what_was_reached_under_one_primary_does_not_count_under_the_next() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut reconciler = Reconciler::default();
+    agent.hear(&view(2, ALIAS, PORT)).await;
+    reconciler.look(&agent.tablet).await.unwrap();
+    assert!(agent.tablet.live.has_caught_up());
+    // It was away while another reigned, which is far ahead by now.
+    world
+        .engine
+        .server()
+        .others
+        .extend([(3103, position("0-3-99"))]);
+    world.hang("wait_for");
+    agent.hear(&view(3, "zone1-103", 3103)).await;
+    let look = reconciler.look(&agent.tablet);
+    let _ = tokio::time::timeout(std::time::Duration::from_millis(300), look).await;
+    assert!(!agent.tablet.live.has_caught_up());
+}

@@ -9,7 +9,7 @@ mod restore;
 
 use std::{sync::Arc, time::Duration};
 
-use seawall_common::Result;
+use seawall_common::{Error, Result};
 
 pub use recover::recover;
 
@@ -42,10 +42,37 @@ async fn settle_once(tablet: &Tablet, executor: &Arc<Executor>) -> Result<()> {
         restore::restore(tablet, executor).await?;
     }
     if tablet.settings.initialize && tablet.engine.data_state().await? == DataState::Empty {
+        hear_of_shard(tablet).await;
+        check_not_primary(tablet)?;
         tracing::info!("making a new, empty database");
         tablet.engine.initialize().await?;
     }
     Ok(())
+}
+
+/// Who is primary is asked before an empty database is made, for as long as coordinators may answer.
+async fn hear_of_shard(tablet: &Tablet) {
+    let mut shard = tablet.shard.subscribe();
+    let heard = shard.wait_for(|shard| shard.confirmed);
+    if tokio::time::timeout(tablet.settings.restore_alone_after, heard)
+        .await
+        .is_err()
+    {
+        tracing::warn!("no coordinator tells who is primary: going by what is remembered");
+    }
+}
+
+/// A primary whose data is gone would open an empty database for writes, as if nothing had been.
+fn check_not_primary(tablet: &Tablet) -> Result<()> {
+    if !tablet.is_primary() {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "{} is primary in epoch {}, and its data is gone: no empty database is made in its place",
+        tablet.alias,
+        tablet.shard.now().epoch
+    ))
+    .hint("Mount its data directory again, or make another tablet the primary."))
 }
 
 /// An operation that an earlier process began has the database first.

@@ -152,6 +152,12 @@ async fn restore_alone(tablet: &Tablet, executor: &Arc<Executor>) -> Result<()> 
     tablet
         .journal
         .update(move |contents| {
+            if let Some(owner) = contents.owner() {
+                return Err(Error::unavailable(format!(
+                    "operation {} has the database by now",
+                    owner.id
+                )));
+            }
             let mut operation = Operation::new(id, 1, OperationKind::Restore);
             operation.local = true;
             contents.operations.push(operation);

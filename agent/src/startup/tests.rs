@@ -121,6 +121,7 @@ async fn a_shard_without_any_backup_starts_empty_and_only_if_told_to() {
         let mut world = restoring(World::empty().await);
         world.flags.push(format!("--initialize={initialize}"));
         let agent = world.agent();
+        agent.hear(&seawall_proto::v1::ShardView::default()).await;
         agent.tablet.live.set_registered(1);
         let serve = async {
             let driver = serve_restore(&world, &agent, 0, "").await;
@@ -149,6 +150,41 @@ async fn a_restore_that_fails_is_no_empty_start() {
         () = serve => {}
     }
     assert!(!world.has_called("initialize"));
+}
+
+#[tokio::test]
+async fn i10_a_primary_whose_data_is_gone_gets_no_empty_database_in_its_place() {
+    let mut world = World::empty().await;
+    world.flags.push("--initialize".into());
+    let agent = world.agent();
+    agent
+        .hear(&crate::testing::view(
+            2,
+            crate::testing::ALIAS,
+            crate::testing::PORT,
+        ))
+        .await;
+    let trouble = |agent: &Agent| agent.tablet.live.trouble().contains("its data is gone");
+    tokio::select! {
+        () = settle(&agent.tablet, &agent.executor) => panic!("it started without data"),
+        () = agent.until("said", trouble) => {}
+    }
+    assert!(!world.has_called("initialize"));
+}
+
+#[tokio::test]
+async fn a_server_that_came_up_with_the_machine_gets_its_place_in_the_shard() {
+    let world = World::new().await;
+    let agent = world.agent();
+    recover(&agent.tablet, &agent.executor).await.unwrap();
+    assert!(!agent.tablet.journal.read().awaits_reinstatement);
+    let another_boot = |contents: &mut crate::journal::Contents| {
+        contents.boot = "another".into();
+        Ok(())
+    };
+    agent.tablet.journal.update(another_boot).await.unwrap();
+    recover(&agent.tablet, &agent.executor).await.unwrap();
+    assert!(agent.tablet.journal.read().awaits_reinstatement);
 }
 
 #[tokio::test]
