@@ -16,7 +16,15 @@ struct Leader<'a> {
     operation: String,
     attempt: u32,
     term: u64,
+    shard: Known,
+}
+
+/// What the real coordinator would say of the shard, and a hold that it knows: work under one that
+/// it does not know would be given up.
+#[derive(Clone)]
+struct Known {
     view: v1::ShardView,
+    hold: v1::Hold,
 }
 
 impl Leader<'_> {
@@ -25,9 +33,9 @@ impl Leader<'_> {
             operation_id: self.operation.clone(),
             attempt: self.attempt,
             term: self.term,
-            token: 1,
-            hold_id: uuid::Uuid::now_v7().to_string(),
-            view: Some(self.view.clone()),
+            token: self.shard.hold.token,
+            hold_id: self.shard.hold.id.clone(),
+            view: Some(self.shard.view.clone()),
             step: Some(step),
         };
         let mut agent = self.cluster.tablet(REPLICA)?.agent().await?;
@@ -73,8 +81,7 @@ impl std::fmt::Display for StepRefused {
 
 impl std::error::Error for StepRefused {}
 
-/// What the real coordinator would say of the shard.
-async fn view(cluster: &Cluster) -> Result<v1::ShardView> {
+async fn known(cluster: &Cluster) -> Result<Known> {
     let primary = cluster
         .known_tablet("zone1-101")
         .await?
@@ -84,24 +91,32 @@ async fn view(cluster: &Cluster) -> Result<v1::ShardView> {
         shard: primary.shard.clone(),
     };
     let history = topology.get_history(request).await?.into_inner();
-    Ok(v1::ShardView {
-        epoch: history.epochs.last().cloned(),
-        primary: primary.database,
+    let acquire = v1::AcquireHoldRequest {
+        id: uuid::Uuid::now_v7().to_string(),
+        scope: Some(v1::LockScope {
+            keyspace: "commerce".to_owned(),
+            shard: "0".to_owned(),
+        }),
+        owner: "a test".to_owned(),
+        reason: "it plays coordinator".to_owned(),
+        duration_ms: 0,
+    };
+    Ok(Known {
+        view: v1::ShardView {
+            epoch: history.epochs.last().cloned(),
+            primary: primary.database,
+        },
+        hold: cluster.locks().await?.acquire(acquire).await?.into_inner(),
     })
 }
 
-fn leader<'a>(
-    cluster: &'a Cluster,
-    view: &v1::ShardView,
-    operation: &str,
-    term: u64,
-) -> Leader<'a> {
+fn leader<'a>(cluster: &'a Cluster, shard: &Known, operation: &str, term: u64) -> Leader<'a> {
     Leader {
         cluster,
         operation: operation.to_owned(),
         attempt: 1,
         term,
-        view: view.clone(),
+        shard: shard.clone(),
     }
 }
 
@@ -128,23 +143,23 @@ fn put_back() -> Step {
     })
 }
 
-async fn small_shard(name: &str) -> Result<(Cluster, v1::ShardView)> {
+async fn small_shard(name: &str) -> Result<(Cluster, Known)> {
     let mut cluster = ClusterPlan::new(name).start().await?;
     cluster.start_small_shard(2).await?;
-    let view = view(&cluster).await?;
-    Ok((cluster, view))
+    let shard = known(&cluster).await?;
+    Ok((cluster, shard))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i4_a_leader_of_an_older_term_that_says_stop_after_its_successor_has_undone_is_refused()
 -> Result<()> {
-    let (cluster, view) = small_shard("fenced").await?;
+    let (cluster, shard) = small_shard("fenced").await?;
     let operation = uuid::Uuid::now_v7().to_string();
-    let old = leader(&cluster, &view, &operation, 5);
+    let old = leader(&cluster, &shard, &operation, 5);
     old.send(drain()).await?;
     old.send(note()).await?;
 
-    let new = leader(&cluster, &view, &operation, 6);
+    let new = leader(&cluster, &shard, &operation, 6);
     new.send(put_back()).await?;
     cluster.wait_serving(REPLICA).await?;
     let server = cluster.tablet(REPLICA)?.server.process();
@@ -165,9 +180,9 @@ async fn i4_a_leader_of_an_older_term_that_says_stop_after_its_successor_has_und
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i4_the_highest_term_is_remembered_over_a_restart_of_the_agent() -> Result<()> {
-    let (mut cluster, view) = small_shard("remembered").await?;
+    let (mut cluster, shard) = small_shard("remembered").await?;
     let operation = uuid::Uuid::now_v7().to_string();
-    let new = leader(&cluster, &view, &operation, 6);
+    let new = leader(&cluster, &shard, &operation, 6);
     new.send(drain()).await?;
     new.send(put_back()).await?;
     cluster.tablet_mut(REPLICA)?.kill()?;
@@ -175,7 +190,7 @@ async fn i4_the_highest_term_is_remembered_over_a_restart_of_the_agent() -> Resu
     cluster.wait_serving(REPLICA).await?;
 
     let other = uuid::Uuid::now_v7().to_string();
-    let old = leader(&cluster, &view, &other, 5);
+    let old = leader(&cluster, &shard, &other, 5);
     let refusal = old.refused(drain()).await?;
     ensure!(refusal.starts_with("fenced"), "{refusal}");
     ensure!(cluster.tablet(REPLICA)?.is_serving().await?);
@@ -184,9 +199,9 @@ async fn i4_the_highest_term_is_remembered_over_a_restart_of_the_agent() -> Resu
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i4_a_step_that_is_sent_twice_is_done_once() -> Result<()> {
-    let (cluster, view) = small_shard("twice").await?;
+    let (cluster, shard) = small_shard("twice").await?;
     let operation = uuid::Uuid::now_v7().to_string();
-    let leader = leader(&cluster, &view, &operation, 6);
+    let leader = leader(&cluster, &shard, &operation, 6);
     leader.send(drain()).await?;
     leader.send(note()).await?;
     let stopped = leader.send(stop()).await?;
@@ -223,9 +238,9 @@ async fn a_step_out_of_order_is_refused() -> Result<()> {
     let mut cluster = ClusterPlan::new("order").start().await?;
     let plans = ["zone1-101", REPLICA].map(TabletPlan::new);
     cluster.start_shard(&plans).await?;
-    let view = view(&cluster).await?;
+    let shard = known(&cluster).await?;
     let operation = uuid::Uuid::now_v7().to_string();
-    let leader = leader(&cluster, &view, &operation, 6);
+    let leader = leader(&cluster, &shard, &operation, 6);
     let refusal = leader.refused(stop()).await?;
     ensure!(!refusal.starts_with("fenced"), "{refusal}");
     ensure!(cluster.tablet(REPLICA)?.server.process().is_some());
