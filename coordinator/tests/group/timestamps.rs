@@ -15,9 +15,9 @@ use tonic::{Code, transport::Channel};
 
 use super::harness::{Group, eventually};
 
-const FETCHES: u64 = 30_000;
+const FETCHES: u64 = 100_000;
 const CLIENTS: usize = 64;
-const KILLS: usize = 2;
+const KILLS: usize = 3;
 
 /// What the clients have seen together. `greatest` is the greatest timestamp that any has been
 /// answered: whoever begins after reading it must be given more.
