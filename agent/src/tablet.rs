@@ -85,7 +85,12 @@ impl Tablet {
     /// the shard is decided afterwards, also if this process ends in between.
     pub async fn start_database(&self) -> Result<()> {
         if self.engine.is_running().await? {
-            return self.engine.start().await;
+            match self.engine.start().await {
+                Err(error) if !self.engine.is_running().await? => {
+                    tracing::info!("starting the database anew: {error}");
+                }
+                other => return other,
+            }
         }
         self.live.lose_goal();
         self.journal
@@ -110,5 +115,25 @@ impl Tablet {
             "the agent of {} is still finding out what it was doing when it ended",
             self.alias
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        engine::Engine as _,
+        testing::{PRIMARY_PORT, World},
+    };
+
+    /// Found by a database that was killed just before a step looked at it.
+    #[tokio::test]
+    async fn i3_a_database_that_is_just_going_down_is_started_anew() {
+        let world = World::new().await;
+        let agent = world.agent();
+        world.engine.run_as_replica(PRIMARY_PORT);
+        world.engine.server().dying = true;
+        agent.tablet.start_database().await.unwrap();
+        assert!(world.engine.is_running().await.unwrap());
+        assert!(agent.tablet.journal.read().awaits_reinstatement);
     }
 }

@@ -34,6 +34,8 @@ pub struct Server {
     pub calls: Vec<String>,
     /// Replication runs and applies nothing.
     pub stuck: bool,
+    /// Running, and gone as soon as its answer is waited for.
+    pub dying: bool,
     /// Methods that never return, and those that fail.
     pub hanging: BTreeSet<String>,
     pub failing: BTreeSet<String>,
@@ -172,8 +174,15 @@ impl Engine for FakeEngine {
     }
 
     async fn start(&self) -> Result<()> {
-        if self.server().running {
-            return Ok(());
+        {
+            let mut server = self.server();
+            if std::mem::take(&mut server.dying) {
+                server.running = false;
+                return Err(Error::unavailable("it ended before it answered"));
+            }
+            if server.running {
+                return Ok(());
+            }
         }
         self.called("start").await?;
         if self.data_state().await? == DataState::Empty {

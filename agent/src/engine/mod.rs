@@ -117,7 +117,8 @@ pub trait Engine: Send + Sync {
     async fn is_running(&self) -> Result<bool>;
 
     /// Starts the server read-only and without replication, as a process that outlives the agent;
-    /// returns once it answers. Nothing when it runs already.
+    /// returns once it answers. One that runs already is only waited for: an error at once when it
+    /// ends instead.
     async fn start(&self) -> Result<()>;
 
     /// Shuts the server down cleanly; returns once no process has the data directory open.

@@ -103,6 +103,11 @@ impl Files {
                 ))
                 .hint("Look at engine.start_command."));
             }
+            if launched.is_none() && !self.probe.is_running().await? {
+                return Err(Error::unavailable(
+                    "the program that was found running has ended",
+                ));
+            }
             let settled = self.probe.command.is_some() || begin.elapsed() >= SETTLE;
             if settled && self.probe.is_up().await? {
                 return Ok(());

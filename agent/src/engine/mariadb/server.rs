@@ -43,7 +43,7 @@ impl MariaDb {
                 "the files in {} are held for copying",
                 self.settings.data_dir.display()
             ))),
-            Some(Owner::Server(owner)) => self.await_answer(None, owner).await,
+            Some(Owner::Server(owner)) => self.await_answer(&Awaited::Found(owner)).await,
             None => {
                 // Not before: reading it touches the data directory, which may be held for copying.
                 let configuration = self.refresh_configuration().await?;
@@ -58,13 +58,13 @@ impl MariaDb {
                         let mut arguments = arguments.clone();
                         arguments.extend(START_ARGUMENTS.map(str::to_owned));
                         let launched = self.launcher.launch(program, &arguments)?;
-                        self.await_answer(Some(&launched), None).await?;
+                        self.await_answer(&Awaited::Launched(launched)).await?;
                     }
                     Start::Unit(unit) => {
                         demand_closed_start(&configuration, unit)?;
                         self.systemctl("start", unit, self.settings.start_timeout)
                             .await?;
-                        self.await_answer(None, None).await?;
+                        self.await_answer(&Awaited::Unit).await?;
                     }
                 }
                 self.check_closed().await
@@ -73,11 +73,7 @@ impl MariaDb {
     }
 
     /// Waits until our socket answers for our data directory.
-    async fn await_answer(
-        &self,
-        launched: Option<&Launched>,
-        owner: Option<ProcessId>,
-    ) -> Result<()> {
+    async fn await_answer(&self, awaited: &Awaited) -> Result<()> {
         let begin = Instant::now();
         let mut ended_since: Option<Instant> = None;
         loop {
@@ -86,16 +82,27 @@ impl MariaDb {
                 Err(Identity::NotYet(error)) => error,
                 Err(Identity::Wrong(error)) => return Err(error),
             };
-            if let Some((launched, status)) = launched.and_then(|l| Some((l, l.ended()?))) {
-                let since = *ended_since.get_or_insert_with(Instant::now);
-                let left_something = status.success()
-                    && (since.elapsed() < DAEMON_GRACE || self.owner().await?.is_some());
-                if !left_something {
-                    return Err(self.start_failed(launched, status).await);
+            match awaited {
+                Awaited::Launched(launched) => {
+                    if let Some(status) = launched.ended() {
+                        let since = *ended_since.get_or_insert_with(Instant::now);
+                        let left_something = status.success()
+                            && (since.elapsed() < DAEMON_GRACE || self.owner().await?.is_some());
+                        if !left_something {
+                            return Err(self.start_failed(launched, status).await);
+                        }
+                    }
                 }
+                // It may have been on its way down when it was found.
+                Awaited::Found(_) if self.owner().await?.is_none() => {
+                    return Err(Error::unavailable(
+                        "the database that was found running ended before it answered",
+                    ));
+                }
+                Awaited::Found(_) | Awaited::Unit => {}
             }
             if begin.elapsed() >= self.settings.start_timeout {
-                return Err(self.no_answer(launched, owner, &silence));
+                return Err(self.no_answer(awaited, &silence));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -122,15 +129,10 @@ impl MariaDb {
         ))
     }
 
-    fn no_answer(
-        &self,
-        launched: Option<&Launched>,
-        owner: Option<ProcessId>,
-        silence: &SqlError,
-    ) -> Error {
+    fn no_answer(&self, awaited: &Awaited, silence: &SqlError) -> Error {
         let socket = self.settings.socket.display();
         let limit = self.settings.start_timeout;
-        if let Some(owner) = owner {
+        if let Awaited::Found(Some(owner)) = awaited {
             return Error::refused(format!(
                 "process {} holds {} but does not answer on {socket} within {limit:?}",
                 owner.pid,
@@ -138,7 +140,10 @@ impl MariaDb {
             ))
             .hint("Another server may run on this data directory, or engine.socket be wrong.");
         }
-        let line = launched.and_then(Launched::last_line);
+        let line = match awaited {
+            Awaited::Launched(launched) => launched.last_line(),
+            Awaited::Found(_) | Awaited::Unit => None,
+        };
         Error::timeout(format!(
             "the database does not answer on {socket} within {limit:?} ({silence}){}",
             line.map(|line| format!("; its log ends with: {line}"))
@@ -298,6 +303,14 @@ fn demand_closed_start(configuration: &Configuration, unit: &str) -> Result<()> 
         }
     }
     Ok(())
+}
+
+/// The server whose answer is waited for.
+enum Awaited {
+    Launched(Launched),
+    /// Whoever had the data directory open already; its process where it can be seen from here.
+    Found(Option<ProcessId>),
+    Unit,
 }
 
 /// Why the server on our socket is not, or not yet, ours.

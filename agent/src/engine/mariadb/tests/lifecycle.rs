@@ -159,3 +159,22 @@ async fn a_copy_is_not_begun_after_a_crash() {
     server.engine.stop().await.unwrap();
     server.engine.guard_stopped().await.unwrap();
 }
+
+#[tokio::test]
+async fn i3_waiting_for_a_server_ends_when_the_server_does() {
+    let server = Server::new(1);
+    server.engine.start().await.unwrap();
+    let process = Pid::from_raw(server.process().unwrap().pid);
+    // Stopped, it has its files open and answers nobody, as one that is being killed.
+    kill(process, Signal::SIGSTOP).unwrap();
+    let begin = std::time::Instant::now();
+    let (waited, ()) = tokio::join!(server.engine.start(), async {
+        // The wait has found it by then: it lasts until a connection has been given up.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        kill(process, Signal::SIGKILL).unwrap();
+    });
+    let error = waited.unwrap_err().to_string();
+    assert!(error.contains("ended before it answered"), "{error}");
+    assert!(begin.elapsed() < Duration::from_secs(30), "{error}");
+    server.engine.start().await.unwrap();
+}
