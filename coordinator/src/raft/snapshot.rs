@@ -2,12 +2,14 @@
 //!
 //! Written under a temporary name, synced, renamed, and the directory synced: a file with a final
 //! name is whole. Its head carries lengths and a checksum, so that a damaged one is noticed. The
-//! newest two are kept.
+//! newest is the one that reaches furthest into the log, whenever it was written: one that is built
+//! may be ready only after a later one was received. The newest two are kept.
 
 use std::{
     fs::File,
     io::Write as _,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use seawall_common::{Error, Result};
@@ -19,6 +21,7 @@ const MAGIC: &[u8; 8] = b"SEAWSNP1";
 /// Magic, length of the description (4), length of the state (8), CRC-32C of all that follows (4).
 const HEAD_BYTES: usize = 24;
 const SUFFIX: &str = ".snapshot";
+const UNFINISHED: &str = ".tmp";
 
 /// What a snapshot is of, and the encoded state.
 pub struct StoredSnapshot {
@@ -28,60 +31,99 @@ pub struct StoredSnapshot {
 
 pub struct Snapshots {
     directory: PathBuf,
+    writing: Mutex<()>,
+}
+
+/// A file with a final name.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Stored {
+    /// How many entries it covers: the index of the last and one more.
+    covers: u64,
+    serial: u64,
+    path: PathBuf,
 }
 
 impl Snapshots {
+    /// Nothing else may write in `directory` meanwhile: what was left half-written there is removed.
     pub fn open(directory: PathBuf) -> Result<Self> {
         std::fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, &e))?;
-        Ok(Self { directory })
+        for path in list(&directory)? {
+            if path.to_string_lossy().ends_with(UNFINISHED) {
+                std::fs::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+            }
+        }
+        Ok(Self {
+            directory,
+            writing: Mutex::new(()),
+        })
     }
 
     /// The newest one, checked; none when there is none.
     pub fn newest(&self) -> Result<Option<StoredSnapshot>> {
-        self.files()?.last().map(|path| read(path)).transpose()
+        // With the lock, so that the file is not removed before it is read.
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.files()?
+            .last()
+            .map(|file| read(&file.path))
+            .transpose()
     }
 
-    /// Keeps `state`, and removes all but the newest.
+    /// Keeps `state`, unless one is kept that covers as much, and removes all but the newest.
     pub fn put(&self, meta: &SnapshotMeta, state: &[u8]) -> Result<()> {
         let description = serde_json::to_vec(meta)
             .map_err(|e| Error::internal(format!("cannot describe a snapshot: {e}")))?;
-        let index = meta.last_log_id.map_or(0, |id| id.index + 1);
-        let serial = self.next_serial()?;
-        let path = self.directory.join(format!("{serial:020}-{index}{SUFFIX}"));
-        let temporary = self.directory.join("writing.tmp");
+        let covers = meta.last_log_id.map_or(0, |id| id.index + 1);
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = self.files()?;
+        if files.last().is_some_and(|newest| newest.covers >= covers) {
+            return Ok(());
+        }
+        let serial = files.iter().map(|file| file.serial + 1).max().unwrap_or(0);
+        let path = self
+            .directory
+            .join(format!("{serial:020}-{covers}{SUFFIX}"));
+        let temporary = self
+            .directory
+            .join(format!("{}{UNFINISHED}", uuid::Uuid::new_v4()));
         write(&temporary, &description, state)
             .and_then(|()| std::fs::rename(&temporary, &path))
             .and_then(|()| File::open(&self.directory)?.sync_all())
             .map_err(|e| Error::io("write snapshot", &path, &e))?;
         let files = self.files()?;
         for old in &files[..files.len().saturating_sub(KEPT)] {
-            std::fs::remove_file(old).map_err(|e| Error::io("remove snapshot", old, &e))?;
+            std::fs::remove_file(&old.path)
+                .map_err(|e| Error::io("remove snapshot", &old.path, &e))?;
         }
         Ok(())
     }
 
-    /// Final names in the order in which they were written.
-    fn files(&self) -> Result<Vec<PathBuf>> {
-        let failed = |e| Error::io("list", &self.directory, &e);
-        let mut files = Vec::new();
-        for item in std::fs::read_dir(&self.directory).map_err(failed)? {
-            let path = item.map_err(failed)?.path();
-            if path.to_string_lossy().ends_with(SUFFIX) {
-                files.push(path);
-            }
-        }
+    /// Those with a final name, the newest last.
+    fn files(&self) -> Result<Vec<Stored>> {
+        let mut files: Vec<_> = list(&self.directory)?
+            .into_iter()
+            .filter_map(Stored::at)
+            .collect();
         files.sort();
         Ok(files)
     }
+}
 
-    fn next_serial(&self) -> Result<u64> {
-        let files = self.files()?;
-        let newest = files.last().and_then(|path| {
-            let name = path.file_name()?.to_str()?;
-            name.split('-').next()?.parse::<u64>().ok()
-        });
-        Ok(newest.map_or(0, |serial| serial + 1))
+impl Stored {
+    fn at(path: PathBuf) -> Option<Self> {
+        let name = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
+        let (serial, covers) = name.split_once('-')?;
+        Some(Self {
+            covers: covers.parse().ok()?,
+            serial: serial.parse().ok()?,
+            path,
+        })
     }
+}
+
+fn list(directory: &Path) -> Result<Vec<PathBuf>> {
+    std::fs::read_dir(directory)
+        .and_then(|items| items.map(|item| Ok(item?.path())).collect())
+        .map_err(|e| Error::io("list", directory, &e))
 }
 
 fn write(path: &Path, description: &[u8], state: &[u8]) -> std::io::Result<()> {
@@ -139,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_two_are_kept_and_the_last_written_is_found() {
+    fn the_newest_two_are_kept_and_the_newest_is_found() {
         let directory = tempfile::tempdir().unwrap();
         let snapshots = Snapshots::open(directory.path().to_owned()).unwrap();
         assert!(snapshots.newest().unwrap().is_none());
@@ -163,11 +205,55 @@ mod tests {
     }
 
     #[test]
+    fn a_stale_one_that_is_ready_late_does_not_become_the_newest() {
+        let directory = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::open(directory.path().to_owned()).unwrap();
+        snapshots.put(&meta(11), b"received").unwrap();
+        snapshots.put(&meta(9), b"built").unwrap();
+        snapshots.put(&meta(11), b"built").unwrap();
+        assert_eq!(snapshots.newest().unwrap().unwrap().state, b"received");
+
+        // As an earlier version may have left them.
+        let newest = snapshots.files().unwrap().remove(0).path;
+        let stale = directory.path().join(format!("{:020}-5{SUFFIX}", 7));
+        std::fs::write(stale, "not read").unwrap();
+        assert_eq!(snapshots.newest().unwrap().unwrap().state, b"received");
+        snapshots.put(&meta(12), b"next").unwrap();
+        let files = snapshots.files().unwrap();
+        assert_eq!((files[0].path.clone(), files[1].serial), (newest, 8));
+        assert_eq!(snapshots.newest().unwrap().unwrap().state, b"next");
+    }
+
+    #[test]
+    fn those_that_are_written_at_once_do_not_tear_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::open(directory.path().to_owned()).unwrap();
+        for round in 0..10 {
+            std::thread::scope(|scope| {
+                for writer in 1..=4_u64 {
+                    let (index, snapshots) = (round * 4 + writer, &snapshots);
+                    let state = vec![index as u8; 100_000];
+                    scope.spawn(move || {
+                        snapshots.put(&meta(index), &state).unwrap();
+                        snapshots.newest().unwrap().unwrap();
+                    });
+                }
+            });
+            let newest = snapshots.newest().unwrap().unwrap();
+            assert_eq!(newest.meta, meta(round * 4 + 4));
+            assert_eq!(newest.state, vec![(round * 4 + 4) as u8; 100_000]);
+        }
+        std::fs::write(directory.path().join("left.tmp"), "SEAW").unwrap();
+        Snapshots::open(directory.path().to_owned()).unwrap();
+        assert_eq!(list(directory.path()).unwrap().len(), 2);
+    }
+
+    #[test]
     fn every_damaged_byte_and_every_cut_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let snapshots = Snapshots::open(directory.path().to_owned()).unwrap();
         snapshots.put(&meta(1), b"some state").unwrap();
-        let path = snapshots.files().unwrap().remove(0);
+        let path = snapshots.files().unwrap().remove(0).path;
         let whole = std::fs::read(&path).unwrap();
         for at in 0..whole.len() {
             let mut damaged = whole.clone();
