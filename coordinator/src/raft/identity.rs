@@ -4,7 +4,12 @@
 //! the caller's instance and the one that the caller knows under the callee's number; the first
 //! instance seen under a number is noted durably, and from then on no other is taken. So a member
 //! whose disk was wiped neither votes nor counts again under its old number: it is refused, learns
-//! of it, and ends. Once the group has a name, a call from another group is refused as well.
+//! of it, and ends. Once the group has a name, a call from another group is refused as well, and one
+//! without a group unless its instance is known: a member that comes late becomes known when it
+//! answers at the address that was given to init.
+//!
+//! Calls are not authenticated, so none of them ends a process: a member ends when it calls another
+//! whose instance it knows, and is refused by it.
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +28,7 @@ use super::blocking;
 
 const FILE: &str = "identity.json";
 const MEMBERS_MAX: usize = 9;
+const INSTANCE_BYTES_MAX: usize = 64;
 
 /// The members of the group as it was made: number and gRPC address.
 pub type Members = BTreeMap<u64, String>;
@@ -184,12 +190,22 @@ impl Identity {
             ))
             .hint("Compare the addresses of the members that were given to init."));
         }
+        let is_in_group = self.look(|record| record.group_id.is_some());
+        if is_in_group && sender.group_id.is_empty() && self.instance_of(sender.member_id).is_none()
+        {
+            return Err(Error::refused(format!(
+                "member {} is not known here yet and does not name the group",
+                sender.member_id
+            ))
+            .hint("It is let in once it answers at the address that was given to init."));
+        }
         self.admit(sender.member_id, &sender.instance_id).await?;
+        // Anybody can claim this: whether the group refuses us, we hear when we call a member.
         let expected = &request.target_instance_id;
         if !expected.is_empty() && *expected != instance {
-            let error = wiped(id);
-            self.refused(&error);
-            return Err(error);
+            return Err(Error::refused(format!(
+                "this is not the instance of member {id} that the call is meant for"
+            )));
         }
         Ok(())
     }
@@ -207,15 +223,25 @@ impl Identity {
         self.admit(target, &sender.instance_id).await
     }
 
-    /// Takes note of what another member's refusal means for this one.
-    pub fn heed(&self, error: &Error) {
-        if error.kind() == ErrorKind::Fenced {
-            self.refused(&wiped(self.id()));
+    /// Takes note of what it means for this member that `member`, which it called and which
+    /// answered as `instance`, has refused it. One that is not known is not believed.
+    pub fn heed(&self, member: u64, instance: &str, error: &Error) {
+        let is_known = self
+            .instance_of(member)
+            .is_some_and(|known| known == instance);
+        if is_known && error.kind() == ErrorKind::Fenced {
+            self.inner.refusal.send_replace(Some(wiped(self.id())));
         }
     }
 
     /// Learns from another member's hello the instances that this one does not know yet.
     pub async fn learn(&self, hello: &Hello) -> Result<()> {
+        if hello.instances.len() > MEMBERS_MAX {
+            return Err(Error::invalid(format!(
+                "{} instances are more than {MEMBERS_MAX}",
+                hello.instances.len()
+            )));
+        }
         let (ours, has_group) = self.look(|r| (r.members.clone(), r.group_id.is_some()));
         if !has_group && hello.members != ours {
             return Err(Error::conflict(format!(
@@ -241,10 +267,6 @@ impl Identity {
             .await
     }
 
-    fn refused(&self, error: &Error) {
-        self.inner.refusal.send_replace(Some(error.clone()));
-    }
-
     fn check_group(&self, sender: &RaftSender) -> Result<()> {
         let ours = self.look(|record| record.group_id.clone());
         match ours {
@@ -261,7 +283,8 @@ impl Identity {
 
     /// Takes `instance` as that of `member` when it is the first one, and refuses any other.
     async fn admit(&self, member: u64, instance: &str) -> Result<()> {
-        if member == self.id() || instance.is_empty() {
+        let is_member = self.look(|r| member != r.member_id && r.members.contains_key(&member));
+        if !is_member || instance.is_empty() || instance.len() > INSTANCE_BYTES_MAX {
             return Err(Error::invalid(format!(
                 "a call in the name of member {member} without a right to it"
             )));

@@ -31,6 +31,8 @@ pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+/// Names the instance that refuses a call, with the refusal.
+pub(super) const INSTANCE_KEY: &str = "seawall-raft-instance";
 
 /// Connections to other members, one for each address, opened when first used.
 #[derive(Clone, Default)]
@@ -150,8 +152,14 @@ impl Peer {
             })?;
         let answer = answer
             .map_err(|status| {
+                let instance = status
+                    .metadata()
+                    .get(INSTANCE_KEY)
+                    .and_then(|value| value.to_str().ok())
+                    .unwrap_or_default()
+                    .to_owned();
                 let error = Error::from(status);
-                self.identity.heed(&error);
+                self.identity.heed(self.target, &instance, &error);
                 error.context(format_args!("member {} at {}", self.target, self.address))
             })?
             .into_inner();

@@ -5,7 +5,7 @@ use seawall_proto::v1::{RaftRequest, RaftResponse, raft_server};
 use serde::{Serialize, de::DeserializeOwned};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Identity, Raft, identity::Hello};
+use super::{Identity, Raft, identity::Hello, network::INSTANCE_KEY};
 
 #[derive(Clone)]
 pub struct RaftService {
@@ -18,11 +18,21 @@ impl RaftService {
         Self { raft, identity }
     }
 
-    async fn question<T: DeserializeOwned>(&self, request: Request<RaftRequest>) -> Result<T> {
+    async fn question<T: DeserializeOwned>(
+        &self,
+        request: Request<RaftRequest>,
+    ) -> Result<T, Status> {
         let request = request.into_inner();
-        self.identity.check_call(&request).await?;
-        serde_json::from_slice(&request.payload)
-            .map_err(|e| Error::invalid(format!("cannot read a message between members: {e}")))
+        if let Err(error) = self.identity.check_call(&request).await {
+            let mut refusal = Status::from(error);
+            if let Ok(instance) = self.identity.sender().instance_id.parse() {
+                refusal.metadata_mut().insert(INSTANCE_KEY, instance);
+            }
+            return Err(refusal);
+        }
+        serde_json::from_slice(&request.payload).map_err(|e| {
+            Error::invalid(format!("cannot read a message between members: {e}")).into()
+        })
     }
 
     fn answer<T: Serialize>(&self, answer: &T) -> Result<Response<RaftResponse>, Status> {
