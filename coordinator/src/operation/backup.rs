@@ -10,6 +10,7 @@ use seawall_proto::v1::{self, execute_request::Step};
 use super::{
     agent_call,
     driver::{Run, outcome},
+    removal,
 };
 use crate::{
     service::convert,
@@ -161,18 +162,7 @@ pub async fn undo(run: &Run, operation: &Operation) -> Result<String> {
 async fn abandon(run: &Run, operation: &Operation, reason: &str) -> Result<()> {
     let name = operation.backup.as_ref();
     let name = name.ok_or_else(|| Error::internal("a backup without a name"))?;
-    let mut wait = run.backoff();
-    let mark = || async {
-        run.context.check_owner().await?;
-        let shard = &operation.shard;
-        run.context.store.abandon(shard, name, reason).await?;
-        let reason = reason.to_owned();
-        Ok((Outcome::default(), Effect::BackupRemoved { reason }))
-    };
-    while let Err(e) = run.step("abandon", mark()).await {
-        tracing::warn!(operation = %run.id, "cannot give backup {name} up yet: {e}");
-        wait.pause().await;
-    }
+    removal::put_mark(run, "abandon", &operation.shard, name, reason).await;
     Ok(())
 }
 

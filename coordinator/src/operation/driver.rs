@@ -83,12 +83,20 @@ async fn advance(run: &Run) -> Result<bool> {
 }
 
 async fn go_forward(run: &Run, operation: &Operation) -> Result<String> {
+    if is_decided_removal(operation) {
+        return forward(run, operation).await;
+    }
     let left_ms = operation.deadline_unix_ms.saturating_sub(now_unix_ms());
     tokio::select! {
         result = forward(run, operation) => result,
         error = run.called_off() => Err(error),
         () = tokio::time::sleep(Duration::from_millis(left_ms)) => Err(overdue(&run.operation()?)),
     }
+}
+
+/// Its mark has to be put, however late: it has no deadline any more.
+fn is_decided_removal(operation: &Operation) -> bool {
+    operation.irrevocable && matches!(operation.spec, Spec::RemoveBackup { .. })
 }
 
 async fn forward(run: &Run, operation: &Operation) -> Result<String> {
@@ -131,7 +139,7 @@ fn overdue(operation: &Operation) -> Error {
 
 async fn give_up(run: &Run, error: Error) -> Result<()> {
     let operation = run.operation()?;
-    if operation.state != OperationState::Running {
+    if operation.state != OperationState::Running || is_decided_removal(&operation) {
         return Ok(());
     }
     tracing::warn!(operation = %run.id, shard = %operation.shard, "the operation failed: {error}");

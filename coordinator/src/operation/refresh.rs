@@ -8,10 +8,11 @@ use std::{
 };
 
 use seawall_common::{
-    Result,
+    Error, Result,
     ids::{BackupName, ShardId},
     repository::{StoredBackup, StoredState},
 };
+use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Coordination;
@@ -20,8 +21,11 @@ use crate::state::{
     catalogue::{self, Facts, Found, Known},
 };
 
-/// Backups that one command carries.
-const BATCH: usize = 200;
+/// JSON of the backups that one command carries: well below what a command may have.
+const BATCH_BYTES: usize = 32 * 1024;
+/// JSON of one backup: what is longer than this would not fit into any command.
+const FOUND_BYTES_MAX: usize = 60 * 1024;
+const NOTE_CHARS_MAX: usize = 500;
 /// A scan younger than this is new enough for a listing.
 const FRESH_FOR: Duration = Duration::from_secs(2);
 
@@ -59,22 +63,28 @@ pub async fn refresh(context: &Coordination, shard: &ShardId) -> Result<()> {
         })
         .await?;
     let stored = context.store.scan(shard).await?;
-    let present: BTreeSet<&BackupName> = stored.iter().map(|backup| &backup.name).collect();
+    let present: BTreeSet<&BackupName> = stored
+        .iter()
+        .filter(|backup| !matches!(backup.state, StoredState::Incomplete))
+        .map(|backup| &backup.name)
+        .collect();
     let missing: Vec<BackupName> = complete_before
         .into_iter()
         .filter(|name| !present.contains(name))
         .collect();
-    let found: Vec<Found> = stored.iter().map(found).collect();
+    let found: Vec<Found> = stored.iter().map(found).collect::<Result<_>>()?;
     let news: Vec<Found> = context.group.look(|state| {
         let is_news = |found: &Found| state.catalogue.is_news(shard, found);
         found.into_iter().filter(is_news).collect()
     });
     for name in &missing {
-        tracing::error!(%shard, backup = %name, "a complete backup is no longer in the repository");
+        tracing::error!(%shard, backup = %name, "the manifest of a complete backup is no longer in the repository");
     }
-    import(context, shard, Vec::new(), missing).await?;
-    for batch in news.chunks(BATCH) {
-        import(context, shard, batch.to_vec(), Vec::new()).await?;
+    for batch in batches(missing)? {
+        import(context, shard, Vec::new(), batch).await?;
+    }
+    for batch in batches(news)? {
+        import(context, shard, batch, Vec::new()).await?;
     }
     context.refreshed.note(shard);
     Ok(())
@@ -86,9 +96,6 @@ async fn import(
     found: Vec<Found>,
     missing: Vec<BackupName>,
 ) -> Result<()> {
-    if found.is_empty() && missing.is_empty() {
-        return Ok(());
-    }
     let import = catalogue::Command::Import {
         shard: shard.clone(),
         found,
@@ -98,7 +105,51 @@ async fn import(
     Ok(())
 }
 
-fn found(stored: &StoredBackup) -> Found {
+/// Cuts into pieces of at most [`BATCH_BYTES`], except for what is longer by itself.
+fn batches<T: Serialize>(all: Vec<T>) -> Result<Vec<Vec<T>>> {
+    let mut batches = Vec::new();
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    for one in all {
+        let more = encoded_bytes(&one)? + 1;
+        if bytes + more > BATCH_BYTES && !batch.is_empty() {
+            batches.push(std::mem::take(&mut batch));
+            bytes = 0;
+        }
+        bytes += more;
+        batch.push(one);
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
+    }
+    Ok(batches)
+}
+
+fn encoded_bytes<T: Serialize>(what: &T) -> Result<usize> {
+    let json = serde_json::to_vec(what);
+    let json = json.map_err(|e| Error::internal(format!("cannot write a backup's entry: {e}")))?;
+    Ok(json.len())
+}
+
+fn found(stored: &StoredBackup) -> Result<Found> {
+    let mut found = as_found(stored);
+    if let Some((at, _)) = found.note.char_indices().nth(NOTE_CHARS_MAX) {
+        found.note.truncate(at);
+    }
+    if encoded_bytes(&found)? > FOUND_BYTES_MAX {
+        // Not left out: a shard must not look as if it had no backup.
+        found = Found {
+            name: found.name,
+            alias: String::new(),
+            known: Known::Broken,
+            facts: Facts::default(),
+            note: "its manifest's header is too long for the catalogue".to_owned(),
+        };
+    }
+    Ok(found)
+}
+
+fn as_found(stored: &StoredBackup) -> Found {
     let mut found = Found {
         name: stored.name.clone(),
         alias: String::new(),

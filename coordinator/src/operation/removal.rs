@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use seawall_common::{Error, Result, clock::now_unix_ms};
+use seawall_common::{
+    Error, Result,
+    clock::now_unix_ms,
+    ids::{BackupName, ShardId},
+};
 
 use super::driver::{Backoff, Run};
 use crate::state::{
@@ -20,17 +24,33 @@ pub async fn remove(run: &Run, operation: &Operation) -> Result<String> {
     let Spec::RemoveBackup { shard, backup, .. } = &operation.spec else {
         return Err(Error::internal("not a removal"));
     };
-    run.step("remove", async {
-        let reason = format!("removed by operation {}", run.id);
+    // Whether a put that was broken off has left the mark is not known: from here on it is put.
+    run.step("decide", async {
         run.context.check_owner().await?;
-        run.context.store.abandon(shard, backup, &reason).await?;
-        Ok((Outcome::default(), Effect::BackupRemoved { reason }))
+        Ok((Outcome::default(), Effect::PointOfNoReturn))
     })
     .await?;
+    let reason = format!("removed by operation {}", run.id);
+    put_mark(run, "remove", shard, backup, &reason).await;
     let grace = humantime::format_duration(run.context.patience.removal_grace);
     Ok(format!(
         "backup {backup} is removed; its objects are deleted after {grace}"
     ))
+}
+
+/// Puts a backup's `removed` mark, however long that takes: its operation cannot end without.
+pub async fn put_mark(run: &Run, step: &str, shard: &ShardId, backup: &BackupName, reason: &str) {
+    let mut wait = run.backoff();
+    let mark = || async {
+        run.context.check_owner().await?;
+        run.context.store.abandon(shard, backup, reason).await?;
+        let reason = reason.to_owned();
+        Ok((Outcome::default(), Effect::BackupRemoved { reason }))
+    };
+    while let Err(e) = run.step(step, mark()).await {
+        tracing::warn!(operation = %run.id, "cannot mark backup {backup} as removed yet: {e}");
+        wait.pause().await;
+    }
 }
 
 /// Second phase: the objects go, under the delete side of the shard's lock.

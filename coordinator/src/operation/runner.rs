@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use seawall_common::ids::OperationId;
@@ -17,6 +18,9 @@ use super::{
     driver::{self, Backoff, Run},
 };
 use crate::agents::leases;
+
+/// Before an operation whose driver panicked is given another.
+const RESPAWN_AFTER: Duration = Duration::from_secs(5);
 
 pub async fn run(context: Arc<Coordination>, stop: CancellationToken) {
     let mut leadership = context.group.leadership();
@@ -93,14 +97,19 @@ async fn drive_all(context: &Arc<Coordination>, term: u64) {
                 }
             }
             Some(ended) = tasks.join_next_with_id() => {
-                let task = match ended {
-                    Ok((task, _)) => task,
+                match ended {
+                    Ok((task, _)) => drop(driven.remove(&task)),
                     Err(e) => {
                         tracing::error!("a driver ended badly: {e}");
-                        e.id()
+                        if let Some(id) = driven.remove(&e.id()) {
+                            let rest = tasks.spawn(async move {
+                                tokio::time::sleep(RESPAWN_AFTER).await;
+                                id
+                            });
+                            driven.insert(rest.id(), id);
+                        }
                     }
-                };
-                driven.remove(&task);
+                }
             }
         }
     }

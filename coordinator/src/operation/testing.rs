@@ -33,6 +33,9 @@ use crate::{
     },
 };
 
+/// About what the log takes.
+const COMMAND_BYTES_MAX: usize = 64_000;
+
 pub struct MemoryGroup {
     state: Mutex<State>,
     applied: watch::Sender<u64>,
@@ -42,6 +45,8 @@ pub struct MemoryGroup {
 #[async_trait]
 impl Group for MemoryGroup {
     async fn propose(&self, command: Command) -> Result<Response> {
+        let bytes = serde_json::to_vec(&command).unwrap().len();
+        assert!(bytes < COMMAND_BYTES_MAX, "a command of {bytes} bytes");
         let response = self.state.lock().unwrap().apply(&command);
         self.applied.send_modify(|count| *count += 1);
         response.into_result()
@@ -74,6 +79,8 @@ pub enum Does {
     Fail,
     FailTimes(u32),
     Undone,
+    /// Has the driver that calls it panic.
+    PanicTimes(u32),
 }
 
 /// A call that an agent received.
@@ -135,7 +142,12 @@ impl FakeAgents {
                 self.does.lock().unwrap().insert(name.into(), left);
                 return failed(false);
             }
-            Some(Does::FailTimes(_)) | None => {}
+            Some(Does::PanicTimes(left)) if left > 0 => {
+                let left = Does::PanicTimes(left - 1);
+                self.does.lock().unwrap().insert(name.into(), left);
+                panic!("{name} was told to panic");
+            }
+            Some(Does::FailTimes(_) | Does::PanicTimes(_)) | None => {}
         }
         let mut done = v1::StepDone::default();
         if matches!(step, Step::Demote(_) | Step::ReadPosition(_)) {

@@ -2,10 +2,12 @@ use std::time::Duration;
 
 use seawall_common::{
     Error,
+    ids::BackupName,
     repository::{StoredBackup, StoredState},
 };
 
 use super::{
+    refresh,
     restore::STARTS_EMPTY,
     testing::{Does, Stage},
 };
@@ -15,7 +17,7 @@ use crate::{
         Command,
         catalogue::Known,
         locks,
-        operations::{OperationState, Spec},
+        operations::{self, OperationState, Spec},
         testing::{Cluster, alias, backup_of, removal_of, restore_of, shard},
         topology::TabletType,
     },
@@ -389,6 +391,91 @@ async fn a_removal_in_anothers_repository_fails_and_changes_nothing() {
     assert!(ended.error.unwrap().message.contains("another group"));
     assert_eq!(known(&stage), [Known::Complete]);
     assert!(done(&stage).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decided_removal_is_neither_cancelled_nor_overdue_until_its_mark_is_put() {
+    let mut cluster = Cluster::with_primary();
+    let old = cluster.backed_up("zone1-101", "0-100-1");
+    let stage = Stage::new(cluster);
+    *stage.store.failures.lock().unwrap() = u32::MAX;
+    let minute = Duration::from_secs(60);
+    let id = stage.start_within(removal_of(&old, true), minute).await;
+    stage
+        .until(|| {
+            let operation = stage.operation(id);
+            let step = operation.step("remove");
+            step.is_some_and(|step| step.error.is_some())
+        })
+        .await;
+    let reason = String::new();
+    let cancel = operations::Command::Cancel { id, reason };
+    let refused = stage.group.propose(Command::Operations(cancel)).await;
+    assert!(refused.unwrap_err().message().contains("only goes forward"));
+    tokio::time::sleep(minute * 2).await;
+    assert!(stage.operation(id).state.is_open(), "it is not marked");
+    assert_eq!(known(&stage), [Known::Complete]);
+    *stage.store.failures.lock().unwrap() = 0;
+    assert_eq!(stage.ended(id).await.state, OperationState::Succeeded);
+    assert_eq!(known(&stage), [Known::Removed]);
+    stage.until(|| done(&stage).len() == 2).await;
+    assert_eq!(done(&stage), ["removed while 1 held", "swept while 1 held"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_panics_is_not_followed_by_another_at_once() {
+    let stage = Stage::new(Cluster::with_primary());
+    stage.tell("note", Does::PanicTimes(3));
+    let begun = tokio::time::Instant::now();
+    let id = stage.start(backup_of("zone1-101")).await;
+    assert_eq!(stage.ended(id).await.state, OperationState::Succeeded);
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs(15), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_a_backup_that_lost_its_manifest_is_broken_and_not_counted_as_complete() {
+    let mut cluster = Cluster::with_primary();
+    let kept = cluster.backed_up("zone1-101", "0-100-1");
+    let lost = cluster.backed_up("zone1-101", "0-100-9");
+    let stage = Stage::new(cluster);
+    keep_in_store(&stage);
+    for stored in stage.store.backups.lock().unwrap().iter_mut() {
+        if stored.name == lost {
+            stored.state = StoredState::Incomplete;
+        }
+    }
+    let id = stage.start(restore_of("zone1-102")).await;
+    let ended = stage.ended(id).await;
+    assert_eq!(ended.backup, Some(kept), "{ended:?}");
+    assert_eq!(known(&stage), [Known::Complete, Known::Broken]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repository_full_of_backups_is_read_in_commands_that_the_log_takes() {
+    let mut cluster = Cluster::with_primary();
+    for second in 0..800 {
+        cluster.now_unix_ms += 1_000 * second;
+        cluster.backed_up("zone1-101", "0-100-1");
+    }
+    let stage = Stage::new(cluster);
+    let stored = |index: u64, state: StoredState| StoredBackup {
+        name: BackupName::new(index * 1_000, &alias("zone1-109"), 0).unwrap(),
+        state,
+    };
+    let reason = "\u{e9}\n".repeat(20_000);
+    let broken = || StoredState::Broken {
+        reason: reason.clone(),
+    };
+    let removed = || StoredState::Removed {
+        reason: reason.clone(),
+    };
+    *stage.store.backups.lock().unwrap() = (0..300)
+        .map(|index| stored(index, broken()))
+        .chain((300..600).map(|index| stored(index, removed())))
+        .collect();
+    refresh::refresh(&stage.context, &shard()).await.unwrap();
+    assert_eq!(known(&stage), vec![Known::Broken; 1_100]);
 }
 
 /// Has the store show what the catalogue says is complete.

@@ -46,7 +46,9 @@ impl Catalogue for CatalogueService {
             if entries.is_empty() && !state.topology.shards().contains(&shard) {
                 return Err(unknown_shard(&shard));
             }
-            entries.sort_by(|a, b| a.order_key().cmp(&b.order_key()));
+            // One that is being written has no position yet, and will be the newest.
+            let is_last = |entry: &Entry| entry.known == Known::Running;
+            entries.sort_by(|a, b| (is_last(a), a.order_key()).cmp(&(is_last(b), b.order_key())));
             Ok(entries.into_iter().map(convert::backup).collect())
         });
         let backups = backups.await??;

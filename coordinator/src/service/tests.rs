@@ -282,3 +282,24 @@ async fn a_backup_is_not_started_on_an_agent_that_is_not_heard() {
         "{refusal:?}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_is_being_written_is_listed_last() {
+    let mut cluster = Cluster::with_primary();
+    let complete = cluster.backed_up("zone1-101", "0-100-1");
+    let running = cluster.start(backup_of("zone1-102")).unwrap();
+    let stage = Stage::new(cluster);
+    stage.tell("copy", Does::Hang);
+    let service = CatalogueService {
+        context: stage.context.clone(),
+    };
+    let request = v1::ListBackupsRequest {
+        shard: Some(shard().to_proto()),
+        all: false,
+    };
+    let listed = service.list_backups(Request::new(request)).await;
+    let listed = listed.unwrap().into_inner().backups;
+    let names: Vec<_> = listed.into_iter().map(|backup| backup.name).collect();
+    let written = running.backup.unwrap();
+    assert_eq!(names, [complete.to_string(), written.to_string()]);
+}

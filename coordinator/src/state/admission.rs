@@ -10,9 +10,9 @@ use seawall_common::{
 
 use super::{
     Response, State,
-    catalogue::Known,
+    catalogue::{Entry, Known},
     locks::{Claim, Exclusive, Scope, Side},
-    operations::{OPEN_MAX, Operation, Outcome, Spec, Start},
+    operations::{OPEN_MAX, Operation, OperationState, Outcome, Spec, Start},
     topology::{Tablet, TabletType},
 };
 
@@ -161,12 +161,7 @@ fn admit_removal(
             ))
             .hint("Cancel the operation instead."));
         }
-        Known::Removed => {
-            return Err(Error::not_found(format!(
-                "backup {backup} of {shard} is {}",
-                entry.described()
-            )));
-        }
+        Known::Removed => check_never_swept(state, shard, backup, entry)?,
         Known::Complete if !force && state.catalogue.complete_ones(shard).count() == 1 => {
             return Err(
                 Error::refused(format!("{backup} is the last complete backup of {shard}"))
@@ -181,6 +176,33 @@ fn admit_removal(
     operation.token = state.locks.claim(start.id, &claim)?.token;
     operation.backup = Some(backup.clone());
     Ok(operation)
+}
+
+/// A removed backup may be removed again when nobody deletes, or has deleted, its objects.
+fn check_never_swept(
+    state: &State,
+    shard: &ShardId,
+    backup: &BackupName,
+    entry: &Entry,
+) -> Result<()> {
+    let what = format!("backup {backup} of {shard} is {}", entry.described());
+    let mut sweeps = state.operations.iter().filter(|operation| {
+        operation.shard == *shard
+            && operation.backup.as_ref() == Some(backup)
+            && matches!(operation.spec, Spec::Sweep { .. })
+            && (operation.state.is_open() || operation.state == OperationState::Succeeded)
+    });
+    match sweeps.next() {
+        None => Ok(()),
+        Some(sweep) if sweep.state.is_open() => Err(Error::not_found(what).hint(format!(
+            "Operation {} deletes its objects when their time has come.",
+            sweep.id
+        ))),
+        Some(sweep) => {
+            Err(Error::not_found(what)
+                .hint(format!("Operation {} has deleted its objects.", sweep.id)))
+        }
+    }
 }
 
 fn admit_init(

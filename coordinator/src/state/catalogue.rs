@@ -99,7 +99,7 @@ pub enum Command {
     Import {
         shard: ShardId,
         found: Vec<Found>,
-        /// Complete before the scan began, and nothing of it seen.
+        /// Complete before the scan began, and no manifest of it seen.
         missing: Vec<BackupName>,
     },
 }
@@ -326,9 +326,12 @@ impl Catalogue {
 
     /// A scan is older than the command that carries it: it may only tell what can never turn back.
     fn import(&mut self, shard: &ShardId, found: &Found) {
-        let entries = self.shards.entry(shard.clone()).or_default();
-        let Some(entry) = entries.get_mut(&found.name) else {
-            entries.insert(found.name.clone(), Entry::from_scan(shard, found));
+        let Ok(entry) = self.entry_mut(shard, &found.name) else {
+            // Marks stay in the repository for ever; those of forgotten backups tell nothing.
+            if found.known != Known::Removed {
+                let entries = self.shards.entry(shard.clone()).or_default();
+                entries.insert(found.name.clone(), Entry::from_scan(shard, found));
+            }
             return;
         };
         match (entry.known, found.known) {
@@ -354,7 +357,7 @@ impl Catalogue {
             && entry.known == Known::Complete
         {
             entry.known = Known::Broken;
-            "nothing of it is in the repository".clone_into(&mut entry.note);
+            "its manifest is no longer in the repository".clone_into(&mut entry.note);
         }
     }
 

@@ -61,6 +61,15 @@ fn ended_state(operation: &Operation, finish: &Finish) -> Result<OperationState>
 
 /// I2: first `removed`, then the hold.
 fn check_given_up(state: &State, operation: &Operation) -> Result<()> {
+    if let (Spec::RemoveBackup { backup, .. }, true) = (&operation.spec, operation.irrevocable)
+        && let Ok(entry) = state.catalogue.entry(&operation.shard, backup)
+        && entry.known != Known::Removed
+    {
+        return Err(Error::internal(format!(
+            "the removal of {backup} of {} is decided, but not yet marked",
+            operation.shard
+        )));
+    }
     let (Spec::Backup { .. }, Some(name)) = (&operation.spec, &operation.backup) else {
         return Ok(());
     };

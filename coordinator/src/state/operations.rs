@@ -351,7 +351,8 @@ fn take_effect(state: &mut State, id: &OperationId, effect: &Effect) -> Result<(
 fn cancel(state: &mut State, id: &OperationId, reason: &str) -> Result<Response> {
     let operation = state.operations.get_mut(id)?;
     if !operation.state.is_open() {
-        return Err(Error::refused(format!("operation {id} has ended already")));
+        return Err(Error::refused(format!("operation {id} has ended already"))
+            .hint("WatchOperation shows how it ended; what it did is not undone any more."));
     }
     operation.check_revocable()?;
     if operation.state == OperationState::Running {

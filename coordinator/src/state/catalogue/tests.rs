@@ -127,3 +127,13 @@ fn i5_a_manifest_that_is_not_the_announced_one_makes_the_backup_broken() {
         assert!(!entry.note.is_empty());
     }
 }
+
+#[test]
+fn a_mark_of_a_backup_that_nobody_knows_is_not_taken_up() {
+    let mut cluster = Cluster::with_primary();
+    let old = BackupName::new(0, &alias("zone1-109"), 0).unwrap();
+    let mark = found(&old, Known::Removed, "");
+    assert!(!cluster.state.catalogue.is_news(&shard(), &mark));
+    import(&mut cluster, vec![mark], vec![]);
+    assert!(cluster.state.catalogue.entry(&shard(), &old).is_err());
+}

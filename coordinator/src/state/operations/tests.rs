@@ -245,3 +245,50 @@ fn i9_ended_operations_are_forgotten_when_they_are_too_many() {
     }
     assert_eq!(cluster.state.operations.iter().count(), FINISHED_MAX);
 }
+
+#[test]
+fn a_decided_removal_ends_only_with_its_mark() {
+    let mut cluster = Cluster::with_primary();
+    let old = cluster.backed_up("zone1-101", "0-100-1");
+    let removal = cluster.start(removal_of(&old, true)).unwrap().id;
+    let decide = Effect::PointOfNoReturn;
+    cluster.end_step(removal, "decide", decide).unwrap();
+    assert!(cluster.cancel(removal).is_err());
+    let overdue = Error::timeout("late").into();
+    assert!(cluster.finish_with(removal, Some(overdue)).is_err());
+    cluster.abandon(removal).unwrap();
+    cluster.finish(removal).unwrap();
+    let sweep = removal.derived("sweep");
+    assert!(cluster.state.operations.get(&sweep).is_ok());
+}
+
+#[test]
+fn a_removed_backup_whose_objects_stayed_may_be_removed_again() {
+    let mut cluster = Cluster::with_primary();
+    let old = cluster.backed_up("zone1-101", "0-100-1");
+    let remove = |cluster: &mut Cluster| {
+        let id = cluster.start(removal_of(&old, true))?.id;
+        cluster.abandon(id).unwrap();
+        cluster.finish(id).unwrap();
+        Ok::<_, Refusal>(id.derived("sweep"))
+    };
+    let sweep = remove(&mut cluster).unwrap();
+    let hint = remove(&mut cluster).unwrap_err().hint.unwrap();
+    assert!(hint.contains(&sweep.to_string()), "{hint}");
+    let overdue = Error::timeout("late").into();
+    cluster.finish_with(sweep, Some(overdue)).unwrap();
+    let second = remove(&mut cluster).unwrap();
+    cluster.finish(second).unwrap();
+    let hint = remove(&mut cluster).unwrap_err().hint.unwrap();
+    assert!(hint.contains("has deleted its objects"), "{hint}");
+}
+
+#[test]
+fn who_cancels_what_has_ended_is_told_where_to_look() {
+    let mut cluster = Cluster::with_primary();
+    let backup = cluster.start(backup_of("zone1-101")).unwrap().id;
+    cluster.complete_copy(backup, "0-100-1").unwrap();
+    cluster.finish(backup).unwrap();
+    let refused = cluster.cancel(backup).unwrap_err();
+    assert!(refused.hint.unwrap().contains("WatchOperation"));
+}
