@@ -1,4 +1,5 @@
-//! A store that fails on command, for tests. The actions of `repository.put` and `repository.get`:
+//! A store that fails on command, for tests. The actions of `repository.put`, `repository.get`
+//! and `repository.sync` (of what a put finds there already; not `lose-answer-once`):
 //! `fail-once` (each key's first try), `fail` (always), `lose-answer-once` (done, but the first
 //! answer for each key is an error), `slow` (each request takes 100 ms longer).
 

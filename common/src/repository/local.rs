@@ -34,6 +34,22 @@ pub(super) fn open(directory: &Path, url: &str, create: bool) -> Result<LocalFil
     Ok(local.with_fsync(true).with_automatic_cleanup(true))
 }
 
+/// Syncs a file below `root`, then the directories from the one that it lies in up to `root`.
+pub(super) fn sync(
+    root: &Path,
+    file: &Path,
+    mut fsync: impl FnMut(&Path) -> std::io::Result<()>,
+) -> Result<()> {
+    for path in file.ancestors().take_while(|path| path.starts_with(root)) {
+        fsync(path).map_err(|e| Error::io("sync", path, &e))?;
+    }
+    Ok(())
+}
+
+pub(super) fn fsync(path: &Path) -> std::io::Result<()> {
+    std::fs::File::open(path)?.sync_all()
+}
+
 /// Removes a directory with all that a listing does not show of it.
 pub(super) fn clear(directory: &Path) -> Result<()> {
     match std::fs::remove_dir_all(directory) {
@@ -41,5 +57,27 @@ pub(super) fn clear(directory: &Path) -> Result<()> {
             Err(Error::io("remove directory", directory, &e))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i2_a_file_is_synced_with_every_directory_up_to_the_root() {
+        let all = ["/r/a/b/o", "/r/a/b", "/r/a", "/r"].map(Path::new);
+        for bad in [None, Some(0), Some(1), Some(2), Some(3)] {
+            let mut synced = Vec::new();
+            let outcome = sync(all[3], all[0], |path| {
+                synced.push(path.to_owned());
+                match bad {
+                    Some(bad) if path == all[bad] => Err(std::io::Error::other("bad disk")),
+                    _ => Ok(()),
+                }
+            });
+            assert_eq!(outcome.is_err(), bad.is_some());
+            assert_eq!(synced, all[..=bad.unwrap_or(3)]);
+        }
     }
 }

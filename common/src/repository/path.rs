@@ -23,7 +23,9 @@ pub(super) fn is_normal(path: &[u8]) -> bool {
         })
 }
 
-/// Whether a symbolic link at `link` that points to `target` stays in the link's root.
+/// Whether a symbolic link at `link` that points to `target` stays in the link's root: `..` only
+/// at the target's beginning, where it goes up from real directories. Behind a name it would go up
+/// from wherever that name, which may be a link, leads to.
 pub(super) fn link_stays_inside(link: &[u8], target: &[u8]) -> bool {
     if target.is_empty()
         || target.len() > PATH_BYTES_MAX
@@ -33,16 +35,18 @@ pub(super) fn link_stays_inside(link: &[u8], target: &[u8]) -> bool {
     {
         return false;
     }
-    let mut depth = link.split(|b| *b == b'/').count() - 1;
-    for name in target.split(|b| *b == b'/') {
-        match name {
-            b"" | b"." => {}
-            b".." if depth == 0 => return false,
-            b".." => depth -= 1,
-            _ => depth += 1,
-        }
-    }
-    true
+    let depth = link.split(|b| *b == b'/').count() - 1;
+    let ups = target.split(|b| *b == b'/').filter(|n| *n == b"..").count();
+    ups <= depth && !goes_up_behind_a_name(target)
+}
+
+/// Whether a link's target has a `..` behind a name.
+pub(super) fn goes_up_behind_a_name(target: &[u8]) -> bool {
+    target
+        .split(|b| *b == b'/')
+        .filter(|name| !matches!(*name, b"" | b"."))
+        .skip_while(|name| *name == b"..")
+        .any(|name| name == b"..")
 }
 
 /// The path without its last name; `None`: it lies directly in the root.
@@ -130,6 +134,10 @@ mod tests {
             ("a", "x/../..", false),
             ("a", "", false),
             ("d/e/a", "../../x/./y", true),
+            ("d/e/a", "./..//../x", true),
+            ("d/e/a", "../../..", false),
+            ("d/e/a", "x/..", false),
+            ("d/e/a", "../x/../y", false),
             ("../a", "b", false),
         ] {
             assert_eq!(

@@ -68,11 +68,14 @@ impl Store {
         let hash = blake3::hash(&bytes);
         let bytes_max = bytes.len() as u64;
         for _ in 0..READ_BACK_TRIES {
-            if self.put_if_absent(key, bytes.clone()).await? {
+            if self.try_put(key, bytes.clone()).await? {
                 return Ok(());
             }
             match self.get(key, bytes_max).await {
-                Ok(there) if blake3::hash(&there) == hash => return Ok(()),
+                Ok(there) if blake3::hash(&there) == hash => match self.sync(key).await {
+                    Err(e) if e.kind() == ErrorKind::NotFound => {}
+                    other => return other,
+                },
                 Err(e) if e.kind() == ErrorKind::NotFound => {}
                 Err(e) if e.kind() != ErrorKind::Corrupt => return Err(e),
                 _ => {
@@ -87,8 +90,42 @@ impl Store {
         )))
     }
 
-    /// Whether the object was put; `false`: something lies there already.
+    /// Whether the object was put; `false`: something lies there already, and lasts.
     pub async fn put_if_absent(&self, key: &Path, bytes: Bytes) -> Result<bool> {
+        if self.try_put(key, bytes).await? {
+            return Ok(true);
+        }
+        match self.sync(key).await {
+            Ok(()) => Ok(false),
+            Err(e) if e.kind() == ErrorKind::NotFound => Err(Error::unavailable(format!(
+                "object {key} is said to exist and cannot be found"
+            ))),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Makes durable what is there already: it may have been put by a try of ours that failed only
+    /// when it synced the directory. Not tried again, for a second fsync may hide what the first
+    /// one met.
+    async fn sync(&self, key: &Path) -> Result<()> {
+        #[cfg(feature = "fault-injection")]
+        self.faults.before("repository.sync", key).await?;
+        let (root, file) = (self.directory.clone(), self.directory.join(key.as_ref()));
+        let sync = tokio::task::spawn_blocking(move || local::sync(&root, &file, local::fsync));
+        let limit = self.retry.retry_limit;
+        tokio::time::timeout(limit, sync)
+            .await
+            .map_err(|_| {
+                Error::timeout(format!(
+                    "cannot sync object {key}: no answer within {}",
+                    humantime::format_duration(limit)
+                ))
+            })?
+            .map_err(|e| Error::internal(format!("the thread that syncs {key} died: {e}")))?
+    }
+
+    /// Whether the object was put; `false`: something lies there already, which may not be durable.
+    async fn try_put(&self, key: &Path, bytes: Bytes) -> Result<bool> {
         let what = format!("put {key}");
         let put = || async {
             #[cfg(feature = "fault-injection")]

@@ -79,16 +79,26 @@ pub(super) async fn load_key(
     let start = format!("{}.", session.simple());
     let files = repository.store().folder(&folder).await?.objects;
     let mut others = 0;
-    let mut broken = None;
+    let mut broken: Option<Error> = None;
     for file in files.iter().filter(|file| file.starts_with(&start)) {
         let key = folder.clone().join(file.as_str());
-        let wrapped = repository.store().get(&key, KEY_FILE_BYTES_MAX).await?;
-        match identities.unwrap(&wrapped, repository.uuid(), session) {
-            Ok(Some(data_key)) => return Ok(data_key),
-            Ok(None) => others += 1,
-            Err(why) => {
-                broken = Some(Error::corrupt(format!("object {key} is damaged: {why}")));
+        let unusable = match repository.store().get(&key, KEY_FILE_BYTES_MAX).await {
+            Ok(wrapped) => match identities.unwrap(&wrapped, repository.uuid(), session) {
+                Ok(Some(data_key)) => return Ok(data_key),
+                Ok(None) => {
+                    others += 1;
+                    continue;
+                }
+                Err(why) => Error::corrupt(format!("object {key} is damaged: {why}")),
+            },
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                Error::corrupt(format!("object {key} was listed and is gone"))
             }
+            Err(e) => e,
+        };
+        // Another file may still open. If none does, what may pass is the better reason.
+        if !broken.as_ref().is_some_and(Error::is_retryable) {
+            broken = Some(unusable);
         }
     }
     if let Some(broken) = broken {

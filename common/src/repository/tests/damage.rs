@@ -236,3 +236,19 @@ async fn an_encrypted_backup_without_its_identity_is_one_clear_error() {
     let error = ground.manifest().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_file_of_another_recipient_that_cannot_be_used_is_passed_over() {
+    let ground = backed_up(true).await;
+    let own = files_in(&ground.objects("packs").join("keys")).remove(0);
+    // So many that one of them comes before the own one, in whatever order they are listed.
+    for other in 0..32 {
+        let other = own.with_extension(format!("{other:016x}"));
+        std::fs::write(other, noise(17 << 10)).unwrap();
+    }
+    ground.restore().await.unwrap();
+    std::fs::remove_file(own).unwrap();
+    let error = ground.manifest().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.message().contains("at most 16384"), "{error}");
+}

@@ -51,6 +51,24 @@ async fn i2_a_put_whose_answer_was_lost_is_recognised_as_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn i2_what_a_put_finds_there_already_is_not_believed_to_last() {
+    let ground = Ground::new().await;
+    let (store, key) = (ground.repository.store(), layout::epoch(&shard(), 1));
+    let put = || store.put_create(&key, Bytes::from_static(b"one"));
+    let abandon = async || ground.repository.abandon(&shard(), &name(1), "why").await;
+    store.faults.arm("repository.sync", "fail");
+    // A put of one's own is synced by the store.
+    put().await.unwrap();
+    abandon().await.unwrap();
+    for error in [put().await.unwrap_err(), abandon().await.unwrap_err()] {
+        assert!(error.message().contains("repository.sync"), "{error}");
+    }
+    store.faults.arm("repository.sync", "off");
+    put().await.unwrap();
+    abandon().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn i2_nothing_is_overwritten() {
     let ground = Ground::new().await;
     let store = ground.repository.store();

@@ -100,6 +100,22 @@ fn i8_a_path_that_leaves_its_root_is_refused() {
 }
 
 #[test]
+fn i8_links_that_leave_the_root_together_are_refused() {
+    let list = |target| {
+        [
+            directory("d1"),
+            directory("d1/d2"),
+            link("d1/d2/s", "../../e"),
+            directory("e"),
+            link("t", target),
+        ]
+    };
+    assert_eq!(verdict(list("d1/d2/s")), "");
+    // By its text it is "etc"; by way of s it is "../../etc".
+    assert!(verdict(list("d1/d2/s/../../../etc")).contains("leaves its root"));
+}
+
+#[test]
 fn i8_what_lies_below_a_link_or_a_file_is_refused() {
     let below = |record: Record| [record].into_iter().chain(empty("d/passwd"));
     assert_eq!(verdict(below(directory("d"))), "");

@@ -26,6 +26,22 @@ async fn a_link_out_of_every_root_fails_the_backup_and_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_goes_up_behind_a_name_fails_the_backup_and_is_named() {
+    let ground = Ground::new().await;
+    let data = ground.data();
+    std::fs::create_dir(data.join("d")).unwrap();
+    std::fs::write(data.join("t"), b"rows").unwrap();
+    for target in ["d/../t".into(), data.join("d/../t")] {
+        symlink(target, data.join("bad")).unwrap();
+        let error = ground.upload(&ground.source()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        assert!(error.message().contains("data/bad"), "{error}");
+        assert!(error.message().contains("behind a name"), "{error}");
+        std::fs::remove_file(data.join("bad")).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn links_inside_a_root_come_back_relative() {
     let ground = Ground::new().await;
     let data = ground.data();

@@ -231,6 +231,12 @@ impl Sources {
             None => target.as_os_str().as_bytes().to_vec(),
         };
         let escapes = real.is_absolute() && !real.starts_with(&root.path);
+        if !escapes && path::goes_up_behind_a_name(&written) {
+            return Err(Error::refused(format!(
+                "{shown}, with \"..\" behind a name: where that leads is not certain after a restore"
+            ))
+            .hint("Make the link anew with \"..\" only at the beginning of its target."));
+        }
         if escapes || !path::link_stays_inside(relative, &written) {
             return Err(Error::refused(format!("{shown}, outside every root")).hint(
                 "Name the directory that it points to as a root of its own, or remove the link.",
