@@ -16,8 +16,6 @@ use crate::state::{
 
 /// Between two tries of a sweep, at first and at most.
 const SWEEP_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
-/// A sweep looks at the clock at least this often while it waits for its time.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// First phase: the mark. The objects stay for the grace time.
 pub async fn remove(run: &Run, operation: &Operation) -> Result<String> {
@@ -61,13 +59,9 @@ pub async fn sweep(run: &Run, operation: &Operation) -> Result<String> {
     else {
         return Err(Error::internal("not a sweep"));
     };
-    loop {
-        let left_ms = not_before_unix_ms.saturating_sub(now_unix_ms());
-        if left_ms == 0 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(left_ms).min(LOOK_EVERY)).await;
-    }
+    // Slept by the monotonic clock: one that jumps ahead does not shorten the grace.
+    let left_ms = not_before_unix_ms.saturating_sub(now_unix_ms());
+    tokio::time::sleep(Duration::from_millis(left_ms)).await;
     let mut wait = Backoff::new(SWEEP_RETRY.0, SWEEP_RETRY.1);
     loop {
         match sweep_once(run, operation).await {

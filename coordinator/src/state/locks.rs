@@ -124,8 +124,8 @@ pub enum Command {
         operator: String,
         now_unix_ms: u64,
     },
-    /// Lets go of what has run out.
-    Expire { now_unix_ms: u64 },
+    /// Lets go of holds by hand whose time is over.
+    Expire { ids: Vec<String> },
 }
 
 /// A hold that an operation asks for.
@@ -167,9 +167,9 @@ impl Locks {
                 operator,
                 now_unix_ms,
             } => self.break_by_hand(which, reason, operator, *now_unix_ms),
-            Command::Expire { now_unix_ms } => {
+            Command::Expire { ids } => {
                 self.holds
-                    .retain(|_, hold| hold.expires_unix_ms.is_none_or(|at| at > *now_unix_ms));
+                    .retain(|id, hold| hold.expires_unix_ms.is_none() || !ids.contains(id));
                 Ok(Response::Done)
             }
         }
@@ -387,13 +387,6 @@ impl Locks {
 
     pub fn broken(&self) -> impl Iterator<Item = &BrokenHold> {
         self.broken.iter()
-    }
-
-    /// Whether a hold has run out at this moment.
-    pub fn has_expired(&self, now_unix_ms: u64) -> bool {
-        self.holds
-            .values()
-            .any(|hold| hold.expires_unix_ms.is_some_and(|at| at <= now_unix_ms))
     }
 }
 

@@ -114,9 +114,10 @@ fn act(cluster: &mut Cluster, act: &Act) {
             operator: "o".into(),
             now_unix_ms: cluster.now_unix_ms,
         }))),
-        Act::Expire => drop(cluster.apply(Command::Locks(locks::Command::Expire {
-            now_unix_ms: cluster.now_unix_ms,
-        }))),
+        Act::Expire => {
+            let ids = cluster.state.locks.holds().map(|h| h.id.clone()).collect();
+            drop(cluster.apply(Command::Locks(locks::Command::Expire { ids })));
+        }
     }
 }
 
