@@ -6,7 +6,12 @@
 //! checksum. A failed flush or fsync ends the process: after one, a second could lie. The store is
 //! bounded by the log that Raft keeps; state and snapshots live elsewhere.
 
-use std::{fs::File, ops::RangeInclusive, path::Path};
+use std::{
+    fs::File,
+    ops::RangeInclusive,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use seawall_common::{Error, Result};
 
@@ -21,6 +26,8 @@ pub const PAYLOAD_BYTES_MAX: usize = VALUE_BYTES_MAX - FRAME_BYTES;
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 const DELETE_BATCH_RECORDS: usize = 1024;
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+const UNLOCK_LIMIT: Duration = Duration::from_secs(5);
+const UNLOCK_POLL: Duration = Duration::from_millis(20);
 
 /// Single values beside the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +59,7 @@ impl DurableLog {
             ))
         };
         std::fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, &e))?;
-        let db = sled::Config::new()
-            .path(directory)
-            .cache_capacity(CACHE_BYTES)
-            .open()
-            .map_err(|e| failed("open", &e))?;
+        let db = open_sled(directory).map_err(|e| failed("open", &e))?;
         let records = db.open_tree("records").map_err(|e| failed("open", &e))?;
         let marks = db.open_tree("marks").map_err(|e| failed("open", &e))?;
         let path = directory.join("db");
@@ -243,6 +246,26 @@ impl DurableLog {
             die("cannot sync the log to disk", &e);
         }
     }
+}
+
+/// One that was dropped a moment ago may still be locked: sled's threads let go of it on their own.
+fn open_sled(directory: &Path) -> sled::Result<sled::Db> {
+    let config = sled::Config::new()
+        .path(directory)
+        .cache_capacity(CACHE_BYTES);
+    let begin = Instant::now();
+    loop {
+        match config.open() {
+            Err(e) if is_locked(&e) && begin.elapsed() < UNLOCK_LIMIT => {
+                std::thread::sleep(UNLOCK_POLL)
+            }
+            other => return other,
+        }
+    }
+}
+
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(e) if e.to_string().contains("could not acquire lock"))
 }
 
 fn read_failed(error: sled::Error) -> Error {

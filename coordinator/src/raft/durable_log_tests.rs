@@ -27,6 +27,24 @@ fn what_was_appended_is_there_after_reopening() {
 }
 
 #[test]
+fn a_log_can_be_reopened_at_once_however_often() {
+    let directory = tempfile::tempdir().unwrap();
+    for index in 0..30 {
+        let log = open(directory.path()).unwrap();
+        log.append(&[record(index)]).unwrap();
+        assert_eq!(log.last().unwrap(), Some(record(index)));
+    }
+}
+
+#[test]
+fn a_log_that_another_has_open_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let _log = open(directory.path()).unwrap();
+    let error = open(directory.path()).err().unwrap().to_string();
+    assert!(error.contains("could not acquire lock"), "{error}");
+}
+
+#[test]
 fn truncating_and_purging_leave_what_lies_between() {
     let directory = tempfile::tempdir().unwrap();
     let log = open(directory.path()).unwrap();
