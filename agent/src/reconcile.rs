@@ -85,19 +85,21 @@ impl Reconciler {
             self.led = 0;
             return bring_up(tablet).await;
         }
-        if self.was_up.replace(true) == Some(false) {
+        let incarnation = tablet.engine.incarnation().await?;
+        let was_down = self.was_up.replace(true) == Some(false);
+        if was_down || is_another(tablet, incarnation.as_ref()) {
             await_reinstatement(tablet).await?;
         }
         if !tablet.engine.replicates() {
             tablet.live.set_trouble("");
-            return set_reinstated(tablet).await;
+            return tablet.set_reinstated(incarnation).await;
         }
         let health = tablet.engine.health().await?;
         let shard = tablet.shard.now();
         if shard.is_led_by(&tablet.alias) {
-            self.be_primary(tablet, &shard, &health).await
+            self.be_primary(tablet, &shard, &health, incarnation).await
         } else {
-            self.be_replica(tablet, &shard, &health).await
+            self.be_replica(tablet, &shard, &health, incarnation).await
         }
     }
 
@@ -120,7 +122,13 @@ impl Reconciler {
             .await
     }
 
-    async fn be_primary(&mut self, tablet: &Tablet, shard: &Shard, health: &Health) -> Result<()> {
+    async fn be_primary(
+        &mut self,
+        tablet: &Tablet,
+        shard: &Shard,
+        health: &Health,
+        incarnation: Option<String>,
+    ) -> Result<()> {
         if !shard.confirmed {
             return Ok(());
         }
@@ -131,10 +139,16 @@ impl Reconciler {
         }
         tablet.live.reach_goal();
         tablet.live.set_trouble("");
-        set_reinstated(tablet).await
+        tablet.set_reinstated(incarnation).await
     }
 
-    async fn be_replica(&mut self, tablet: &Tablet, shard: &Shard, health: &Health) -> Result<()> {
+    async fn be_replica(
+        &mut self,
+        tablet: &Tablet,
+        shard: &Shard,
+        health: &Health,
+        incarnation: Option<String>,
+    ) -> Result<()> {
         self.led = 0;
         if shard.confirmed && !health.read_only {
             tracing::warn!("not the primary, and open for writes: closing");
@@ -153,8 +167,8 @@ impl Reconciler {
             // What it had reached was another's goal.
             tablet.live.lose_goal();
             tablet.engine.replicate_from(primary, run).await?;
-            set_reinstated(tablet).await?;
         }
+        tablet.set_reinstated(incarnation).await?;
         tablet.live.set_trouble("");
         if tablet.live.has_caught_up() {
             self.goal = None;
@@ -205,7 +219,7 @@ async fn bring_up(tablet: &Tablet) -> Result<()> {
     tablet.start_database().await
 }
 
-/// Somebody else has started the server, which comes up without replication.
+/// Somebody else has started the server, which comes up without replication: nobody wished that.
 async fn await_reinstatement(tablet: &Tablet) -> Result<()> {
     tablet.live.lose_goal();
     tablet
@@ -217,14 +231,11 @@ async fn await_reinstatement(tablet: &Tablet) -> Result<()> {
         .await
 }
 
-async fn set_reinstated(tablet: &Tablet) -> Result<()> {
-    tablet
-        .journal
-        .update(|contents| {
-            contents.awaits_reinstatement = false;
-            Ok(())
-        })
-        .await
+/// Whether the server that runs is another than the one that was last given its place: somebody, or
+/// the machine's boot, has started it.
+fn is_another(tablet: &Tablet, incarnation: Option<&String>) -> bool {
+    let known = &tablet.journal.read().incarnation;
+    incarnation.is_some_and(|now| !known.is_empty() && now != known)
 }
 
 #[cfg(test)]

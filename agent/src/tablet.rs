@@ -102,6 +102,17 @@ impl Tablet {
         self.engine.start().await
     }
 
+    /// The server, in the run `incarnation`, has its place in the shard.
+    pub async fn set_reinstated(&self, incarnation: Option<String>) -> Result<()> {
+        self.journal
+            .update(|contents| {
+                contents.awaits_reinstatement = false;
+                contents.incarnation = incarnation.unwrap_or_default();
+                Ok(())
+            })
+            .await
+    }
+
     pub fn set_recovered(&self) {
         self.recovered.store(true, Ordering::Release);
     }

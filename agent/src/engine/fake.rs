@@ -34,6 +34,8 @@ pub struct Server {
     pub calls: Vec<String>,
     /// Replication runs and applies nothing.
     pub stuck: bool,
+    /// How often it was started.
+    pub runs: u32,
     /// Running, and gone as soon as its answer is waited for.
     pub dying: bool,
     /// Methods that never return, and those that fail.
@@ -43,6 +45,17 @@ pub struct Server {
     pub others: BTreeMap<u16, Position>,
     /// Whether the `removed` mark was there when the server was started last.
     pub saw_at_start: Vec<bool>,
+}
+
+impl Server {
+    /// As a start leaves it, whoever starts it.
+    pub fn come_up(&mut self) {
+        self.running = true;
+        self.runs += 1;
+        self.read_only = true;
+        self.replication.running = false;
+        self.replication.wanted = false;
+    }
 }
 
 pub struct FakeEngine {
@@ -173,6 +186,11 @@ impl Engine for FakeEngine {
         Ok(self.server().running)
     }
 
+    async fn incarnation(&self) -> Result<Option<String>> {
+        let server = self.server();
+        Ok(server.running.then(|| format!("run {}", server.runs)))
+    }
+
     async fn start(&self) -> Result<()> {
         {
             let mut server = self.server();
@@ -196,10 +214,7 @@ impl Engine for FakeEngine {
             .is_some_and(|p| p.exists());
         let mut server = self.server();
         server.saw_at_start.push(saw);
-        server.running = true;
-        server.read_only = true;
-        server.replication.running = false;
-        server.replication.wanted = false;
+        server.come_up();
         Ok(())
     }
 

@@ -116,6 +116,10 @@ pub trait Engine: Send + Sync {
     /// Whether a server process has the data directory open, whoever started it.
     async fn is_running(&self) -> Result<bool>;
 
+    /// Tells this run of the server from every other one, also over boots of the machine; nothing
+    /// when none runs or its process cannot be seen from here.
+    async fn incarnation(&self) -> Result<Option<String>>;
+
     /// Starts the server read-only and without replication, as a process that outlives the agent;
     /// returns once it answers. One that runs already is only waited for: an error at once when it
     /// ends instead.

@@ -25,6 +25,7 @@ use tokio::{process::Command, sync::watch};
 const LOG_BYTES_MAX: u64 = 16 << 20;
 /// How much of the end of a log is read to find its last line.
 const LOG_TAIL_BYTES: u64 = 8 << 10;
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// How often a wait looks again.
 pub(super) const POLL: Duration = Duration::from_millis(50);
 /// What a helper program may print that we keep.
@@ -54,6 +55,13 @@ impl ProcessId {
 
     pub fn is_alive(self) -> bool {
         Self::of(self.pid) == Some(self)
+    }
+
+    /// Tells this process from every other that there ever was on this machine.
+    pub fn incarnation(self) -> Result<String> {
+        let boot =
+            fs::read_to_string(BOOT_ID).map_err(|e| Error::io("read", BOOT_ID.as_ref(), &e))?;
+        Ok(format!("{}:{}:{}", boot.trim(), self.pid, self.started))
     }
 
     /// Asks the process to end; nothing when it has.

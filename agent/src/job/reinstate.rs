@@ -24,6 +24,7 @@ pub(super) async fn make_sure(job: &Job) -> Result<()> {
     let facts = job.record()?.facts;
     let _database = tablet.lock_database().await;
     job.progress.say("putting flags and replication back");
+    let incarnation = tablet.engine.incarnation().await?;
     // Read under the lock: a promotion that came before it has been heard of.
     let shard = tablet.shard.now();
     if shard.is_led_by(&tablet.alias) {
@@ -36,7 +37,7 @@ pub(super) async fn make_sure(job: &Job) -> Result<()> {
             }
             lead(tablet).await?;
         }
-        return forget_start(tablet).await;
+        return tablet.set_reinstated(incarnation).await;
     }
     if let Some(flags) = &facts.flags {
         tablet.engine.restore_flags(flags).await?;
@@ -44,7 +45,7 @@ pub(super) async fn make_sure(job: &Job) -> Result<()> {
     if tablet.engine.replicates() {
         follow(tablet, &facts, &shard).await?;
     }
-    forget_start(tablet).await
+    tablet.set_reinstated(incarnation).await
 }
 
 /// Opens the primary for writes, with the user that its replicas come as.
@@ -75,14 +76,4 @@ async fn follow(tablet: &Tablet, facts: &Facts, shard: &Shard) -> Result<()> {
 /// Replication that somebody had stopped stays stopped; where there was none it begins.
 pub(super) fn is_wanted(noted: Option<&Replication>) -> bool {
     noted.is_none_or(|noted| noted.wanted || !noted.configured)
-}
-
-async fn forget_start(tablet: &Tablet) -> Result<()> {
-    tablet
-        .journal
-        .update(|contents| {
-            contents.awaits_reinstatement = false;
-            Ok(())
-        })
-        .await
 }

@@ -25,9 +25,8 @@ pub struct Contents {
     pub shard: KnownShard,
     /// The server has been started and not yet given its place in the shard.
     pub awaits_reinstatement: bool,
-    /// The boot of the machine in which the agent ran last.
-    #[serde(default)]
-    pub boot: String,
+    /// The run of the server that was last given its place in the shard; empty: none yet.
+    pub incarnation: String,
     /// The restore that this agent asked for because it found no user data.
     pub asked_restore: Option<OperationId>,
     /// Backups given up whose `removed` mark could not be put yet.

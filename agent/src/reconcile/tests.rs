@@ -73,6 +73,35 @@ async fn a_server_that_went_down_is_started_and_replicates_again() {
     assert!(!agent.tablet.journal.read().awaits_reinstatement);
 }
 
+/// By a person, in less time than passes between two looks, or at a boot of the machine while no
+/// agent ran.
+#[tokio::test]
+async fn i3_a_server_that_somebody_has_restarted_replicates_again_and_a_stop_by_hand_stays() {
+    let world = World::new().await;
+    for agent_was_down in [false, true] {
+        let mut agent = world.agent();
+        let mut reconciler = Reconciler::default();
+        agent.hear(&view(1, PRIMARY, PRIMARY_PORT)).await;
+        reconciler.look(&agent.tablet).await.unwrap();
+        world.engine.server().come_up();
+        if agent_was_down {
+            drop(agent);
+            agent = world.agent();
+            reconciler = Reconciler::default();
+            agent.hear(&view(1, PRIMARY, PRIMARY_PORT)).await;
+        }
+        reconciler.look(&agent.tablet).await.unwrap();
+        assert!(world.engine.server().replication.running);
+
+        world.engine.server().replication.wanted = false;
+        world.engine.server().replication.running = false;
+        reconciler.look(&agent.tablet).await.unwrap();
+        assert!(!world.engine.server().replication.running);
+        world.engine.server().replication.wanted = true;
+        world.engine.server().replication.running = true;
+    }
+}
+
 #[tokio::test]
 async fn where_there_is_no_database_it_waits_and_says_so() {
     let world = World::empty().await;

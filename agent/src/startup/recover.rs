@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use seawall_common::{Error, Result, ids::OperationId, repository::StoredState};
+use seawall_common::{Result, ids::OperationId, repository::StoredState};
 
 use crate::{
     execute::Executor,
@@ -17,11 +17,9 @@ use crate::{
 
 /// How long the database waits for the repository to tell whether a backup is complete.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 pub async fn recover(tablet: &Arc<Tablet>, executor: &Arc<Executor>) -> Result<()> {
-    note_boot(tablet).await?;
     let contents = tablet.journal.read();
     for operation in contents.operations.iter().filter(|o| o.is_open()) {
         tracing::warn!(
@@ -33,26 +31,6 @@ pub async fn recover(tablet: &Arc<Tablet>, executor: &Arc<Executor>) -> Result<(
     }
     tablet.set_recovered();
     Ok(())
-}
-
-/// After a boot of the machine somebody else may have started the server before this agent, and it
-/// came up without replication: that is not an operator's wish.
-async fn note_boot(tablet: &Tablet) -> Result<()> {
-    let boot = tokio::fs::read_to_string(BOOT_ID)
-        .await
-        .map_err(|e| Error::io("read", BOOT_ID.as_ref(), &e))?;
-    let boot = boot.trim().to_owned();
-    if tablet.journal.read().boot == boot {
-        return Ok(());
-    }
-    tablet
-        .journal
-        .update(move |contents| {
-            contents.awaits_reinstatement |= !contents.boot.is_empty();
-            contents.boot = boot;
-            Ok(())
-        })
-        .await
 }
 
 async fn recover_one(

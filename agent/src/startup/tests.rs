@@ -173,21 +173,6 @@ async fn i10_a_primary_whose_data_is_gone_gets_no_empty_database_in_its_place() 
 }
 
 #[tokio::test]
-async fn a_server_that_came_up_with_the_machine_gets_its_place_in_the_shard() {
-    let world = World::new().await;
-    let agent = world.agent();
-    recover(&agent.tablet, &agent.executor).await.unwrap();
-    assert!(!agent.tablet.journal.read().awaits_reinstatement);
-    let another_boot = |contents: &mut crate::journal::Contents| {
-        contents.boot = "another".into();
-        Ok(())
-    };
-    agent.tablet.journal.update(another_boot).await.unwrap();
-    recover(&agent.tablet, &agent.executor).await.unwrap();
-    assert!(agent.tablet.journal.read().awaits_reinstatement);
-}
-
-#[tokio::test]
 async fn user_data_is_never_touched_and_without_the_setting_nothing_is_restored() {
     let world = restoring(World::new().await);
     let agent = world.agent();

@@ -166,6 +166,11 @@ impl Engine for Files {
         self.probe.is_running().await
     }
 
+    async fn incarnation(&self) -> Result<Option<String>> {
+        let process = self.probe.launcher.process();
+        process.map(process::ProcessId::incarnation).transpose()
+    }
+
     async fn start(&self) -> Result<()> {
         let _turn = self.turn.lock().await;
         if self.probe.is_up().await? {

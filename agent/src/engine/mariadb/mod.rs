@@ -31,6 +31,7 @@ use tokio::sync::Mutex;
 
 use self::{
     configuration::Configuration,
+    locks::Owner,
     settings::MariaDbSettings,
     sql::{Session, SqlError, denied},
 };
@@ -124,6 +125,13 @@ impl Engine for MariaDb {
 
     async fn is_running(&self) -> Result<bool> {
         self.server_is_running().await
+    }
+
+    async fn incarnation(&self) -> Result<Option<String>> {
+        match self.owner().await? {
+            Some(Owner::Server(Some(process))) => process.incarnation().map(Some),
+            _ => Ok(None),
+        }
     }
 
     async fn start(&self) -> Result<()> {
