@@ -207,6 +207,27 @@ async fn i3_a_demoted_primary_stays_closed_until_it_is_reopened() {
 }
 
 #[tokio::test]
+async fn i3_a_backup_that_is_put_back_does_not_open_what_was_closed_for_a_change_of_primary() {
+    let world = World::new().await;
+    let agent = world.agent();
+    agent.tablet.live.set_registered(1);
+    agent
+        .hear(&view(2, crate::testing::ALIAS, crate::testing::PORT))
+        .await;
+    world.engine.server().read_only = false;
+    let backup = Driver::new();
+    let answer = backup.steps(&agent, backup_steps()[..6].to_vec()).await;
+    assert!(is_done(&answer), "{answer:?}");
+    assert!(!world.engine.server().read_only);
+    let reparent = Driver::new();
+    assert!(is_done(&reparent.step(&agent, StepCall::Demote).await));
+    assert!(is_done(&backup.put_back(&agent, true).await));
+    assert!(world.engine.server().read_only);
+    assert!(is_done(&reparent.step(&agent, StepCall::Reopen).await));
+    assert!(!world.engine.server().read_only);
+}
+
+#[tokio::test]
 async fn i4_only_the_tablet_that_the_newest_epoch_names_is_promoted() {
     let world = World::new().await;
     let agent = world.agent();

@@ -349,6 +349,84 @@ async fn with_no_coordinator_it_restores_from_the_repository_alone() {
 }
 
 #[tokio::test]
+async fn i6_restoring_alone_waits_for_an_operation_that_came_first() {
+    let mut world = restoring(World::empty().await);
+    with_backup(&world).await;
+    world.flags.push("--restore-alone-after=500ms".into());
+    world.coordinator.notes().away = true;
+    let agent = world.agent();
+    let driver = Driver::new();
+    let come_first = async {
+        let waits = |agent: &Agent| agent.tablet.live.trouble().contains("no user data");
+        agent.until("waiting for a coordinator", waits).await;
+        let first = driver.step(&agent, restore_steps("")[0].clone()).await;
+        assert!(is_done(&first), "{first:?}");
+        let heard = |agent: &Agent| {
+            agent
+                .tablet
+                .live
+                .trouble()
+                .contains("has the database by now")
+        };
+        agent.until("waiting for the operation", heard).await;
+        assert!(!world.engine.data_dir.exists());
+        assert!(is_done(&driver.put_back(&agent, false).await));
+    };
+    let settled = tokio::time::timeout(PATIENCE, settle(&agent.tablet, &agent.executor));
+    let (settled, ()) = tokio::join!(settled, come_first);
+    settled.unwrap();
+    assert_eq!(world.engine.rows().unwrap(), ROWS);
+}
+
+#[tokio::test]
+async fn i6_what_an_earlier_restore_left_behind_is_in_nobodys_way() {
+    let world = World::empty().await;
+    let hash = with_backup(&world).await;
+    world.engine.fill(b"old rows");
+    for left in ["data.seawall-old", "data.seawall-restore"] {
+        std::fs::create_dir(world.path(left)).unwrap();
+        std::fs::write(world.path(left).join("left"), b"left").unwrap();
+    }
+    let agent = world.agent();
+    let answer = Driver::new().steps(&agent, restore_steps(&hash)).await;
+    assert!(is_done(&answer), "{answer:?}");
+    assert_eq!(world.engine.rows().unwrap(), ROWS);
+    assert!(!world.engine.data_dir.join("left").exists());
+    for left in ["data.seawall-old", "data.seawall-restore"] {
+        assert!(!world.path(left).exists(), "{left}");
+    }
+}
+
+#[test]
+fn i6_an_agent_killed_before_it_deleted_the_old_data_does_so_later() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let world = runtime.block_on(World::empty());
+    let hash = runtime.block_on(with_backup(&world));
+    world.engine.fill(b"old rows");
+    world.hang("adopt");
+    let driver = Driver::new();
+    world.run_and_kill(
+        |agent| async move {
+            driver
+                .steps(&agent, restore_steps(&hash)[..4].to_vec())
+                .await;
+        },
+        |world| world.has_called("adopt"),
+    );
+    world.mend();
+    assert!(world.path("data.seawall-old").exists());
+    runtime.block_on(async {
+        let agent = world.agent();
+        recover(&agent.tablet, &agent.executor).await.unwrap();
+        let reinstated = |agent: &Agent| agent.has_done(driver.id, Step::Reinstate);
+        agent.until("reinstated", reinstated).await;
+        assert_eq!(world.engine.rows().unwrap(), ROWS);
+        assert_eq!(world.engine.server().adopted, [position("0-1-10")]);
+        assert!(!world.path("data.seawall-old").exists());
+    });
+}
+
+#[tokio::test]
 async fn alone_with_backups_that_are_all_incomplete_is_an_error() {
     let mut world = restoring(World::empty().await);
     with_backup(&world).await;
