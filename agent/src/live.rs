@@ -32,6 +32,7 @@ pub struct Live {
     observed: Mutex<Option<Observation>>,
     trouble: Mutex<String>,
     heard: Mutex<Option<Instant>>,
+    saw_shard: Mutex<Option<Instant>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -98,6 +99,17 @@ impl Live {
     /// A coordinator answered a request that was sent at `sent`.
     pub fn hear(&self, sent: Instant) {
         *lock(&self.heard) = Some(sent);
+    }
+
+    /// A heartbeat that was sent at `sent` was answered with the shard's newest epoch, which is known
+    /// here now.
+    pub fn see_shard(&self, sent: Instant) {
+        *lock(&self.saw_shard) = Some(sent);
+    }
+
+    /// Whether what is known of the shard was asked for after `moment`.
+    pub fn has_seen_shard_since(&self, moment: Instant) -> bool {
+        lock(&self.saw_shard).is_some_and(|sent| sent > moment)
     }
 
     /// How long ago the last request that a coordinator answered was sent.

@@ -42,7 +42,10 @@ pub async fn run(tablet: &Tablet) {
         // News of the shard is acted on at once, a failure is not repeated too often.
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            changed = changes.changed() => if changed.is_err() { return },
+            changed = changes.changed() => match changed {
+                Ok(()) => next_try = Instant::now(),
+                Err(_) => return,
+            },
         }
         if Instant::now() < next_try {
             continue;
@@ -87,8 +90,8 @@ impl Reconciler {
         }
         let incarnation = tablet.engine.incarnation().await?;
         let was_down = self.was_up.replace(true) == Some(false);
-        if was_down || is_another(tablet, incarnation.as_ref()) {
-            await_reinstatement(tablet).await?;
+        if was_down || tablet.awaits_reinstatement(incarnation.as_ref()) {
+            tablet.await_reinstatement().await?;
         }
         if !tablet.engine.replicates() {
             tablet.live.set_trouble("");
@@ -166,6 +169,10 @@ impl Reconciler {
             let run = awaits || !replication.configured || replication.wanted;
             // What it had reached was another's goal.
             tablet.live.lose_goal();
+            if run {
+                // Broken off in the middle it stands still, which nobody has wished.
+                tablet.await_reinstatement().await?;
+            }
             tablet.engine.replicate_from(primary, run).await?;
         }
         tablet.set_reinstated(incarnation).await?;
@@ -217,25 +224,6 @@ async fn bring_up(tablet: &Tablet) -> Result<()> {
     }
     tracing::info!("starting the database");
     tablet.start_database().await
-}
-
-/// Somebody else has started the server, which comes up without replication: nobody wished that.
-async fn await_reinstatement(tablet: &Tablet) -> Result<()> {
-    tablet.live.lose_goal();
-    tablet
-        .journal
-        .update(|contents| {
-            contents.awaits_reinstatement = true;
-            Ok(())
-        })
-        .await
-}
-
-/// Whether the server that runs is another than the one that was last given its place: somebody, or
-/// the machine's boot, has started it.
-fn is_another(tablet: &Tablet, incarnation: Option<&String>) -> bool {
-    let known = &tablet.journal.read().incarnation;
-    incarnation.is_some_and(|now| !known.is_empty() && now != known)
 }
 
 #[cfg(test)]

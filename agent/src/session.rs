@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use seawall_common::{Error, ErrorKind, Result};
+use seawall_common::{Error, ErrorKind, Result, repository::Repository};
 use seawall_proto::v1::{self, TabletType};
 
 use crate::{
@@ -97,8 +97,14 @@ fn server_id(tablet: &Tablet) -> u32 {
         .map_or(0, |health| health.server_id)
 }
 
+/// One that is not mounted yet, or not readable, must not end the agent: its database may be down.
+async fn repository(tablet: &Tablet) -> Result<&Repository> {
+    let opened = tablet.repository().await;
+    opened.map_err(|e| Error::unavailable(format!("the repository cannot be opened yet: {e}")))
+}
+
 async fn check_repository(tablet: &Tablet, theirs: &str) -> Result<()> {
-    let ours = tablet.repository().await?;
+    let ours = repository(tablet).await?;
     if ours.id() == theirs {
         return Ok(());
     }
@@ -118,7 +124,7 @@ async fn check_group(tablet: &Tablet, group_id: String) -> Result<()> {
         return Ok(());
     }
     if !known.is_empty() {
-        let owner = tablet.repository().await?.check_owner(&group_id).await;
+        let owner = repository(tablet).await?.check_owner(&group_id).await;
         owner.map_err(|e| {
             Error::unavailable(format!(
                 "the coordinators are group {group_id}, this tablet belongs to group {known}: {e}"
@@ -173,6 +179,7 @@ async fn heartbeat(tablet: &Tablet, executor: &Arc<Executor>) -> Result<()> {
     tablet.live.hear(sent);
     if let Some(view) = &answer.view {
         tablet.shard.learn(view, true).await?;
+        tablet.live.see_shard(sent);
     }
     remember_type(tablet, answer.r#type).await?;
     for hold in &answer.lost_holds {

@@ -92,14 +92,29 @@ impl Tablet {
                 other => return other,
             }
         }
+        self.await_reinstatement().await?;
+        self.engine.start().await
+    }
+
+    /// Whether the server that runs still has to be given its place: it was started by this agent, or
+    /// by somebody else since it had one, and comes up without replication.
+    pub fn awaits_reinstatement(&self, incarnation: Option<&String>) -> bool {
+        let contents = self.journal.read();
+        let known = &contents.incarnation;
+        let is_another = incarnation.is_some_and(|now| !known.is_empty() && now != known);
+        contents.awaits_reinstatement || is_another
+    }
+
+    /// Until [`Self::set_reinstated`], replication that does not run is nobody's wish, also if this
+    /// process ends in between.
+    pub async fn await_reinstatement(&self) -> Result<()> {
         self.live.lose_goal();
         self.journal
             .update(|contents| {
                 contents.awaits_reinstatement = true;
                 Ok(())
             })
-            .await?;
-        self.engine.start().await
+            .await
     }
 
     /// The server, in the run `incarnation`, has its place in the shard.

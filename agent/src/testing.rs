@@ -455,6 +455,7 @@ impl Agent {
     /// A heartbeat was answered with this view.
     pub async fn hear(&self, view: &v1::ShardView) {
         self.tablet.shard.learn(view, true).await.unwrap();
+        self.tablet.live.see_shard(std::time::Instant::now());
     }
 }
 

@@ -33,6 +33,8 @@ struct Watched {
     id: OperationId,
     heard: Instant,
     asked: Instant,
+    /// When a change of primary was found to have ended.
+    over: Option<Instant>,
 }
 
 /// Runs for ever.
@@ -65,6 +67,7 @@ async fn watch(tablet: &Tablet, executor: &Arc<Executor>) {
                 id: operation.id,
                 heard: now,
                 asked: now,
+                over: None,
             });
         match look(tablet, executor, operation, watch).await {
             Ok(watch) => watched = Some(watch),
@@ -95,12 +98,23 @@ async fn look(
         }
         return Ok(watch);
     }
+    if let Some(over) = watch.over {
+        if tablet.live.has_seen_shard_since(over) {
+            close(tablet, operation.id).await?;
+        }
+        return Ok(watch);
+    }
     if watch.asked.elapsed() >= ASK_EVERY {
         watch.asked = Instant::now();
         match ask(tablet, operation).await {
             Some(Verdict::Driven) => watch.heard = Instant::now(),
-            Some(Verdict::Over(why)) => {
-                conclude(tablet, executor, operation, &why).await?;
+            Some(Verdict::Over { .. }) if operation.kind == OperationKind::Reparent => {
+                // Which epoch it ended in is not known yet: a heartbeat sent from now on tells.
+                watch.over = Some(Instant::now());
+                return Ok(watch);
+            }
+            Some(Verdict::Over { why, has_failed }) => {
+                conclude(tablet, executor, operation, &why, has_failed).await?;
                 return Ok(watch);
             }
             None => {}
@@ -109,14 +123,23 @@ async fn look(
     let silence = watch.heard.elapsed();
     if silence > tablet.settings.operation_silence && operation.kind != OperationKind::Reparent {
         let why = format!("no coordinator has driven it for {} s", silence.as_secs());
-        conclude(tablet, executor, operation, &why).await?;
+        conclude(tablet, executor, operation, &why, false).await?;
     }
     Ok(watch)
 }
 
 enum Verdict {
     Driven,
-    Over(String),
+    Over { why: String, has_failed: bool },
+}
+
+impl Verdict {
+    fn failed(why: String) -> Self {
+        Verdict::Over {
+            why,
+            has_failed: true,
+        }
+    }
 }
 
 async fn ask(tablet: &Tablet, operation: &Operation) -> Option<Verdict> {
@@ -126,13 +149,16 @@ async fn ask(tablet: &Tablet, operation: &Operation) -> Option<Verdict> {
             Known::Running | Known::Unspecified => Verdict::Driven,
             // The coordinator would say so itself if it could reach this agent.
             Known::Undoing if is_reparent => Verdict::Driven,
-            Known::Undoing => Verdict::Over("the coordinator undoes it".to_owned()),
-            Known::Succeeded => Verdict::Over("the coordinator has ended it".to_owned()),
+            Known::Undoing => Verdict::failed("the coordinator undoes it".to_owned()),
+            Known::Succeeded => Verdict::Over {
+                why: "the coordinator has ended it".to_owned(),
+                has_failed: false,
+            },
             Known::Failed | Known::Cancelled => {
-                Verdict::Over(format!("the coordinator has ended it: {}", known.error))
+                Verdict::failed(format!("the coordinator has ended it: {}", known.error))
             }
         }),
-        Err(error) if error.kind() == ErrorKind::NotFound => Some(Verdict::Over(
+        Err(error) if error.kind() == ErrorKind::NotFound => Some(Verdict::failed(
             "the coordinators do not know of it".to_owned(),
         )),
         Err(_) => None,
@@ -144,16 +170,22 @@ async fn conclude(
     executor: &Arc<Executor>,
     operation: &Operation,
     why: &str,
+    has_failed: bool,
 ) -> Result<()> {
-    if operation.kind != OperationKind::Reparent && !is_past_return(operation) {
+    // Restored data on which no server has come up is no gain: what was there before comes back.
+    let has_not_started = operation.kind == OperationKind::Restore && !has_adopted(operation);
+    if !is_past_return(operation) || (has_failed && has_not_started) {
         return executor.give_up(operation.id, why).await.map(drop);
     }
     tracing::warn!(operation = %operation.id, "finishing alone: {why}");
-    if operation.kind != OperationKind::Reparent {
-        go_forward(executor, operation.id).await?;
-    }
-    // What is left, catching up or opening for writes, is reconciled.
+    go_forward(executor, operation.id).await?;
+    // What is left, catching up, is reconciled.
     close(tablet, operation.id).await
+}
+
+fn has_adopted(operation: &Operation) -> bool {
+    let restore = operation.facts.restore.as_ref();
+    restore.is_some_and(|restore| restore.adopted)
 }
 
 /// What an operation has done that must not be undone: a complete backup, restored data in place.

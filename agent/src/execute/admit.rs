@@ -8,6 +8,7 @@ use super::Doing;
 use crate::{
     call::{Call, StepCall},
     journal::{Contents, Operation, OperationKind, OperationState, Outcome, Step},
+    watchdog::is_past_return,
 };
 
 #[derive(Debug, PartialEq)]
@@ -97,6 +98,11 @@ pub(super) fn admit(
         }
         Some(Doing::PutBack) => return Ok(Admission::Undone("it is being put back".to_owned())),
         None => {}
+    }
+    if operation.state == OperationState::Done && is_past_return(operation) {
+        return Ok(Admission::Recorded(Outcome::noted(
+            "the agent has brought the database back without a coordinator",
+        )));
     }
     if operation.state == OperationState::Done && operation.kind != OperationKind::Reparent {
         return Err(Error::refused(format!(

@@ -210,8 +210,7 @@ impl Executor {
             state,
             Some(OperationState::Done | OperationState::Undone { .. })
         );
-        let is_elsewhere = contents.owner().is_some_and(|owner| owner.id != id);
-        if is_over || (state.is_none() && is_elsewhere) {
+        if is_over {
             // The database is not this operation's any more; the mark still has to be put.
             if let Some(backup) = abandon {
                 job::abandon(&self.tablet, id, &backup, &reason).await?;
@@ -220,18 +219,29 @@ impl Executor {
                 "the operation had ended here already",
             ))));
         }
-        let call = call.clone();
+        if state.is_some() {
+            return self.begin_put_back(id, abandon, reason).await;
+        }
+        self.refuse_from_now_on(call, reason.clone()).await?;
+        if let Some(backup) = abandon {
+            job::abandon(&self.tablet, id, &backup, &reason).await?;
+        }
+        Ok(Run::over(Answer::Done(Outcome::noted(
+            "nothing of it had been done here",
+        ))))
+    }
+
+    /// An operation that has not come here yet: a late command must not begin it.
+    async fn refuse_from_now_on(&self, call: &Call, reason: String) -> Result<()> {
+        let mut operation = Operation::new(call.operation, call.attempt, OperationKind::Backup);
+        operation.state = OperationState::Undone { reason };
         self.tablet
             .journal
             .update(move |contents| {
-                if contents.operation(id).is_none() {
-                    let operation = Operation::new(id, call.attempt, OperationKind::Backup);
-                    contents.operations.push(operation);
-                }
+                contents.operations.push(operation);
                 Ok(())
             })
-            .await?;
-        self.begin_put_back(id, abandon, reason).await
+            .await
     }
 
     /// Runs a step of an open operation without a coordinator.

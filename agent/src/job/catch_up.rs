@@ -30,7 +30,7 @@ pub(super) async fn run(job: &Job, no_wait: bool) -> Result<Outcome> {
         return Ok(Outcome::noted("not waited for, as was asked"));
     }
     let noted = job.record()?.facts.replication;
-    if !is_wanted(noted.as_ref()) {
+    if noted.as_ref().is_some_and(|noted| !is_wanted(noted)) {
         return Ok(Outcome::noted(
             "replication was stopped before and stays stopped: nothing is waited for",
         ));

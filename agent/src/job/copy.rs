@@ -25,7 +25,7 @@ pub(super) async fn run(
     let tablet = &job.tablet;
     let operation = job.record()?;
     let source = source(job, &operation, backup, epoch)?;
-    let repository = tablet.repository().await?;
+    let repository = job.or_cancelled(tablet.repository()).await??;
     check_owner(job, repository).await?;
     let guard = tablet.engine.guard_stopped().await?;
     let name = backup.clone();
@@ -63,7 +63,7 @@ async fn check_owner(job: &Job, repository: &Repository) -> Result<()> {
             "{} has not registered with a coordinator group yet",
             job.tablet.alias
         ))),
-        group_id => repository.check_owner(group_id).await,
+        group_id => job.or_cancelled(repository.check_owner(group_id)).await?,
     }
 }
 

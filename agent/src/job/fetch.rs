@@ -3,7 +3,11 @@
 //! Every byte is verified while it is written. Whatever fails, nothing is left that looks like a
 //! data directory.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use seawall_common::{
     Error, Result,
@@ -31,6 +35,9 @@ pub(super) async fn run(
     let roots = tablet.engine.roots().await?;
     check_fits(job, &manifest, &roots)?;
     check_version(&manifest, &tablet.engine.program_version().await?)?;
+    for (_, path) in &roots {
+        check_can_be_exchanged(path)?;
+    }
 
     let facts = RestoreFacts {
         backup: backup.clone(),
@@ -86,6 +93,25 @@ fn check_fits(job: &Job, manifest: &Manifest, roots: &[(String, PathBuf)]) -> Re
         ours.join(", ")
     ))
     .hint("Configure this server with its files in the same kinds of directories."))
+}
+
+/// What is restored is fetched beside the old and takes its place by renaming: that works within
+/// one file system only. Said before anything is fetched.
+fn check_can_be_exchanged(root: &Path) -> Result<()> {
+    let device = |path: &Path| match std::fs::metadata(path) {
+        Ok(data) => Ok(Some(data.dev())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("read", path, &e)),
+    };
+    let parent = root.parent().unwrap_or(root);
+    match (device(root)?, device(parent)?) {
+        (Some(own), Some(parents)) if own != parents => Err(Error::refused(format!(
+            "{} is a file system of its own: it cannot be exchanged as a whole",
+            root.display()
+        ))
+        .hint("Make the database's directory one below the mount point.")),
+        _ => Ok(()),
+    }
 }
 
 fn check_version(manifest: &Manifest, ours: &str) -> Result<()> {

@@ -14,7 +14,12 @@ pub(super) async fn run(job: &Job) -> Result<Outcome> {
         ))
         .hint("Look at the tablet's message in ListTablets."));
     }
-    let health = engine.health().await?;
+    let mut health = engine.health().await?;
+    let incarnation = engine.incarnation().await?;
+    if job.tablet.awaits_reinstatement(incarnation.as_ref()) {
+        // It has just come up and stands still because of that.
+        health.replication.wanted = true;
+    }
     let flags = engine.flags().await?;
     let copy_set = engine.copy_set().await?;
     job.reach("agent.note.middle").await?;

@@ -5,12 +5,7 @@
 use seawall_common::Result;
 
 use super::{Job, start};
-use crate::{
-    engine::Replication,
-    journal::{Facts, Outcome},
-    shard::Shard,
-    tablet::Tablet,
-};
+use crate::{engine::Replication, journal::Outcome, shard::Shard, tablet::Tablet};
 
 pub(super) async fn run(job: &Job) -> Result<Outcome> {
     job.reach("agent.reinstate.middle").await?;
@@ -25,6 +20,9 @@ pub(super) async fn make_sure(job: &Job) -> Result<()> {
     let _database = tablet.lock_database().await;
     job.progress.say("putting flags and replication back");
     let incarnation = tablet.engine.incarnation().await?;
+    if let Some(flags) = &facts.flags {
+        tablet.engine.restore_flags(flags).await?;
+    }
     // Read under the lock: a promotion that came before it has been heard of.
     let shard = tablet.shard.now();
     if shard.is_led_by(&tablet.alias) {
@@ -32,18 +30,16 @@ pub(super) async fn make_sure(job: &Job) -> Result<()> {
         // Closed for a change of primary, it stays so until that has ended.
         let is_demoted = tablet.journal.read().open_demotion().is_some();
         if shard.confirmed && !is_demoted {
-            if let Some(flags) = &facts.flags {
-                tablet.engine.restore_flags(flags).await?;
-            }
             lead(tablet).await?;
         }
         return tablet.set_reinstated(incarnation).await;
     }
-    if let Some(flags) = &facts.flags {
-        tablet.engine.restore_flags(flags).await?;
-    }
     if tablet.engine.replicates() {
-        follow(tablet, &facts, &shard).await?;
+        let noted = match facts.replication {
+            Some(noted) => noted,
+            None => as_it_is(tablet, incarnation.as_ref()).await?,
+        };
+        follow(tablet, &noted, &shard).await?;
     }
     tablet.set_reinstated(incarnation).await
 }
@@ -56,24 +52,24 @@ pub async fn lead(tablet: &Tablet) -> Result<()> {
     Ok(())
 }
 
-async fn follow(tablet: &Tablet, facts: &Facts, shard: &Shard) -> Result<()> {
-    let noted = facts.replication.as_ref();
-    match &shard.primary {
-        Some(primary) => {
-            tablet
-                .engine
-                .replicate_from(primary, is_wanted(noted))
-                .await
-        }
+/// What would have been noted, where an operation ended before it noted anything.
+async fn as_it_is(tablet: &Tablet, incarnation: Option<&String>) -> Result<Replication> {
+    let mut replication = tablet.engine.health().await?.replication;
+    replication.wanted |= tablet.awaits_reinstatement(incarnation);
+    Ok(replication)
+}
+
+async fn follow(tablet: &Tablet, noted: &Replication, shard: &Shard) -> Result<()> {
+    let (source, run) = match (&shard.primary, &noted.source) {
+        (Some(primary), _) => (primary, is_wanted(noted)),
         // No primary that the coordinators know of: as it was, if it was anything.
-        None => match noted.and_then(|noted| Some((noted.source.as_ref()?, noted.wanted))) {
-            Some((source, wanted)) => tablet.engine.replicate_from(source, wanted).await,
-            None => Ok(()),
-        },
-    }
+        (None, Some(source)) => (source, noted.wanted),
+        (None, None) => return Ok(()),
+    };
+    tablet.engine.replicate_from(source, run).await
 }
 
 /// Replication that somebody had stopped stays stopped; where there was none it begins.
-pub(super) fn is_wanted(noted: Option<&Replication>) -> bool {
-    noted.is_none_or(|noted| noted.wanted || !noted.configured)
+pub(super) fn is_wanted(noted: &Replication) -> bool {
+    noted.wanted || !noted.configured
 }

@@ -412,3 +412,67 @@ async fn i3_a_database_that_dies_after_it_was_started_is_started_again() {
         assert_back(&world, "again");
     }
 }
+
+fn stop_replication_by_hand(world: &World) {
+    let mut server = world.engine.server();
+    server.replication.running = false;
+    server.replication.wanted = false;
+}
+
+#[tokio::test]
+async fn i3_what_is_put_back_before_anything_was_noted_is_left_as_it_is() {
+    for steps in [0, 1] {
+        let world = World::new().await;
+        stop_replication_by_hand(&world);
+        let agent = world.agent();
+        agent.hear(&view(1, "zone1-101", PRIMARY_PORT)).await;
+        Reconciler::default().look(&agent.tablet).await.unwrap();
+        let driver = Driver::new();
+        driver.steps(&agent, backup_steps()[..steps].to_vec()).await;
+        assert!(is_done(&driver.put_back(&agent, true).await));
+        assert!(!world.engine.server().replication.wanted, "after {steps}");
+        assert!(matches!(
+            world.stored().await,
+            Some(StoredState::Removed { .. })
+        ));
+        // A command that comes late does not begin it.
+        let late = driver.step(&agent, backup_steps()[0].clone()).await;
+        assert!(matches!(late, Answer::Undone(_)), "{late:?}");
+    }
+}
+
+#[tokio::test]
+async fn i3_a_server_that_has_just_come_up_is_not_noted_as_stopped_by_hand() {
+    let world = World::new().await;
+    let agent = world.agent();
+    agent.hear(&view(1, "zone1-101", PRIMARY_PORT)).await;
+    Reconciler::default().look(&agent.tablet).await.unwrap();
+    world.engine.server().come_up();
+    let driver = Driver::new();
+    assert!(is_done(&driver.steps(&agent, backup_steps()).await));
+    assert_back(&world, "noted");
+}
+
+#[tokio::test]
+async fn i3_flags_come_back_also_to_a_primary_that_no_heartbeat_has_confirmed_yet() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let driver = Driver::new();
+    assert!(is_done(
+        &driver.steps(&agent, backup_steps()[..3].to_vec()).await
+    ));
+    drop(agent);
+    world.engine.server().variables.clear();
+    let agent = world.agent();
+    agent
+        .tablet
+        .shard
+        .learn(&view(2, ALIAS, PORT), false)
+        .await
+        .unwrap();
+    recover(&agent.tablet, &agent.executor).await.unwrap();
+    agent.until_free().await;
+    let server = world.engine.server();
+    assert_eq!(server.variables, [("event_scheduler".into(), "ON".into())]);
+    assert!(server.read_only);
+}

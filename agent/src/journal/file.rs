@@ -14,6 +14,9 @@ const NAME: &str = "journal.json";
 const MAGIC: &str = "seawall-journal 1 crc32c ";
 /// Far above what the bounded history can fill.
 const BYTES_MAX: u64 = 16 << 20;
+/// Room kept for the journal: on a full disk the agent must still be able to write down what it
+/// does, or the database that it has stopped would stay down.
+const RESERVE_BYTES: i64 = 1 << 20;
 
 pub(super) fn path_in(directory: &Path) -> PathBuf {
     directory.join(NAME)
@@ -24,24 +27,57 @@ pub(super) fn write(path: &Path, contents: &Contents) -> Result<()> {
         .map_err(|e| Error::internal(format!("cannot write the journal as JSON: {e}")))?;
     let mut bytes = format!("{MAGIC}{:08x}\n", crc32c::crc32c(&body)).into_bytes();
     bytes.extend_from_slice(&body);
-    replace(path, &bytes)
+    let reserve = path.with_extension("reserve");
+    let written = match try_replace(path, &bytes) {
+        Err(e) if is_full(&e) => {
+            tracing::error!(
+                "no space left for {}: taking from its reserve",
+                path.display()
+            );
+            std::fs::remove_file(&reserve)
+                .and_then(|()| try_replace(path, &bytes))
+                .map_err(|_| e)
+        }
+        other => other,
+    };
+    written.map_err(|e| Error::io("write", path, &e))?;
+    if !reserve.exists() && make_reserve(&reserve).is_err() {
+        // The next write that finds room makes it.
+        std::fs::remove_file(&reserve).ok();
+    }
+    Ok(())
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
+}
+
+fn make_reserve(path: &Path) -> std::io::Result<()> {
+    let file = File::create(path)?;
+    nix::fcntl::posix_fallocate(&file, 0, RESERVE_BYTES)?;
+    file.sync_all()
 }
 
 /// Puts `bytes` in the place of the file at `path`, so that after a crash at any moment either the
 /// old or the new contents are there in full.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    try_replace(path, bytes).map_err(|e| Error::io("write", path, &e))
+}
+
+fn try_replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
-    let written = (|| {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        match path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
-        }
-    })();
-    written.map_err(|e| Error::io("write", path, &e))
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn read(path: &Path) -> Result<Contents> {

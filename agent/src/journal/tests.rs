@@ -128,3 +128,68 @@ async fn a_caller_that_is_dropped_does_not_tear_memory_from_disk() {
     let on_disk = Journal::open(directory.path()).unwrap().read();
     assert_eq!(on_disk, journal.read());
 }
+
+/// A small file system of its own, gone with the test.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// None where the test may not mount.
+    fn mount() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+            .arg(directory.path())
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then_some(Self(directory))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = std::process::Command::new("umount")
+            .arg(self.0.path())
+            .status();
+        assert!(unmounted.unwrap().success());
+    }
+}
+
+#[tokio::test]
+async fn i3_a_full_disk_leaves_room_for_the_journal() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("SKIPPED: mounting a small file system needs root");
+        return;
+    };
+    let directory = disk.0.path();
+    let journal = Journal::create(directory).unwrap();
+    let filler = directory.join("filler");
+    let fill = || std::fs::write(&filler, vec![1; 8 << 20]).unwrap_err();
+    fill();
+    for term in 1..=3 {
+        let set = move |contents: &mut Contents| {
+            contents.term = term;
+            Ok(())
+        };
+        journal.update(set).await.unwrap();
+        assert_eq!(Journal::open(directory).unwrap().read().term, term);
+    }
+    // With room again there is a reserve again.
+    std::fs::remove_file(&filler).unwrap();
+    journal
+        .update(|contents| {
+            contents.term = 9;
+            Ok(())
+        })
+        .await
+        .unwrap();
+    fill();
+    journal
+        .update(|contents| {
+            contents.term = 10;
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(Journal::open(directory).unwrap().read().term, 10);
+}

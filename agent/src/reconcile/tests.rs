@@ -146,3 +146,36 @@ async fn i3_what_was_reached_under_one_primary_does_not_count_under_the_next() {
     let _ = tokio::time::timeout(std::time::Duration::from_millis(300), look).await;
     assert!(!agent.tablet.live.has_caught_up());
 }
+
+#[tokio::test]
+async fn i3_a_change_of_source_that_is_broken_off_is_not_taken_for_a_stop_by_hand() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut reconciler = Reconciler::default();
+    agent.hear(&view(1, PRIMARY, PRIMARY_PORT)).await;
+    reconciler.look(&agent.tablet).await.unwrap();
+    world
+        .engine
+        .server()
+        .others
+        .insert(3103, position("0-3-20"));
+    // It is stopped, and then the server refuses to be pointed elsewhere.
+    world
+        .engine
+        .server()
+        .failing
+        .insert("replicate_from".into());
+    agent.hear(&view(2, "zone1-103", 3103)).await;
+    reconciler.look(&agent.tablet).await.unwrap_err();
+    world.engine.server().replication.running = false;
+    world.engine.server().replication.wanted = false;
+    world.mend();
+    // Also by the next process.
+    drop(agent);
+    let agent = world.agent();
+    agent.hear(&view(2, "zone1-103", 3103)).await;
+    Reconciler::default().look(&agent.tablet).await.unwrap();
+    let replication = world.engine.server().replication.clone();
+    assert_eq!(replication.source.unwrap().port, 3103);
+    assert!(replication.running);
+}

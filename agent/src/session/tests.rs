@@ -99,3 +99,15 @@ async fn another_group_is_followed_only_once_it_owns_the_repository() {
     register(&agent.tablet).await.unwrap();
     assert_eq!(journal.read().term, 0);
 }
+
+#[tokio::test]
+async fn i3_a_repository_that_is_not_mounted_yet_does_not_end_the_agent() {
+    let world = World::new().await;
+    let (there, gone) = (world.path("repository"), world.path("gone"));
+    std::fs::rename(&there, &gone).unwrap();
+    let agent = world.agent();
+    let error = register(&agent.tablet).await.unwrap_err();
+    assert!(!is_final(&error), "{error}");
+    std::fs::rename(&gone, &there).unwrap();
+    register(&agent.tablet).await.unwrap();
+}

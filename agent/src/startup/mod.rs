@@ -13,7 +13,7 @@ use seawall_common::{Error, Result};
 
 pub use recover::recover;
 
-use crate::{engine::DataState, execute::Executor, tablet::Tablet};
+use crate::{engine::DataState, execute::Executor, journal::Operation, tablet::Tablet};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -75,9 +75,14 @@ fn check_not_primary(tablet: &Tablet) -> Result<()> {
     .hint("Mount its data directory again, or make another tablet the primary."))
 }
 
-/// An operation that an earlier process began has the database first.
+/// An operation that an earlier process began has the database first. Not so a change of primary,
+/// which is at nothing here: a server that has gone down must be started while it goes on.
 async fn wait_until_free(tablet: &Tablet) {
-    while tablet.journal.read().owner().is_some() {
+    loop {
+        let contents = tablet.journal.read();
+        if contents.owner().is_none_or(Operation::has_demoted) {
+            return;
+        }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }

@@ -449,3 +449,25 @@ async fn alone_with_backups_that_are_all_incomplete_is_an_error() {
     assert!(trouble.contains("incomplete"), "{trouble}");
     assert!(!world.has_called("initialize"));
 }
+
+#[tokio::test]
+async fn i3_a_demoted_primary_whose_machine_was_booted_is_started_while_the_change_goes_on() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let us = crate::testing::view(2, crate::testing::ALIAS, crate::testing::PORT);
+    agent.hear(&us).await;
+    let driver = Driver::new();
+    let demoted = driver.step(&agent, crate::call::StepCall::Demote).await;
+    assert!(is_done(&demoted), "{demoted:?}");
+    drop(agent);
+    world.engine.server().running = false;
+    let agent = world.agent();
+    recover(&agent.tablet, &agent.executor).await.unwrap();
+    tokio::time::timeout(PATIENCE, settle(&agent.tablet, &agent.executor))
+        .await
+        .unwrap();
+    let mut reconciler = crate::reconcile::Reconciler::default();
+    reconciler.look(&agent.tablet).await.unwrap();
+    let server = world.engine.server();
+    assert!(server.running && server.read_only);
+}

@@ -96,6 +96,10 @@ async fn a_demoted_primary_opens_once_a_coordinator_says_that_it_stays_primary()
         assert!(agent.tablet.journal.read().owner().is_some());
         world.coordinator.notes().away = false;
         tell(&world, driver, Known::Failed);
+        // That word alone does not tell which epoch it ended in.
+        tokio::time::sleep(ASK_EVERY + LOOK_EVERY * 2).await;
+        assert!(agent.tablet.journal.read().owner().is_some());
+        agent.hear(&view(2, ALIAS, PORT)).await;
         agent.until_free().await;
     };
     watched(&agent, heard).await;
@@ -123,4 +127,66 @@ async fn a_step_that_runs_is_not_silence() {
     }
     assert_eq!(agent.operation(driver.id).state, OperationState::Open);
     assert_eq!(agent.operation(driver.id).facts.backup, Some(backup_name()));
+}
+
+#[tokio::test]
+async fn i4_a_demoted_primary_stays_closed_until_it_hears_of_the_epoch_that_ended_it() {
+    let world = World::new().await;
+    let agent = world.agent();
+    agent.hear(&view(2, ALIAS, PORT)).await;
+    world.engine.server().read_only = false;
+    let driver = Driver::new();
+    assert!(is_done(
+        &driver.step(&agent, crate::call::StepCall::Demote).await
+    ));
+    tell(&world, driver, Known::Succeeded);
+    let mut reconciler = crate::reconcile::Reconciler::default();
+    let ended = async {
+        for _ in 0..8 {
+            tokio::time::sleep(LOOK_EVERY).await;
+            reconciler.look(&agent.tablet).await.unwrap();
+            assert!(
+                world.engine.server().read_only,
+                "it opened in an epoch that is over"
+            );
+        }
+        agent.hear(&view(3, "zone1-101", 3101)).await;
+        reconciler.look(&agent.tablet).await.unwrap();
+        agent.until_free().await;
+    };
+    watched(&agent, ended).await;
+    assert!(world.engine.server().read_only);
+}
+
+#[tokio::test]
+async fn what_was_finished_alone_is_no_error_to_the_coordinator_that_comes_back() {
+    let mut world = World::new().await;
+    world.flags.push("--operation-silence=1s".into());
+    let agent = world.agent();
+    let driver = Driver::new();
+    let steps = backup_steps();
+    assert!(is_done(&driver.steps(&agent, steps[..4].to_vec()).await));
+    world.coordinator.notes().away = true;
+    watched(&agent, agent.until_free()).await;
+    assert!(is_done(&driver.steps(&agent, steps[4..].to_vec()).await));
+}
+
+#[tokio::test]
+async fn restored_data_that_does_not_start_gives_way_to_the_old_when_the_restore_has_failed() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let backup = Driver::new();
+    assert!(is_done(&backup.steps(&agent, backup_steps()).await));
+    world.engine.fill(b"newer rows");
+    world.engine.server().failing.insert("start".into());
+    let driver = Driver::new();
+    let answer = driver
+        .steps(&agent, crate::testing::restore_steps("")[..4].to_vec())
+        .await;
+    assert!(!is_done(&answer), "{answer:?}");
+    tell(&world, driver, Known::Failed);
+    world.engine.server().failing.clear();
+    watched(&agent, agent.until_free()).await;
+    assert_eq!(world.engine.rows().unwrap(), b"newer rows");
+    assert!(world.engine.server().running);
 }
