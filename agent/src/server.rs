@@ -7,6 +7,7 @@ use seawall_proto::v1::agent_server::AgentServer;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
@@ -96,20 +97,34 @@ async fn until_the_end(
 ) -> Result<()> {
     let mut terminate = on_signal(SignalKind::terminate())?;
     let mut interrupt = on_signal(SignalKind::interrupt())?;
-    let keep = async {
-        startup::recover(tablet, executor).await?;
-        startup::settle(tablet, executor).await;
-        reconcile::run(tablet).await;
+    let (shared, steps) = (tablet.clone(), executor.clone());
+    let keep = async move {
+        startup::recover(&shared, &steps).await?;
+        startup::settle(&shared, &steps).await;
+        reconcile::run(&shared).await;
         Ok::<_, Error>(())
     };
+    // Each a task of its own: a look at a file system that hangs must not silence the heartbeats.
+    let mut tasks = JoinSet::new();
+    let (shared, steps) = (tablet.clone(), executor.clone());
+    tasks.spawn(async move { Err(session::run(&shared, &steps).await) });
+    tasks.spawn(keep);
+    let shared = tablet.clone();
+    tasks.spawn(async move {
+        status::watch(&shared).await;
+        Ok(())
+    });
+    let (shared, steps) = (tablet.clone(), executor.clone());
+    tasks.spawn(async move {
+        watchdog::run(&shared, &steps).await;
+        Ok(())
+    });
     tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         () = ignore_hangups() => Ok(()),
-        error = session::run(tablet, executor) => Err(error),
-        kept = keep => kept,
-        () = status::watch(tablet) => Ok(()),
-        () = watchdog::run(tablet, executor) => Ok(()),
+        Some(ended) = tasks.join_next() => ended
+            .unwrap_or_else(|e| Err(Error::internal(format!("a part of the agent ended: {e}")))),
         served = &mut serving => served
             .unwrap_or_else(|e| Err(Error::internal(format!("the gRPC server ended: {e}")))),
     }
