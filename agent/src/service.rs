@@ -33,8 +33,10 @@ impl Agent for AgentService {
         &self,
         request: Request<v1::ExecuteRequest>,
     ) -> Result<Response<Self::ExecuteStream>, Status> {
+        let request = request.into_inner();
+        check_meant(&self.tablet, &request.alias)?;
         self.tablet.check_recovered()?;
-        let call = request.into_inner().try_into()?;
+        let call = request.try_into()?;
         let run = self.executor.execute(call).await?;
         let (updates, stream) = mpsc::channel(UPDATES_WAITING);
         tokio::spawn(tell(run, updates));
@@ -48,6 +50,20 @@ impl Agent for AgentService {
         status::look(&self.tablet).await;
         Ok(Response::new(status::status(&self.tablet)))
     }
+}
+
+/// What is meant for another tablet would stop, or replace, the wrong database.
+fn check_meant(tablet: &Tablet, alias: &str) -> seawall_common::Result<()> {
+    if tablet.alias.to_string() == alias {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "this is the agent of {}, not of {alias:?}",
+        tablet.alias
+    ))
+    .hint(format!(
+        "Look at the setting advertise_address of {alias:?}: it names another tablet's agent."
+    )))
 }
 
 type Updates = mpsc::Sender<Result<v1::ExecuteUpdate, Status>>;
@@ -102,5 +118,22 @@ fn failed(error: &Error, undone: bool) -> v1::StepFailed {
         message: error.message().to_owned(),
         hint: error.hint_text().unwrap_or_default().to_owned(),
         undone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ALIAS, World};
+
+    #[tokio::test]
+    async fn what_is_meant_for_another_tablet_is_refused() {
+        let world = World::new().await;
+        let agent = world.agent();
+        check_meant(&agent.tablet, ALIAS).unwrap();
+        for other in ["", "zone1-101"] {
+            let error = check_meant(&agent.tablet, other).unwrap_err();
+            assert!(error.message().contains(ALIAS), "{error}");
+        }
     }
 }

@@ -92,6 +92,6 @@ impl Repository {
             self.url(),
             owner.group_id
         ))
-        .hint("This group can read it, not write; it has to take the repository over first.")
+        .hint("This group can read it, not write; --take-over-repository makes it the owner.")
     }
 }

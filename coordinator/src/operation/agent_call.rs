@@ -74,6 +74,7 @@ fn request(run: &Run, alias: &Alias, step: &Step) -> Result<(String, v1::Execute
         let operation = state.operations.get(&run.id)?;
         let tablet = state.topology.tablet(alias)?;
         let request = v1::ExecuteRequest {
+            alias: alias.to_string(),
             operation_id: run.id.to_string(),
             attempt: operation.attempt,
             term: run.term,

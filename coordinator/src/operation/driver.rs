@@ -214,13 +214,14 @@ impl Run {
         if let Some(outcome) = self.operation()?.outcome(name) {
             return Ok(outcome.clone());
         }
+        // Before the commit, which wakes who watches: the next step is not shown with this one's words.
+        self.context.heartbeats.clear_progress(self.id);
         self.commit(Command::Operations(operations::Command::StepStarted {
             id: self.id,
             step: name.to_owned(),
             now_unix_ms: now_unix_ms(),
         }))
         .await?;
-        self.context.heartbeats.clear_progress(self.id);
         tracing::info!(operation = %self.id, step = name, "step begins");
         let worked = match fault::reach(&format!("coordinator.{name}.begin")).await {
             Ok(()) => work.await,

@@ -12,7 +12,7 @@ use seawall_common::{
 };
 use seawall_proto::v1::{self, execute_request::Step};
 
-use super::driver::Run;
+use super::{backup, driver::Run};
 use crate::state::{
     Command,
     epochs::{Epoch, NewEpoch},
@@ -51,7 +51,31 @@ pub async fn planned(run: &Run, operation: &Operation) -> Result<String> {
     });
     run.agent_step("reach_position", new_primary, reach).await?;
     decide(run, shard, new_primary, ended.position).await?;
-    begin_reign(run, shard, new_primary).await
+    let (reign, ()) = tokio::join!(
+        begin_reign(run, shard, new_primary),
+        release(run, &old_primary)
+    );
+    reign
+}
+
+/// Tells the old primary that the change is over for it, so that it is free for other operations.
+/// One that does not hear it finds out by itself.
+async fn release(run: &Run, old_primary: &Alias) {
+    let released = tokio::time::timeout(
+        run.context.patience.undo,
+        run.insist_agent_step("release", old_primary, Effect::None, || {
+            Step::PutBack(v1::PutBackStep {
+                abandon_backup: String::new(),
+                reason: "another tablet is the primary now".to_owned(),
+                r#type: backup::wanted_type(run, old_primary).into(),
+            })
+        }),
+    );
+    match released.await {
+        Ok(Ok(_)) => {}
+        Ok(Err(e)) => tracing::warn!(operation = %run.id, "cannot tell {old_primary} yet: {e}"),
+        Err(_) => tracing::warn!(operation = %run.id, "{old_primary} has not answered yet"),
+    }
 }
 
 fn read_position() -> Step {

@@ -101,6 +101,43 @@ impl AgentsService {
     }
 }
 
+impl AgentsService {
+    /// Two agents that are heard cannot be reached at one address, nor have one database.
+    fn check_addresses(&self, new: &Registration) -> Result<(), Error> {
+        let heartbeats = &self.context.heartbeats;
+        self.context.group.look(|state| {
+            let others = state.topology.tablets();
+            for other in others.filter(|other| other.alias != new.alias) {
+                if heartbeats.seen_status(&other.alias).is_some() {
+                    check_other(new, other)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+fn check_other(new: &Registration, other: &Tablet) -> Result<(), Error> {
+    let (alias, taken) = (&new.alias, &other.alias);
+    if other.agent_address == new.agent_address {
+        return Err(Error::conflict(format!(
+            "{alias} says that its agent is reached at {}, where that of {taken} is",
+            new.agent_address
+        ))
+        .hint("Give each agent a listen or advertise_address of its own."));
+    }
+    match (&new.database, &other.database) {
+        (Some(own), Some(others)) if (&own.host, own.port) == (&others.host, others.port) => {
+            Err(Error::conflict(format!(
+                "{alias} says that its database is {}:{}, which is that of {taken}",
+                own.host, own.port
+            ))
+            .hint("One agent has a database; engine.replication.host and port are what others reach it by."))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[tonic::async_trait]
 impl Agents for AgentsService {
     async fn register(
@@ -122,6 +159,7 @@ impl Agents for AgentsService {
             instance: request.instance,
             alias,
         };
+        self.check_addresses(&registration)?;
         let register = topology::Command::Register(registration.clone());
         self.context
             .group

@@ -128,6 +128,25 @@ pub enum Command {
     Expire { ids: Vec<String> },
 }
 
+impl Hold {
+    /// Of one that was taken by hand.
+    fn described(&self) -> String {
+        let reason = match self.reason.as_str() {
+            "" => String::new(),
+            reason => format!(" ({reason})"),
+        };
+        let (scope, owner, id) = (&self.scope, &self.owner, &self.id);
+        format!("the backup lock of {scope} is held by {owner}{reason}, hold {id}")
+    }
+
+    fn way_out(&self) -> String {
+        format!(
+            "Wait until it is released, or break this one with backup-lock --break --id {} --reason R.",
+            self.id
+        )
+    }
+}
+
 /// A hold that an operation asks for.
 pub struct Claim {
     pub side: Side,
@@ -187,11 +206,7 @@ impl Locks {
             };
         }
         if let Some(holder) = self.by_hand(&hold.scope) {
-            return Err(Error::refused(format!(
-                "the backup lock of {} is held by {} ({}), hold {}",
-                hold.scope, holder.owner, holder.reason, holder.id
-            ))
-            .hint("Wait for it, or break it with backup-lock --break --reason R."));
+            return Err(Error::refused(holder.described()).hint(holder.way_out()));
         }
         self.check_other_side(Side::Backup, &hold.scope)?;
         self.grant(hold)
@@ -302,17 +317,12 @@ impl Locks {
                 "{} is deleting in {} (operation {operation})",
                 holder.reason, holder.scope
             ),
-            (None, _) => format!(
-                "the backup lock of {} is held by {} ({}), hold {}",
-                holder.scope, holder.owner, holder.reason, holder.id
-            ),
+            (None, _) => holder.described(),
         };
         Err(match holder.side {
-            Side::Backup => Error::refused(what).hint(if holder.operation.is_some() {
-                "Wait until it has ended; WatchOperation shows how far it is."
-            } else {
-                "Wait until it is released, or break it with backup-lock --break --reason R."
-            }),
+            Side::Backup if holder.operation.is_some() => Error::refused(what)
+                .hint("Wait until it has ended; WatchOperation shows how far it is."),
+            Side::Backup => Error::refused(what).hint(holder.way_out()),
             // Deleters are done within moments.
             Side::Delete => Error::refused(what).hint("Try again in a moment."),
         })

@@ -30,6 +30,7 @@ struct Known {
 impl Leader<'_> {
     async fn send(&self, step: Step) -> Result<v1::StepDone> {
         let request = v1::ExecuteRequest {
+            alias: REPLICA.to_owned(),
             operation_id: self.operation.clone(),
             attempt: self.attempt,
             term: self.term,

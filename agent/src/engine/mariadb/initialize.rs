@@ -57,15 +57,9 @@ impl MariaDb {
         })
         .await?;
         let accounts = self.write_accounts()?;
-        let installed = process::run(
-            &program,
-            &self.install_arguments(accounts.as_deref()),
-            INSTALL_LIMIT,
-        )
-        .await;
-        if let Some(file) = &accounts {
-            fs::remove_file(file).map_err(|e| Error::io("remove", file, &e))?;
-        }
+        let installed =
+            process::run(&program, &self.install_arguments(&accounts), INSTALL_LIMIT).await;
+        fs::remove_file(&accounts).map_err(|e| Error::io("remove", &accounts, &e))?;
         installed.map_err(|e| e.context("cannot make a new database"))?;
         blocking({
             let data_dir = data_dir.clone();
@@ -76,7 +70,7 @@ impl MariaDb {
         Ok(())
     }
 
-    fn install_arguments(&self, accounts: Option<&Path>) -> Vec<String> {
+    fn install_arguments(&self, accounts: &Path) -> Vec<String> {
         let settings = &self.settings;
         let mut arguments = vec![
             settings.defaults_argument(),
@@ -103,28 +97,15 @@ impl MariaDb {
                 arguments.push(format!("{name}={value}"));
             }
         }
-        if let Some(file) = accounts {
-            arguments.push(format!("--extra-file={}", file.display()));
-        }
+        arguments.push(format!("--extra-file={}", accounts.display()));
         arguments
     }
 
-    /// A new server knows `root` without a password: an administrator with another name or with a
-    /// password is made together with it, and `root` can then come from this machine only. The file is
+    /// A new server lets anybody in as `root`: its accounts are made together with it. The file is
     /// readable for us alone and lives for a moment.
-    fn write_accounts(&self) -> Result<Option<PathBuf>> {
-        let password = self.settings.password()?;
-        if self.settings.user() == "root" && password.is_none() {
-            return Ok(None);
-        }
-        let empty = SecretString::from("");
-        let account = format!("{}@'localhost'", quote(self.settings.user()));
-        let statements = format!(
-            "FLUSH PRIVILEGES;\nCREATE OR REPLACE USER {account} IDENTIFIED BY {};\n\
-             GRANT ALL PRIVILEGES ON *.* TO {account} WITH GRANT OPTION;\n\
-             DELETE FROM mysql.global_priv WHERE User = 'root' AND Host <> 'localhost';\n",
-            quote(password.as_ref().unwrap_or(&empty).expose_secret())
-        );
+    fn write_accounts(&self) -> Result<PathBuf> {
+        let user = self.settings.user();
+        let statements = accounts(user, self.settings.password()?.as_ref(), &own_name()?);
         let path = self.state_dir.join("accounts.sql");
         let written = fs::OpenOptions::new()
             .create(true)
@@ -134,13 +115,48 @@ impl MariaDb {
             .open(&path)
             .and_then(|mut file| file.write_all(statements.as_bytes()));
         written.map_err(|e| Error::io("write", &path, &e))?;
-        Ok(Some(path))
+        Ok(path)
     }
 
     pub(super) async fn directory_state(&self) -> Result<DataState> {
         let data_dir = self.settings.data_dir.clone();
         blocking(move || directory::state(&data_dir)).await
     }
+}
+
+/// The operating system's name of who this process runs as.
+fn own_name() -> Result<String> {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid());
+    let user =
+        user.map_err(|e| Error::internal(format!("cannot find out who runs the agent: {e}")))?;
+    Ok(user.map_or_else(String::new, |user| user.name))
+}
+
+/// The administrator comes by its password; without one, as the operating system's user of the same
+/// name, when that is who runs the agent. `root` comes as the operating system's root, from this
+/// machine only.
+fn accounts(user: &str, password: Option<&SecretString>, own_name: &str) -> String {
+    let account = format!("{}@'localhost'", quote(user));
+    let by = match password {
+        Some(password) => format!("BY {}", quote(password.expose_secret())),
+        None if user == own_name => "VIA unix_socket".to_owned(),
+        None => {
+            tracing::warn!(
+                "the new database lets every user of this machine in as {user}: give the agent \
+                 engine.password_file, or run it as {user}"
+            );
+            "BY ''".to_owned()
+        }
+    };
+    let root = match user {
+        "root" => "",
+        _ => "ALTER USER root@localhost IDENTIFIED VIA unix_socket;\n",
+    };
+    format!(
+        "FLUSH PRIVILEGES;\nCREATE OR REPLACE USER {account} IDENTIFIED {by};\n\
+         GRANT ALL PRIVILEGES ON *.* TO {account} WITH GRANT OPTION;\n{root}\
+         DELETE FROM mysql.global_priv WHERE User = 'root' AND Host <> 'localhost';\n"
+    )
 }
 
 async fn blocking<T: Send + 'static>(
