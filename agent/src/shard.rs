@@ -3,7 +3,7 @@
 //! The newest epoch wins, whoever tells of it. Only a heartbeat that a coordinator answered in this
 //! process's life confirms it: an unconfirmed view is good enough to follow a primary, never to be one.
 
-use seawall_common::{Result, ids::Alias};
+use seawall_common::{Result, ids::Alias, position::Position};
 use seawall_proto::v1;
 use tokio::sync::watch;
 
@@ -20,6 +20,9 @@ pub struct Shard {
     pub alias: String,
     /// Where the primary's database is reached.
     pub primary: Option<Source>,
+    /// Where the epoch began: what lies before it is the shard's history, which its primary must have.
+    /// Known once it is confirmed.
+    pub began_at: Position,
     pub confirmed: bool,
 }
 
@@ -42,6 +45,7 @@ impl ShardWatch {
             epoch: known.epoch,
             alias: known.alias,
             primary: known.primary,
+            began_at: Position::default(),
             confirmed: false,
         });
         Self { journal, now }
@@ -57,9 +61,10 @@ impl ShardWatch {
 
     /// Takes a coordinator's view in; one that is older than what is known changes nothing.
     pub async fn learn(&self, view: &v1::ShardView, confirmed: bool) -> Result<()> {
+        let began_at = began_at(view)?;
         let mut after = Shard::default();
         let changed = self.now.send_if_modified(|now| {
-            let next = merge(now, view, confirmed);
+            let next = merge(now, view, began_at.clone(), confirmed);
             let changed = next != *now;
             *now = next.clone();
             after = next;
@@ -101,7 +106,16 @@ impl ShardWatch {
     }
 }
 
-fn merge(known: &Shard, view: &v1::ShardView, confirmed: bool) -> Shard {
+fn began_at(view: &v1::ShardView) -> Result<Position> {
+    let text = view
+        .epoch
+        .as_ref()
+        .map_or("", |epoch| &epoch.start_position);
+    text.parse::<Position>()
+        .map_err(|e| e.context("cannot read where the epoch began"))
+}
+
+fn merge(known: &Shard, view: &v1::ShardView, began_at: Position, confirmed: bool) -> Shard {
     let epoch = view.epoch.as_ref().map_or(0, |epoch| epoch.number);
     if epoch < known.epoch {
         return known.clone();
@@ -120,6 +134,7 @@ fn merge(known: &Shard, view: &v1::ShardView, confirmed: bool) -> Shard {
             .epoch
             .as_ref()
             .map_or_else(String::new, |epoch| epoch.alias.clone()),
+        began_at,
         primary: told.or_else(|| known.primary.clone().filter(|_| is_same)),
         confirmed: confirmed || (is_same && known.confirmed),
     }

@@ -198,6 +198,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// What the client itself says when a call has taken too long: with a code of its own, "cancelled".
+const CLIENT_TIMEOUT: &str = "Timeout expired";
 const HINT_KEY: &str = "seawall-hint-bin";
 
 impl From<Error> for Status {
@@ -219,8 +221,14 @@ impl From<Status> for Error {
             .get_bin(HINT_KEY)
             .and_then(|value| value.to_bytes().ok())
             .and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
+        let kind = match std::error::Error::source(&status) {
+            // Not an answer: the connection broke, whatever code the client made of that.
+            Some(_) => ErrorKind::Unavailable,
+            None if status.message() == CLIENT_TIMEOUT => ErrorKind::Timeout,
+            None => ErrorKind::from_code(status.code()),
+        };
         Error {
-            kind: ErrorKind::from_code(status.code()),
+            kind,
             message: status.message().to_owned(),
             hint,
         }
@@ -251,6 +259,17 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_that_broke_off_may_be_tried_again() {
+        let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let error = Error::from(Status::from_error(Box::new(broken)));
+        assert!(error.is_retryable(), "{error:?}");
+        let error = Error::from(Status::cancelled(CLIENT_TIMEOUT));
+        assert!(error.is_retryable(), "{error:?}");
+        let cancelled = Error::from(Status::cancelled("the operation was cancelled"));
+        assert_eq!(cancelled.kind(), ErrorKind::Cancelled);
+    }
 
     #[test]
     fn every_kind_survives_the_way_through_a_status() {

@@ -83,6 +83,11 @@ impl DataDir {
         Identity::create(&self.path, SINGLE_MEMBER, [(SINGLE_MEMBER, address)].into())
     }
 
+    /// Whether its member has been part of a group that had come into being.
+    pub fn has_group(&self) -> Result<bool> {
+        Ok(Identity::open(&self.path)?.is_some_and(|identity| identity.has_group()))
+    }
+
     fn has_log(&self) -> bool {
         self.path.join("log").exists() || self.path.join("snapshots").exists()
     }

@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use seawall_common::{ErrorKind, Result};
+use seawall_common::{Error, ErrorKind, Result, repository::Repository};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::{Context, Ownership},
-    state::Command,
+    state::{Command, State},
 };
 
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,11 +56,11 @@ async fn name_group(context: &Context) -> Result<()> {
     if context.node.read(|state| state.group_id.is_some()).await? {
         return Ok(());
     }
-    let group_id = uuid::Uuid::new_v4().to_string();
-    context
-        .node
-        .propose(Command::NameGroup { group_id })
-        .await?;
+    let name = Command::NameGroup {
+        group_id: uuid::Uuid::new_v4().to_string(),
+        repository_id: context.repository.id().to_owned(),
+    };
+    context.node.propose(name).await?;
     Ok(())
 }
 
@@ -74,7 +74,13 @@ pub async fn watch_owner(context: Arc<Context>) {
         let group_id = context.node.look(|state| state.group_id.clone());
         if let Some(group_id) = group_id {
             applied.mark_unchanged();
-            let asked = ask_owner(&context, &group_id, is_ours, take_over).await;
+            let asked = match context
+                .node
+                .look(|s| check_repository(s, &context.repository))
+            {
+                Ok(()) => ask_owner(&context, &group_id, is_ours, take_over).await,
+                Err(e) => Ownership::Refused(e),
+            };
             if is_ours && asked == Ownership::Ours {
                 take_over = false;
             }
@@ -93,6 +99,19 @@ pub async fn watch_owner(context: Arc<Context>) {
                 () = context.stop.cancelled() => return,
             }
         }
+    }
+}
+
+/// Another repository than the group's holds nothing of it: it is neither claimed nor written to.
+fn check_repository(state: &State, repository: &Repository) -> Result<()> {
+    match &state.repository_id {
+        Some(ours) if ours != repository.id() => Err(Error::refused(format!(
+            "the repository {} is {}, that of this group is {ours}",
+            repository.url(),
+            repository.id()
+        ))
+        .hint("Look at repository.url, and whether its file system is mounted.")),
+        _ => Ok(()),
     }
 }
 

@@ -127,7 +127,11 @@ async fn open(settings: &Settings) -> Result<Opened> {
     let data_dir = DataDir::open(&settings.data_dir)?;
     let grpc = bind(settings.listen).await?;
     let http = bind(settings.http_listen).await?;
-    let repository = Repository::create_or_open(&settings.repository).await?;
+    // Made for a new group only: one that has a repository and does not find it has lost a mount.
+    let repository = match data_dir.has_group()? {
+        false => Repository::create_or_open(&settings.repository).await?,
+        true => Repository::open(&settings.repository).await?,
+    };
     // Late, so that a start that is refused leaves nobody's directory behind.
     let identity = data_dir.identity(settings.listen.to_string(), &settings.peers)?;
     let options = NodeOptions {

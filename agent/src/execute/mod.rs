@@ -94,6 +94,15 @@ impl Executor {
         call: &Call,
         step: StepCall,
     ) -> Result<Run> {
+        let id = call.operation;
+        let has_demoted = contents.operation(id).is_some_and(Operation::has_demoted);
+        if step.step() == Step::Reopen && !has_demoted {
+            self.refuse_from_now_on(call, "it was never closed".to_owned())
+                .await?;
+            return Ok(Run::over(Answer::Done(Outcome::noted(
+                "it had not been closed here",
+            ))));
+        }
         let doing = self.doing(call.operation);
         match admit::admit(contents, call, &step, doing)? {
             Admission::Attach => self.attach(call.operation),
@@ -231,14 +240,17 @@ impl Executor {
         ))))
     }
 
-    /// An operation that has not come here yet: a late command must not begin it.
+    /// An operation that has done nothing here: a late command must not begin it.
     async fn refuse_from_now_on(&self, call: &Call, reason: String) -> Result<()> {
-        let mut operation = Operation::new(call.operation, call.attempt, OperationKind::Backup);
-        operation.state = OperationState::Undone { reason };
+        let (id, attempt) = (call.operation, call.attempt);
         self.tablet
             .journal
             .update(move |contents| {
-                contents.operations.push(operation);
+                if contents.operation(id).is_none() {
+                    let operation = Operation::new(id, attempt, OperationKind::Backup);
+                    contents.operations.push(operation);
+                }
+                contents.operation_mut(id)?.state = OperationState::Undone { reason };
                 Ok(())
             })
             .await

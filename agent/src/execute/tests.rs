@@ -228,6 +228,23 @@ async fn i3_a_backup_that_is_put_back_does_not_open_what_was_closed_for_a_change
 }
 
 #[tokio::test]
+async fn what_was_never_closed_is_reopened_at_once_and_not_closed_later() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let backup = Driver::new();
+    assert!(is_done(
+        &backup.step(&agent, drain(OperationKind::Backup)).await
+    ));
+    let reparent = Driver::new();
+    let refused = error_of(reparent.step(&agent, StepCall::Demote).await);
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    assert!(is_done(&reparent.step(&agent, StepCall::Reopen).await));
+    assert!(is_done(&backup.put_back(&agent, true).await));
+    let late = reparent.step(&agent, StepCall::Demote).await;
+    assert!(matches!(late, Answer::Undone(_)), "{late:?}");
+}
+
+#[tokio::test]
 async fn i4_only_the_tablet_that_the_newest_epoch_names_is_promoted() {
     let world = World::new().await;
     let agent = world.agent();

@@ -2,7 +2,7 @@
 //! now; or, if this tablet is primary now, open for writes (I3). One that has gone down since it was
 //! started is started again.
 
-use seawall_common::Result;
+use seawall_common::{Error, Result};
 
 use super::{Job, start};
 use crate::{engine::Replication, journal::Outcome, shard::Shard, tablet::Tablet};
@@ -44,8 +44,18 @@ pub(super) async fn make_sure(job: &Job) -> Result<()> {
     tablet.set_reinstated(incarnation).await
 }
 
-/// Opens the primary for writes, with the user that its replicas come as.
+/// Opens the primary for writes, with the user that its replicas come as. Not one without the
+/// history that its epoch began with: another server, or an older copy, in the primary's place.
 pub async fn lead(tablet: &Tablet) -> Result<()> {
+    let shard = tablet.shard.now();
+    let position = tablet.engine.position().await?;
+    if !position.covers(&shard.began_at) {
+        return Err(Error::refused(format!(
+            "{} is at {position}, and epoch {} began at {}: what lies between is missing here",
+            tablet.alias, shard.epoch, shard.began_at
+        ))
+        .hint("It is not opened for writes. Make a tablet that has the data the primary."));
+    }
     tablet.engine.open_for_writes().await?;
     tablet.engine.ensure_replication_user().await?;
     tablet.live.reach_goal();

@@ -179,3 +179,25 @@ async fn i3_a_change_of_source_that_is_broken_off_is_not_taken_for_a_stop_by_han
     assert_eq!(replication.source.unwrap().port, 3103);
     assert!(replication.running);
 }
+
+#[tokio::test]
+async fn i4_a_database_without_the_history_of_its_epoch_is_not_opened() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let mut view = view(2, ALIAS, PORT);
+    let reconcile = async |view: &seawall_proto::v1::ShardView| {
+        agent.hear(view).await;
+        Reconciler::default().look(&agent.tablet).await
+    };
+    if let Some(epoch) = &mut view.epoch {
+        epoch.start_position = "0-1-11".into();
+    }
+    let error = reconcile(&view).await.unwrap_err();
+    assert!(error.message().contains("0-1-11"), "{error}");
+    assert!(world.engine.server().read_only);
+    if let Some(epoch) = &mut view.epoch {
+        epoch.start_position = "0-1-10".into();
+    }
+    reconcile(&view).await.unwrap();
+    assert!(!world.engine.server().read_only);
+}

@@ -36,6 +36,7 @@ impl Repository {
     /// The highest reign on record; 0: none.
     pub async fn newest_epoch(&self, shard: &ShardId) -> Result<u64> {
         let names = self.store().folder(&layout::epochs(shard)).await?.objects;
+        self.check_there().await?;
         let numbers = names.iter().filter_map(|name| name.parse::<u64>().ok());
         Ok(numbers.max().unwrap_or(0))
     }

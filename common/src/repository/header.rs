@@ -70,7 +70,7 @@ impl Repository {
     pub async fn create_or_open(config: &RepositoryConfig) -> Result<Self> {
         let keys = Keys::read(config).await?;
         let store = Store::open(config, true).await?;
-        match read(&store, config).await {
+        match read(&store, &config.url).await {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             found => return Ok(Self::new(config, store, keys, &found?)),
         }
@@ -89,7 +89,7 @@ impl Repository {
             .put_if_absent(&layout::header(), Bytes::from(bytes))
             .await
             .map_err(|e| e.context(format_args!("cannot create repository {}", config.url)))?;
-        let header = read(&store, config).await?;
+        let header = read(&store, &config.url).await?;
         Ok(Self::new(config, store, keys, &header))
     }
 
@@ -98,7 +98,7 @@ impl Repository {
     pub async fn open(config: &RepositoryConfig) -> Result<Self> {
         let keys = Keys::read(config).await?;
         let store = Store::open(config, false).await?;
-        let header = read(&store, config).await?;
+        let header = read(&store, &config.url).await?;
         Ok(Self::new(config, store, keys, &header))
     }
 
@@ -111,6 +111,22 @@ impl Repository {
             recipients: keys.recipients,
             identities: keys.identities,
         }))
+    }
+
+    /// An error when nothing, or another repository, lies where this one was opened: a mount point
+    /// without its file system answers every listing with "nothing", and that must not be believed.
+    pub(super) async fn check_there(&self) -> Result<()> {
+        let gone = |how: &str| {
+            let url = self.url();
+            Error::unavailable(format!("repository {url} {how}"))
+                .hint("Is its file system mounted?")
+        };
+        match read(self.store(), self.url()).await {
+            Ok(header) if header.repository_id == self.uuid() => Ok(()),
+            Ok(_) => Err(gone("is another one by now")),
+            Err(e) if e.kind() == ErrorKind::NotFound => Err(gone("is not there any more")),
+            Err(e) => Err(e),
+        }
     }
 
     /// The repository's own id, a UUID.
@@ -144,8 +160,7 @@ impl Repository {
     }
 }
 
-async fn read(store: &Store, config: &RepositoryConfig) -> Result<Header> {
-    let url = &config.url;
+async fn read(store: &Store, url: &str) -> Result<Header> {
     let bytes = match store.get(&layout::header(), HEADER_BYTES_MAX).await {
         Err(e) if e.kind() == ErrorKind::NotFound => {
             return Err(Error::not_found(format!(

@@ -50,6 +50,29 @@ pub(super) fn fsync(path: &Path) -> std::io::Result<()> {
     std::fs::File::open(path)?.sync_all()
 }
 
+/// An error when `path` is a symbolic link or has one below it.
+pub(super) fn check_no_links(path: &Path) -> Result<()> {
+    let failed = |e: &std::io::Error| Error::io("look at", path, e);
+    let data = match std::fs::symlink_metadata(path) {
+        Ok(data) => data,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(failed(&e)),
+    };
+    if data.is_symlink() {
+        return Err(Error::corrupt(format!(
+            "{} is a symbolic link: nothing is deleted through it",
+            path.display()
+        ))
+        .hint("Find out who made it, and remove it."));
+    }
+    if data.is_dir() {
+        for item in std::fs::read_dir(path).map_err(|e| failed(&e))? {
+            check_no_links(&item.map_err(|e| failed(&e))?.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a directory with all that a listing does not show of it.
 pub(super) fn clear(directory: &Path) -> Result<()> {
     match std::fs::remove_dir_all(directory) {

@@ -26,6 +26,7 @@ impl Repository {
     /// The owner now; `None`: nobody has claimed the repository.
     pub async fn owner(&self) -> Result<Option<Owner>> {
         let names = self.store().folder(&layout::owners()).await?.objects;
+        self.check_there().await?;
         let highest = names
             .iter()
             .filter_map(|name| name.parse::<u64>().ok())

@@ -69,6 +69,7 @@ impl Repository {
             layout::backup(shard, name),
             layout::backup_packs(shard, name),
         ] {
+            self.store().check_no_links(&prefix).await?;
             for object in self.store().list(&prefix).await? {
                 if object.key == mark {
                     continue;

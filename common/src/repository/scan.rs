@@ -61,6 +61,7 @@ impl Repository {
                 }
             }
         }
+        self.check_there().await?;
         shards.sort();
         Ok(shards)
     }
@@ -86,6 +87,7 @@ impl Repository {
             .buffered(LOOKS_AT_ONCE)
             .try_collect()
             .await?;
+        self.check_there().await?;
         Ok(states.into_iter().flatten().collect())
     }
 

@@ -65,14 +65,13 @@ impl Store {
     /// Puts an object that must not be there yet. The same bytes already there: success, for then
     /// it was this put (or its twin) and only the answer was lost. Others: [`ErrorKind::Conflict`].
     pub async fn put_create(&self, key: &Path, bytes: Bytes) -> Result<()> {
-        let hash = blake3::hash(&bytes);
         let bytes_max = bytes.len() as u64;
         for _ in 0..READ_BACK_TRIES {
             if self.try_put(key, bytes.clone()).await? {
                 return Ok(());
             }
             match self.get(key, bytes_max).await {
-                Ok(there) if blake3::hash(&there) == hash => match self.sync(key).await {
+                Ok(there) if there == bytes => match self.sync(key).await {
                     Err(e) if e.kind() == ErrorKind::NotFound => {}
                     other => return other,
                 },
@@ -295,6 +294,15 @@ impl Store {
             .buffer_unordered(DELETES_AT_ONCE)
             .try_collect()
             .await
+    }
+
+    /// An error when a symbolic link lies under a prefix: none of ours, and what is deleted through
+    /// it would lie outside.
+    pub async fn check_no_links(&self, prefix: &Path) -> Result<()> {
+        let directory = self.directory.join(prefix.as_ref());
+        tokio::task::spawn_blocking(move || local::check_no_links(&directory))
+            .await
+            .map_err(|e| Error::internal(format!("the thread that looks at {prefix} died: {e}")))?
     }
 
     /// Removes what killed writers left in a local directory: half-written files, which no listing

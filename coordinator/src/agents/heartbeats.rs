@@ -108,6 +108,11 @@ impl Heartbeats {
         since.elapsed()
     }
 
+    /// Whether agents that are there may not have been heard by this leader yet.
+    pub fn is_young(&self) -> bool {
+        self.inner().in_office_since.elapsed() <= SEEN_WITHIN
+    }
+
     /// Whether the given instance of an agent is there.
     pub fn seen(&self, alias: &Alias, instance: &str) -> Seen {
         let inner = self.inner();

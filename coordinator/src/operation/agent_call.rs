@@ -32,7 +32,12 @@ pub async fn call(run: &Run, alias: &Alias, step: Step) -> Result<v1::StepDone> 
     let mut wait = run.backoff();
     let mut lost_since = None;
     loop {
-        let error = match call_once(run, alias, &step).await? {
+        let (ended, was_heard) = call_once(run, alias, &step).await?;
+        if was_heard {
+            lost_since = None;
+            wait = run.backoff();
+        }
+        let error = match ended {
             Ended::Done(done) => return Ok(*done),
             Ended::Failed(error) => {
                 if error.kind() == ErrorKind::Fenced {
@@ -61,12 +66,15 @@ pub async fn call(run: &Run, alias: &Alias, step: Step) -> Result<v1::StepDone> 
     }
 }
 
-async fn call_once(run: &Run, alias: &Alias, step: &Step) -> Result<Ended> {
+/// How the call ended, and whether the agent said anything in it.
+async fn call_once(run: &Run, alias: &Alias, step: &Step) -> Result<(Ended, bool)> {
     let (address, request) = request(run, alias, step)?;
-    match run.context.agents.execute(&address, request).await {
-        Ok(updates) => Ok(follow(run, alias, updates).await),
-        Err(error) => Ok(judge(error)),
-    }
+    let mut was_heard = false;
+    let ended = match run.context.agents.execute(&address, request).await {
+        Ok(updates) => follow(run, alias, updates, &mut was_heard).await,
+        Err(error) => judge(error),
+    };
+    Ok((ended, was_heard))
 }
 
 fn request(run: &Run, alias: &Alias, step: &Step) -> Result<(String, v1::ExecuteRequest)> {
@@ -98,7 +106,7 @@ fn judge(error: Error) -> Ended {
     }
 }
 
-async fn follow(run: &Run, alias: &Alias, mut updates: Updates) -> Ended {
+async fn follow(run: &Run, alias: &Alias, mut updates: Updates, was_heard: &mut bool) -> Ended {
     let heartbeats = &run.context.heartbeats;
     loop {
         let next = tokio::select! {
@@ -116,6 +124,7 @@ async fn follow(run: &Run, alias: &Alias, mut updates: Updates) -> Ended {
             Some(Ok(update)) => update.update,
         };
         heartbeats.touch(alias);
+        *was_heard = true;
         match update {
             Some(Update::Progress(progress)) => heartbeats.set_progress(run.id, progress),
             Some(Update::Done(done)) => return Ended::Done(Box::new(done)),

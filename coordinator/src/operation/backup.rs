@@ -4,7 +4,10 @@
 //! the backup given up (`removed` first, then the hold: I2); after it, the backup stands, and what
 //! is left is to bring the tablet back.
 
-use seawall_common::{Error, Result, ids::Alias};
+use seawall_common::{
+    Error, Result,
+    ids::{Alias, ShardId},
+};
 use seawall_proto::v1::{self, execute_request::Step};
 
 use super::{
@@ -15,7 +18,9 @@ use super::{
 use crate::{
     service::convert,
     state::{
+        State,
         catalogue::Facts,
+        epochs::is_on_line,
         operations::{Effect, Operation, Outcome, Spec},
         topology::TabletType,
     },
@@ -102,6 +107,7 @@ async fn copy(
     let name = name.ok_or_else(|| Error::internal("a backup without a name"))?;
     let begun = run.context.group.look(|state| {
         let entry = state.catalogue.entry(&operation.shard, &name)?;
+        check_on_line(state, run, &operation.shard, entry.facts.epoch)?;
         Ok::<_, Error>(entry.facts.epoch)
     })?;
     let step = Step::Copy(v1::CopyStep {
@@ -118,6 +124,20 @@ async fn copy(
     check_announced(run, operation, &facts)?;
     let effect = Effect::BackupComplete(Box::new(facts));
     Ok((outcome(alias, &done)?, effect))
+}
+
+/// A backup that began in one epoch and whose database went on into the next before it stopped
+/// could never be restored under the epoch that it is labelled with.
+fn check_on_line(state: &State, run: &Run, shard: &ShardId, epoch: u64) -> Result<()> {
+    let stopped = state.operations.get(&run.id)?.outcome("stop");
+    let position = stopped.map(|stopped| &stopped.position);
+    match position {
+        Some(at) if !is_on_line(state.topology.line(shard), epoch, at) => Err(Error::refused(
+            format!("the primary of {shard} changed while the database was being stopped"),
+        )
+        .hint("Start the backup again.")),
+        _ => Ok(()),
+    }
 }
 
 /// The manifest that was put must be the one that was announced before.

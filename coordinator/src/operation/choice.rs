@@ -125,6 +125,12 @@ pub fn tablet_to_back_up(
             (TabletType::Backup | TabletType::Restore | TabletType::Drained, _) => {
                 format!("is of type {}", tablet.tablet_type)
             }
+            (_, None) if heartbeats.is_young() => {
+                return Err(Error::unavailable(format!(
+                    "the leader has just changed: whether {alias} is running is not known yet"
+                ))
+                .hint("Try again in a few seconds."));
+            }
             (_, None) => "is not heard".to_owned(),
             (_, Some(status)) if !status.database_running => "has its database down".to_owned(),
             (TabletType::Primary, Some(_)) if allow_primary => {

@@ -87,6 +87,12 @@ impl Coordination {
 
     /// Only the repository's owner writes and deletes in it: looked up before each time.
     pub async fn check_owner(&self) -> Result<()> {
+        let known = self.group.look(|state| state.repository_id.clone());
+        if known.is_some_and(|ours| ours != self.store.id()) {
+            return Err(Error::refused(
+                "the repository is not the one of this coordinator group",
+            ));
+        }
         self.store.check_owner(&self.group_id()?).await
     }
 }

@@ -12,7 +12,7 @@ use seawall_common::{
 };
 use seawall_proto::v1::{self, execute_request::Step};
 
-use super::{backup, driver::Run};
+use super::{backup, driver::Run, refresh};
 use crate::state::{
     Command,
     epochs::{Epoch, NewEpoch},
@@ -24,7 +24,7 @@ pub async fn init(run: &Run, operation: &Operation) -> Result<String> {
     let Spec::InitShardPrimary { shard, alias } = &operation.spec else {
         return Err(Error::internal("not an InitShardPrimary"));
     };
-    run.context.check_owner().await?;
+    check_may_begin(run, operation).await?;
     // Its database may still be on its way up: a shard's first primary is named early.
     let read = run
         .insist_agent_step("read_position", alias, Effect::None, read_position)
@@ -37,7 +37,7 @@ pub async fn planned(run: &Run, operation: &Operation) -> Result<String> {
     let Spec::PlannedReparent { shard, new_primary } = &operation.spec else {
         return Err(Error::internal("not a PlannedReparent"));
     };
-    run.context.check_owner().await?;
+    check_may_begin(run, operation).await?;
     // That it answers at all is found out before anybody's writes stop.
     run.agent_step("read_position", new_primary, read_position())
         .await?;
@@ -78,6 +78,14 @@ async fn release(run: &Run, old_primary: &Alias) {
     }
 }
 
+/// Once the epoch is decided there is no way back: its record has a check, and a patience, of its own.
+async fn check_may_begin(run: &Run, operation: &Operation) -> Result<()> {
+    match operation.irrevocable {
+        true => Ok(()),
+        false => run.context.check_owner().await,
+    }
+}
+
 fn read_position() -> Step {
     Step::ReadPosition(v1::ReadPositionStep {})
 }
@@ -97,7 +105,11 @@ async fn decide(run: &Run, shard: &ShardId, alias: &Alias, start: Position) -> R
             .group
             .look(|state| state.topology.newest_epoch(shard).map(|e| e.number));
         let repository_epoch = match newest {
-            None => run.context.store.newest_epoch(shard).await?,
+            // Backups of an epoch whose record was never written count as well.
+            None => {
+                refresh::refresh(&run.context, shard).await?;
+                run.context.store.newest_epoch(shard).await?
+            }
             Some(_) => 0,
         };
         let new = NewEpoch {

@@ -17,6 +17,8 @@ use crate::state::{
     operations::{Effect, Operation, Outcome, Spec},
 };
 
+/// How many backups that were passed over are named: a step's note has its bounds.
+const SKIPPED_NAMED: usize = 10;
 /// What a restore at an empty start says when the shard has no backup at all.
 pub const STARTS_EMPTY: &str = "no backup: starts empty";
 
@@ -42,7 +44,10 @@ pub async fn forward(run: &Run, operation: &Operation) -> Result<String> {
         concurrency: *concurrency,
     });
     run.agent_step("fetch", alias, fetch).await?;
-    run.step("install", install(run, alias)).await?;
+    run.agent_step("install", alias, Step::Install(v1::InstallStep {}))
+        .await?;
+    // Until a server has come up on what was restored, the old data can come back.
+    run.step("start", start(run, alias)).await?;
     let serving = backup::bring_back(run, alias, false).await?;
     let mut result = format!("{alias} is restored from {}", entry.name);
     if !serving.note.is_empty() {
@@ -87,7 +92,9 @@ async fn choose(run: &Run, operation: &Operation) -> Result<(Outcome, Effect)> {
     let note = if choice.skipped.is_empty() {
         String::new()
     } else {
-        format!("passed over: {}", choice.skipped.join("; "))
+        let named = choice.skipped.iter().take(SKIPPED_NAMED).cloned();
+        let named: Vec<_> = named.collect();
+        format!("passed over {}: {}", choice.skipped.len(), named.join("; "))
     };
     let outcome = Outcome {
         note,
@@ -110,8 +117,8 @@ fn chosen(run: &Run) -> Result<Option<Entry>> {
     })
 }
 
-async fn install(run: &Run, alias: &Alias) -> Result<(Outcome, Effect)> {
-    let step = Step::Install(v1::InstallStep {});
+async fn start(run: &Run, alias: &Alias) -> Result<(Outcome, Effect)> {
+    let step = Step::Start(v1::StartStep {});
     let done = agent_call::call(run, alias, step).await?;
     Ok((outcome(alias, &done)?, Effect::PointOfNoReturn))
 }

@@ -254,7 +254,8 @@ async fn a_planned_reparenting_closes_the_old_primary_before_it_opens_the_new_on
             "zone1-102 read_position",
             "zone1-100 demote",
             "zone1-102 reach_position",
-            "zone1-102 promote"
+            "zone1-102 promote",
+            "zone1-100 put_back"
         ]
     );
     assert_eq!(done(&stage), ["epoch 2 of zone1-102"]);

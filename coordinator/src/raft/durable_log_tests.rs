@@ -37,6 +37,29 @@ fn a_log_can_be_reopened_at_once_however_often() {
 }
 
 #[test]
+fn i9_no_page_of_the_largest_records_is_written_where_nobody_syncs_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path()).unwrap();
+    let largest = |index| (index, vec![index as u8; PAYLOAD_BYTES_MAX]);
+    for index in 0..100 {
+        log.append(&[largest(index)]).unwrap();
+        assert_eq!(blobs(directory.path()), 0, "record {index}");
+    }
+    drop(log);
+    let log = open(directory.path()).unwrap();
+    assert_eq!(log.last().unwrap(), Some(largest(99)));
+    let blob = directory.path().join("blobs/1");
+    std::fs::create_dir_all(blob.parent().unwrap()).unwrap();
+    std::fs::write(blob, "page").unwrap();
+    drop(log);
+    assert!(open(directory.path()).is_err());
+}
+
+fn blobs(directory: &Path) -> usize {
+    std::fs::read_dir(directory.join("blobs")).map_or(0, Iterator::count)
+}
+
+#[test]
 fn a_log_that_another_has_open_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let _log = open(directory.path()).unwrap();

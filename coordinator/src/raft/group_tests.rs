@@ -180,7 +180,12 @@ async fn a_command_that_no_entry_can_hold_is_refused() {
     let places = group().await;
     let leader = places[leader(&places).await].node().clone();
     let group_id = "x".repeat(super::durable_log::VALUE_BYTES_MAX);
-    let refused = leader.propose(Command::NameGroup { group_id }).await;
+    let refused = leader
+        .propose(Command::NameGroup {
+            group_id,
+            repository_id: String::new(),
+        })
+        .await;
     assert!(refused.unwrap_err().message().contains("larger than"));
     leader.propose(reserve(1)).await.unwrap();
 }

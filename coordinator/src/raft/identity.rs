@@ -190,8 +190,9 @@ impl Identity {
             ))
             .hint("Compare the addresses of the members that were given to init."));
         }
-        let is_in_group = self.look(|record| record.group_id.is_some());
-        if is_in_group && sender.group_id.is_empty() && self.instance_of(sender.member_id).is_none()
+        if self.has_group()
+            && sender.group_id.is_empty()
+            && self.instance_of(sender.member_id).is_none()
         {
             return Err(Error::refused(format!(
                 "member {} is not known here yet and does not name the group",
@@ -259,8 +260,12 @@ impl Identity {
     }
 
     /// Notes the name of the group, durably.
+    pub fn has_group(&self) -> bool {
+        self.look(|record| record.group_id.is_some())
+    }
+
     pub async fn learn_group(&self, group_id: &str) -> Result<()> {
-        if self.look(|record| record.group_id.is_some()) {
+        if self.has_group() {
             return Ok(());
         }
         self.change(|record| record.group_id = Some(group_id.to_owned()))

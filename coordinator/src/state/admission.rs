@@ -162,7 +162,7 @@ fn admit_removal(
             .hint("Cancel the operation instead."));
         }
         Known::Removed => check_never_swept(state, shard, backup, entry)?,
-        Known::Complete if !force && state.catalogue.complete_ones(shard).count() == 1 => {
+        Known::Complete if !force && !has_another_complete(state, shard, backup) => {
             return Err(
                 Error::refused(format!("{backup} is the last complete backup of {shard}"))
                     .hint("Use --force to remove it all the same."),
@@ -176,6 +176,17 @@ fn admit_removal(
     operation.token = state.locks.claim(start.id, &claim)?.token;
     operation.backup = Some(backup.clone());
     Ok(operation)
+}
+
+/// Whether a complete backup stays that nobody is removing.
+fn has_another_complete(state: &State, shard: &ShardId, backup: &BackupName) -> bool {
+    let is_being_removed = |name: &BackupName| {
+        state.operations.open().any(|operation| {
+            matches!(&operation.spec, Spec::RemoveBackup { shard: of, backup, .. } if of == shard && backup == name)
+        })
+    };
+    let mut complete = state.catalogue.complete_ones(shard);
+    complete.any(|entry| entry.name != *backup && !is_being_removed(&entry.name))
 }
 
 /// A removed backup may be removed again when nobody deletes, or has deleted, its objects.

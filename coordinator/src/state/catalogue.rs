@@ -200,6 +200,9 @@ impl Entry {
     }
 }
 
+/// Says the note of a backup that was complete and was not found any more.
+const LOST: &str = "its manifest is no longer in the repository";
+
 impl Catalogue {
     pub fn entry(&self, shard: &ShardId, name: &BackupName) -> Result<&Entry> {
         self.shards
@@ -348,6 +351,15 @@ impl Catalogue {
                 "its manifest is not the one that was announced".clone_into(&mut entry.note);
             }
             (Known::Incomplete, Known::Complete) => *entry = Entry::from_scan(shard, found),
+            // Its store was away for a while: it is the very one.
+            (Known::Broken, Known::Complete)
+                if entry.note == LOST
+                    && !entry.facts.manifest_hash.is_empty()
+                    && entry.facts.manifest_hash == found.facts.manifest_hash =>
+            {
+                entry.known = Known::Complete;
+                entry.note.clear();
+            }
             _ => {}
         }
     }
@@ -357,7 +369,7 @@ impl Catalogue {
             && entry.known == Known::Complete
         {
             entry.known = Known::Broken;
-            "its manifest is no longer in the repository".clone_into(&mut entry.note);
+            LOST.clone_into(&mut entry.note);
         }
     }
 

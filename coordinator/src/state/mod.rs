@@ -29,6 +29,8 @@ use topology::Tablet;
 pub struct State {
     /// Chosen at random by the first leader, once.
     pub group_id: Option<String>,
+    /// The repository that the first leader had: the group's from then on.
+    pub repository_id: Option<String>,
     pub topology: topology::Topology,
     pub locks: locks::Locks,
     pub operations: operations::Operations,
@@ -41,6 +43,7 @@ pub enum Command {
     /// Names the group; nothing when it has a name.
     NameGroup {
         group_id: String,
+        repository_id: String,
     },
     Topology(topology::Command),
     Locks(locks::Command),
@@ -73,8 +76,14 @@ pub struct Refusal {
 impl State {
     pub fn apply(&mut self, command: &Command) -> Response {
         let answer = match command {
-            Command::NameGroup { group_id } => {
-                self.group_id.get_or_insert_with(|| group_id.clone());
+            Command::NameGroup {
+                group_id,
+                repository_id,
+            } => {
+                if self.group_id.is_none() {
+                    self.group_id = Some(group_id.clone());
+                    self.repository_id = Some(repository_id.clone());
+                }
                 Ok(Response::Done)
             }
             Command::Timestamps(command) => self.timestamps.apply(command),

@@ -292,3 +292,14 @@ fn who_cancels_what_has_ended_is_told_where_to_look() {
     let refused = cluster.cancel(backup).unwrap_err();
     assert!(refused.hint.unwrap().contains("WatchOperation"));
 }
+
+#[test]
+fn i5_two_removals_at_once_leave_the_last_complete_backup() {
+    let mut cluster = Cluster::with_primary();
+    let one = cluster.backed_up("zone1-101", "0-100-1");
+    let other = cluster.backed_up("zone1-101", "0-100-2");
+    cluster.start(removal_of(&one, false)).unwrap();
+    let refused = cluster.start(removal_of(&other, false)).unwrap_err();
+    assert!(refused.message.contains("last complete"), "{refused:?}");
+    cluster.start(removal_of(&other, true)).unwrap();
+}
