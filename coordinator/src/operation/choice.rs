@@ -125,7 +125,7 @@ pub fn tablet_to_back_up(
             (TabletType::Backup | TabletType::Restore | TabletType::Drained, _) => {
                 format!("is of type {}", tablet.tablet_type)
             }
-            (_, None) if heartbeats.is_young() => {
+            (_, None) if heartbeats.is_young() && tablet.instance.is_some() => {
                 return Err(Error::unavailable(format!(
                     "the leader has just changed: whether {alias} is running is not known yet"
                 ))

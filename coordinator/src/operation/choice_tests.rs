@@ -1,9 +1,11 @@
+use std::time::Duration;
+
 use seawall_proto::v1;
 use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    agents::heartbeats::Heard,
+    agents::heartbeats::{Heard, SEEN_WITHIN},
     state::testing::{Cluster, alias, backup_of, shard},
 };
 
@@ -93,13 +95,18 @@ fn hear(heartbeats: &Heartbeats, text: &str, lag_ms: Option<u64>) {
     heartbeats.record(&alias(text), heard);
 }
 
-#[test]
-fn a_shards_backup_is_taken_of_the_replica_with_the_least_known_lag() {
+#[tokio::test(start_paused = true)]
+async fn a_shards_backup_is_taken_of_the_replica_with_the_least_known_lag() {
     let cluster = Cluster::with_primary();
     let heartbeats = Heartbeats::new();
     let pick = |heartbeats: &Heartbeats, allow_primary| {
         tablet_to_back_up(&cluster.state, heartbeats, &shard(), allow_primary)
     };
+    // Replicas may be there that this leader has not heard yet: the primary is not taken for want.
+    hear(&heartbeats, "zone1-100", None);
+    let refused = pick(&heartbeats, true).unwrap_err();
+    assert!(refused.is_retryable(), "{refused}");
+    tokio::time::advance(SEEN_WITHIN + Duration::from_secs(1)).await;
     let refused = pick(&heartbeats, true).unwrap_err();
     assert!(
         refused

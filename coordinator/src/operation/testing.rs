@@ -81,6 +81,8 @@ pub enum Does {
     Undone,
     /// Has the driver that calls it panic.
     PanicTimes(u32),
+    /// Says how far it is for this long, and then the connection breaks.
+    BreakTimes(u32, Duration),
 }
 
 /// A call that an agent received.
@@ -97,6 +99,8 @@ pub struct FakeAgents {
     does: Mutex<BTreeMap<String, Does>>,
     calls: Mutex<Vec<Call>>,
     group: Mutex<Option<Arc<MemoryGroup>>>,
+    /// Where a database is when it is stopped.
+    stops_at: Mutex<String>,
 }
 
 pub fn step_name(step: &Step) -> &'static str {
@@ -147,16 +151,31 @@ impl FakeAgents {
                 self.does.lock().unwrap().insert(name.into(), left);
                 panic!("{name} was told to panic");
             }
-            Some(Does::FailTimes(_) | Does::PanicTimes(_)) | None => {}
+            Some(Does::FailTimes(_) | Does::PanicTimes(_) | Does::BreakTimes(..)) | None => {}
         }
         let mut done = v1::StepDone::default();
         if matches!(step, Step::Demote(_) | Step::ReadPosition(_)) {
             done.position = "0-100-7".into();
         }
+        if matches!(step, Step::Stop(_)) {
+            done.position.clone_from(&self.stops_at.lock().unwrap());
+        }
         if let Step::Copy(copy) = step {
             done.backup = Some(self.announce(&request, &copy).await?);
         }
         Ok(Update::Done(done))
+    }
+
+    /// Whether the connection of this call breaks, and after how long.
+    fn breaks(&self, name: &str) -> Option<Duration> {
+        let mut all = self.does.lock().unwrap();
+        match all.get_mut(name) {
+            Some(Does::BreakTimes(left, after)) if *left > 0 => {
+                *left -= 1;
+                Some(*after)
+            }
+            _ => None,
+        }
     }
 
     async fn announce(
@@ -185,6 +204,12 @@ impl FakeAgents {
     }
 }
 
+fn progress() -> v1::ExecuteUpdate {
+    v1::ExecuteUpdate {
+        update: Some(Update::Progress(v1::Progress::default())),
+    }
+}
+
 #[derive(Clone)]
 struct Agents(Arc<FakeAgents>);
 
@@ -199,6 +224,14 @@ impl AgentCalls for Agents {
             attempt: request.attempt,
         });
         let agents = self.0.clone();
+        if let Some(after) = agents.breaks(step_name(request.step.as_ref().unwrap())) {
+            let progress = stream::once(async { Ok(progress()) });
+            let broken = stream::once(async move {
+                tokio::time::sleep(after).await;
+                Err(Error::unavailable("the connection broke"))
+            });
+            return Ok(progress.chain(broken).boxed());
+        }
         let answer = async move {
             let update = agents.answer(request).await?;
             Ok(v1::ExecuteUpdate {
@@ -337,6 +370,10 @@ impl Stage {
 
     pub fn tell(&self, step: &str, does: Does) {
         self.agents.does.lock().unwrap().insert(step.into(), does);
+    }
+
+    pub fn stop_at(&self, position: &str) {
+        position.clone_into(&mut self.agents.stops_at.lock().unwrap());
     }
 
     pub fn untell(&self, step: &str) {

@@ -518,3 +518,83 @@ fn header(entry: &crate::state::catalogue::Entry) -> seawall_common::repository:
         refers_to: Vec::new(),
     }
 }
+
+/// Each connection lives longer than an agent may be out of reach.
+#[tokio::test(start_paused = true)]
+async fn a_copy_whose_connection_breaks_now_and_then_is_not_given_up() {
+    let stage = Stage::new(Cluster::with_primary());
+    let hour = Duration::from_secs(3_600);
+    stage.tell("copy", Does::BreakTimes(4, hour));
+    let id = stage.start_within(backup_of("zone1-101"), hour * 10).await;
+    let ended = stage.ended(id).await;
+    assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_on_whose_data_no_server_comes_up_is_taken_back() {
+    let mut cluster = Cluster::with_primary();
+    cluster.backed_up("zone1-101", "0-100-1");
+    let stage = Stage::new(cluster);
+    keep_in_store(&stage);
+    stage.tell("start", Does::Fail);
+    let id = stage.start(restore_of("zone1-102")).await;
+    let ended = stage.ended(id).await;
+    assert_eq!(ended.state, OperationState::Failed, "{ended:?}");
+    assert!(stage.steps_called().contains(&"put_back".to_owned()));
+    let starts = stage.calls().iter().filter(|c| c.step == "start").count();
+    assert_eq!(starts, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i4_a_backup_that_ran_into_another_epoch_fails() {
+    let stage = Stage::new(Cluster::with_primary());
+    stage.tell("note", Does::Hang);
+    let id = stage.start(backup_of("zone1-101")).await;
+    stage.called("note").await;
+    let reparent = stage
+        .start(Spec::PlannedReparent {
+            shard: shard(),
+            new_primary: alias("zone1-102"),
+        })
+        .await;
+    assert_eq!(stage.ended(reparent).await.state, OperationState::Succeeded);
+    // The replica stops beyond the point where the new epoch began.
+    stage.stop_at("0-102-9");
+    stage.untell("note");
+    stage.lead(2);
+    let ended = stage.ended(id).await;
+    assert_eq!(ended.state, OperationState::Failed, "{ended:?}");
+    let error = ended.error.unwrap().message;
+    assert!(
+        error.contains("the primary of commerce/0 changed"),
+        "{error}"
+    );
+    assert!(!stage.steps_called().contains(&"copy".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_a_backup_that_is_found_again_is_complete_again() {
+    let mut cluster = Cluster::with_primary();
+    cluster.backed_up("zone1-101", "0-100-1");
+    let stage = Stage::new(cluster);
+    keep_in_store(&stage);
+    let there = std::mem::take(&mut *stage.store.backups.lock().unwrap());
+    refresh::refresh(&stage.context, &shard()).await.unwrap();
+    assert_eq!(known(&stage), [Known::Broken]);
+    *stage.store.backups.lock().unwrap() = there;
+    refresh::refresh(&stage.context, &shard()).await.unwrap();
+    assert_eq!(known(&stage), [Known::Complete]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_in_another_repository_than_the_groups_nothing_is_written() {
+    let mut cluster = Cluster::with_primary();
+    let old = cluster.backed_up("zone1-101", "0-100-1");
+    cluster.state.repository_id = Some("the group's".into());
+    let stage = Stage::new(cluster);
+    let id = stage.start(removal_of(&old, true)).await;
+    let ended = stage.ended(id).await;
+    assert_eq!(ended.state, OperationState::Failed);
+    assert!(done(&stage).is_empty());
+    assert_eq!(known(&stage), [Known::Complete]);
+}

@@ -303,3 +303,45 @@ async fn a_backup_that_is_being_written_is_listed_last() {
     let written = running.backup.unwrap();
     assert_eq!(names, [complete.to_string(), written.to_string()]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_agents_that_are_heard_share_neither_an_address_nor_a_database() {
+    let stage = Stage::new(Cluster::with_primary());
+    let service = agents(&stage);
+    let database = |port| {
+        Some(v1::DatabaseAddress {
+            host: "db1".into(),
+            port,
+            server_id: port,
+        })
+    };
+    let mut first = registration("zone1-201", "one").into_inner();
+    first.database = database(3306);
+    service.register(Request::new(first.clone())).await.unwrap();
+    let mut second = registration("zone1-202", "two").into_inner();
+    second.agent_address.clone_from(&first.agent_address);
+    let refused = service.register(Request::new(second.clone())).await;
+    assert_eq!(code(refused), Code::AlreadyExists);
+    second.agent_address = "http://db2:7611".into();
+    second.database = Some(v1::DatabaseAddress {
+        server_id: 9,
+        ..database(3306).unwrap()
+    });
+    let refused = service.register(Request::new(second.clone())).await;
+    assert_eq!(code(refused), Code::AlreadyExists);
+    // Once the first is not there any more, what it had may be had by another.
+    tokio::time::advance(std::time::Duration::from_secs(60)).await;
+    service.register(Request::new(second)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_young_leader_does_not_tell_that_nobody_serves() {
+    let stage = Stage::new(Cluster::with_primary());
+    // It has forgotten all agents, which are heard again one after the other.
+    stage.context.heartbeats.take_office();
+    let service = topology(&stage);
+    let watch = service.watch_serving(Request::new(v1::WatchServingRequest::default()));
+    let mut updates = watch.await.unwrap().into_inner();
+    let graph = updates.next().await.unwrap().unwrap();
+    assert_eq!(graph.tablets.len(), 3, "{graph:?}");
+}

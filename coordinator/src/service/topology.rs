@@ -1,6 +1,6 @@
 //! Tablets, shards and their primaries.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use seawall_common::{
     Error,
@@ -18,6 +18,9 @@ use crate::{
     operation::Coordination,
     state::{Command, Response as Answer, State, topology},
 };
+
+/// How often it is looked whether all agents have been heard.
+const HEARD_POLL: Duration = Duration::from_millis(100);
 
 pub struct TopologyService {
     pub context: Arc<Coordination>,
@@ -170,6 +173,7 @@ impl Topology for TopologyService {
         let asked = request.into_inner();
         let filter = Filter::new(&asked.keyspace, &asked.shard)?;
         self.context.group.prove_leadership().await?;
+        self.until_heard(&filter).await;
         let updates = watch::changes(self.context.clone(), None, move |context| {
             let tablets = context.group.look(|state| {
                 let tablets = state.topology.tablets();
@@ -193,6 +197,26 @@ impl Topology for TopologyService {
             })
         });
         Ok(Response::new(updates))
+    }
+}
+
+impl TopologyService {
+    /// A new leader has not heard the agents yet: what it would tell first is that nobody serves.
+    async fn until_heard(&self, filter: &Filter) {
+        let heartbeats = &self.context.heartbeats;
+        while heartbeats.is_young() && !self.all_are_heard(filter) {
+            tokio::time::sleep(HEARD_POLL).await;
+        }
+    }
+
+    fn all_are_heard(&self, filter: &Filter) -> bool {
+        self.context.group.look(|state| {
+            let mut tablets = state.topology.tablets();
+            tablets.all(|tablet| {
+                let is_heard = self.context.heartbeats.heard(&tablet.alias).is_some();
+                is_heard || tablet.instance.is_none() || !filter.takes(&tablet.shard)
+            })
+        })
     }
 }
 

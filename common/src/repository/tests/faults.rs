@@ -179,3 +179,55 @@ async fn a_cancelled_transfer_ends_as_cancelled() {
     .await;
     assert_eq!(ended.unwrap_err().kind(), ErrorKind::Cancelled);
 }
+
+/// An empty directory where the repository was: its file system is not mounted any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_an_empty_mount_point_is_not_taken_for_a_repository_without_backups() {
+    let ground = small(Ground::new().await).await;
+    ground.back_up().await;
+    ground.repository.claim("group-1", false).await.unwrap();
+    let (there, gone) = (ground.path("repository"), ground.path("gone"));
+    std::fs::rename(&there, &gone).unwrap();
+    std::fs::create_dir(&there).unwrap();
+    let repository = &ground.repository;
+    let errors = [
+        repository.scan(&shard()).await.unwrap_err(),
+        repository.shards().await.unwrap_err(),
+        repository.newest_epoch(&shard()).await.unwrap_err(),
+        repository.claim("group-1", true).await.unwrap_err(),
+        repository.check_owner("group-1").await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains("mounted"), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(&there).unwrap().count(), 0);
+    std::fs::remove_dir(&there).unwrap();
+    std::fs::rename(&gone, &there).unwrap();
+    assert_eq!(repository.scan(&shard()).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i8_a_sweep_deletes_nothing_through_a_symbolic_link() {
+    let ground = small(Ground::new().await).await;
+    ground.back_up().await;
+    let outside = ground.path("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("precious"), b"rows").unwrap();
+    let link = ground.objects("packs").join("link");
+    std::os::unix::fs::symlink(&outside, &link).unwrap();
+    ground
+        .repository
+        .abandon(&shard(), &name(0), "why")
+        .await
+        .unwrap();
+    let error = ground
+        .repository
+        .sweep(&shard(), &name(0))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(outside.join("precious").exists());
+    std::fs::remove_file(link).unwrap();
+    ground.repository.sweep(&shard(), &name(0)).await.unwrap();
+}
