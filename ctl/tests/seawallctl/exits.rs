@@ -94,7 +94,45 @@ async fn a_coordinator_of_another_version_is_named_as_such() {
     script.refusals.push_back(Status::unimplemented(""));
     let coordinator = Coordinator::start(script);
     let ended = run(&coordinator.url(), &["ListTablets"]).await;
-    assert!(ended.failure(1).contains("another version"), "{ended:?}");
+    let line = ended.failure(1);
+    assert!(line.contains("another version"), "{line}");
+    assert!(line.contains(&coordinator.url()), "{line}");
+}
+
+/// Something that speaks HTTP, but not gRPC.
+fn web_server() -> String {
+    use std::io::Write as _;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let answer = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+            let _ = connection.unwrap().write_all(answer.as_bytes());
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn what_answers_and_is_no_coordinator_is_named_and_the_next_one_is_asked() {
+    let mut script = Script::default();
+    script
+        .refusals
+        .extend(std::iter::repeat_with(|| Status::unimplemented("")).take(100));
+    let agent = Coordinator::start(script);
+    let coordinator = Coordinator::start(Script::default());
+    for stranger in [web_server(), agent.url()] {
+        let line = run(&stranger, &["ListTablets"]).await;
+        assert_eq!(
+            line.failure(3),
+            format!(
+                "seawallctl: ListTablets: {stranger} answers, but not as a coordinator: is that \
+                 its gRPC port (7601)?"
+            )
+        );
+        let both = format!("{stranger},{}", coordinator.url());
+        run(&both, &["ListTablets"]).await.result();
+    }
 }
 
 #[tokio::test]
