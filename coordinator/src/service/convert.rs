@@ -280,18 +280,26 @@ fn spec(spec: &Spec) -> v1::operation_spec::Spec {
     }
 }
 
-/// Parallel transfers that may be asked for; 0 is the default.
+/// Parallel transfers that may be asked for.
 const CONCURRENCY_MAX: u32 = 64;
 const CONCURRENCY_DEFAULT: u32 = 4;
 
+/// That of a backup; 0 is the default.
 pub fn concurrency(asked: u32) -> Result<u32> {
-    match asked {
-        0 => Ok(CONCURRENCY_DEFAULT),
-        1..=CONCURRENCY_MAX => Ok(asked),
-        _ => Err(Error::invalid(format!(
+    Ok(match check_concurrency(asked)? {
+        0 => CONCURRENCY_DEFAULT,
+        asked => asked,
+    })
+}
+
+/// 0 stays 0: for a restore, whose agent has a setting of its own.
+fn check_concurrency(asked: u32) -> Result<u32> {
+    if asked > CONCURRENCY_MAX {
+        return Err(Error::invalid(format!(
             "concurrency {asked} is greater than {CONCURRENCY_MAX}"
-        ))),
+        )));
     }
+    Ok(asked)
 }
 
 pub fn spec_from(spec: Option<v1::OperationSpec>) -> Result<Spec> {
@@ -313,7 +321,7 @@ pub fn spec_from(spec: Option<v1::OperationSpec>) -> Result<Spec> {
                 name => Some(name.parse()?),
             },
             empty_start: spec.empty_start,
-            concurrency: concurrency(spec.concurrency)?,
+            concurrency: check_concurrency(spec.concurrency)?,
         },
         In::RemoveBackup(spec) => Spec::RemoveBackup {
             shard: ShardId::from_proto(spec.shard.as_ref())?,

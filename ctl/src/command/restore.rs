@@ -20,9 +20,9 @@ pub struct Restore {
     /// Unset: the newest complete one that fits
     #[arg(long, value_name = "NAME")]
     backup: Option<BackupName>,
-    /// Files that are fetched and written at the same time
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
-    concurrency: u32,
+    /// Files that are fetched and written at the same time; unset: the agent's restore_concurrency
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    concurrency: Option<u32>,
     /// Print which backup would be taken, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -43,7 +43,8 @@ impl Restore {
             alias: self.alias.to_string(),
             backup: backup.unwrap_or_default(),
             empty_start: false,
-            concurrency: self.concurrency,
+            // 0: the agent knows best.
+            concurrency: self.concurrency.unwrap_or(0),
         });
         let Some(operation) = carry_out(context, &what, spec, &self.launch).await? else {
             return Ok(());

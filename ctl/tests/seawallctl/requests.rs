@@ -97,9 +97,12 @@ async fn long_work_is_started_as_operations_with_ids_of_our_own() {
     says(
         &request,
         &[
-            "Restore(RestoreSpec { alias: \"zone1-103\", backup: \"2026-10-14.174640.zone1-102\", empty_start: false, concurrency: 4",
+            "Restore(RestoreSpec { alias: \"zone1-103\", backup: \"2026-10-14.174640.zone1-102\", empty_start: false, concurrency: 0",
         ],
     );
+    let restore = ["Restore", "zone1-103", "--concurrency", "2"];
+    let request = request_of("Operations.Start", &restore).await;
+    says(&request, &["concurrency: 2"]);
 
     let primary = ["InitShardMaster", "commerce/0", "zone1-101"];
     let request = request_of("Operations.Start", &primary).await;
