@@ -1,6 +1,10 @@
 //! Between the state's own shapes and the protocol's.
 
-use seawall_common::{Error, Result, ids::ShardId, position::Position};
+use seawall_common::{
+    Error, Result,
+    ids::{BackupName, ShardId},
+    position::Position,
+};
 use seawall_proto::v1;
 
 use crate::state::{
@@ -302,6 +306,11 @@ fn check_concurrency(asked: u32) -> Result<u32> {
     Ok(asked)
 }
 
+/// Empty: none is named.
+pub fn backup_named(name: &str) -> Result<Option<BackupName>> {
+    (!name.is_empty()).then(|| name.parse()).transpose()
+}
+
 pub fn spec_from(spec: Option<v1::OperationSpec>) -> Result<Spec> {
     use v1::operation_spec::Spec as In;
     let spec = spec
@@ -316,10 +325,7 @@ pub fn spec_from(spec: Option<v1::OperationSpec>) -> Result<Spec> {
         },
         In::Restore(spec) => Spec::Restore {
             alias: spec.alias.parse()?,
-            backup: match spec.backup.as_str() {
-                "" => None,
-                name => Some(name.parse()?),
-            },
+            backup: backup_named(&spec.backup)?,
             empty_start: spec.empty_start,
             concurrency: check_concurrency(spec.concurrency)?,
         },

@@ -1,7 +1,7 @@
 //! How commands end when they cannot do what they were asked.
 
 use seawall_common::Error;
-use seawall_proto::v1::{self, OperationState, RefusedBackup, StartBackupsResponse, TabletType};
+use seawall_proto::v1::{self, OperationState, RefusedBackup, StartBackupsResponse};
 use tonic::Status;
 
 use crate::fake::{Coordinator, Script, backup, backup_operation, commerce, run};
@@ -230,41 +230,36 @@ async fn one_shard_that_is_refused_makes_the_keyspace_fail_and_the_others_are_st
 }
 
 #[tokio::test]
-async fn a_dry_run_refuses_what_a_restore_would_refuse() {
-    let tablet = |kind: TabletType| v1::Tablet {
-        alias: "zone1-103".into(),
-        shard: Some(commerce()),
-        r#type: kind.into(),
-        engine: "mariadb".into(),
+async fn a_dry_run_prints_what_the_coordinator_would_choose_and_starts_nothing() {
+    let mut script = Script {
+        plan: v1::PlanRestoreResponse {
+            tablet: Some(v1::Tablet {
+                alias: "zone1-103".into(),
+                shard: Some(commerce()),
+                ..Default::default()
+            }),
+            backup: Some(backup(
+                "2026-10-14.174640.zone1-102",
+                v1::BackupState::Complete,
+            )),
+        },
         ..Default::default()
     };
-    let complete = backup("2026-10-14.174640.zone1-102", v1::BackupState::Complete);
-    for (kind, backups, why) in [
-        (TabletType::Primary, vec![complete.clone()], "primary"),
-        (TabletType::Replica, vec![], "none of the shard's 0 backups"),
-    ] {
-        let coordinator = Coordinator::start(Script {
-            tablets: vec![tablet(kind)],
-            backups,
-            ..Default::default()
-        });
-        let ended = run(&coordinator.url(), &["Restore", "zone1-103", "--dry-run"]).await;
-        assert!(ended.failure(1).contains(why), "{ended:?}");
-    }
-    let coordinator = Coordinator::start(Script {
-        tablets: vec![tablet(TabletType::Replica)],
-        backups: vec![complete],
-        ..Default::default()
-    });
-    let ended = run(&coordinator.url(), &["Restore", "zone1-103", "--dry-run"]).await;
+    script
+        .refusals
+        .push_back(Error::refused("zone1-103 is the primary of commerce/0").into());
+    let coordinator = Coordinator::start(script);
+    let dry_run = ["Restore", "zone1-103", "--dry-run"];
+    let refused = run(&coordinator.url(), &dry_run).await;
+    assert!(refused.failure(1).contains("is the primary"), "{refused:?}");
+    let ended = run(&coordinator.url(), &dry_run).await;
     assert!(ended.result().starts_with(
         "would restore 2026-10-14.174640.zone1-102 onto zone1-103: 3.0 GiB at 0-1-100"
     ));
+    let asked = coordinator.asked();
     assert!(
-        !coordinator
-            .asked()
-            .iter()
-            .any(|asked| asked.contains("Start"))
+        asked.iter().all(|asked| asked.contains("PlanRestore")),
+        "{asked:?}"
     );
 }
 
