@@ -248,9 +248,24 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// The same text without line breaks or other control characters: answers come from elsewhere, and
+/// must neither break the promise of one line nor paint the operator's terminal.
+pub fn one_line(text: &str) -> String {
+    text.split(|c: char| c.is_control())
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_cannot_paint_the_terminal() {
+        assert_eq!(one_line("a\x1b[31mb\r\n\tc"), "a [31mb c");
+    }
 
     #[test]
     fn every_kind_survives_the_way_through_a_status() {

@@ -212,7 +212,7 @@ fn nearest(key: &str, is_section: bool, settings: &[Setting]) -> Option<&'static
 fn likeness(written: &str, right: &str) -> f64 {
     let likeness = strsim::normalized_damerau_levenshtein(written, right);
     match right.starts_with(written) {
-        true => likeness.max(0.9),
+        true => (1.0 + likeness) / 2.0,
         false => likeness,
     }
 }

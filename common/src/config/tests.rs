@@ -9,6 +9,8 @@ const SETTINGS: &[Setting] = &[
     Setting::new("coordinators", Kind::List, "Whom we ask").default(""),
     Setting::new("wait", Kind::Text, "How long").default("1"),
     Setting::new("engine.restore", Kind::Bool, "Whether").default("false"),
+    // In no struct: it is never set here.
+    Setting::new("engine.inner.port", Kind::Integer, "A section in a section"),
     Setting::new("engine.password", Kind::Text, "Hush")
         .secret()
         .default(""),
@@ -172,4 +174,19 @@ fn a_bare_flag_means_true_and_a_missing_setting_is_named() {
 #[test]
 fn a_secret_is_never_a_flag() {
     assert!(run("alias='a'", &["--engine-password", "x"], &[]).is_err());
+}
+
+#[test]
+fn a_mistaken_flag_is_told_in_one_line_with_what_would_be_right() {
+    let told = |flag: &str| {
+        let command = with_settings(Command::new("test"), SETTINGS);
+        let error = command.try_get_matches_from(["test", flag]).unwrap_err();
+        let text = mistake(&error, "test").to_string();
+        assert!(!text.contains('\n'), "{text}");
+        text
+    };
+    let text = told("--listne");
+    assert!(text.contains("'--listne'"), "{text}");
+    assert!(text.contains("Did you mean --listen?"), "{text}");
+    assert!(told("--frobnicate").contains("'--frobnicate'"));
 }

@@ -4,7 +4,7 @@ use seawall_common::Error;
 use seawall_proto::v1::{self, OperationState, RefusedBackup, StartBackupsResponse};
 use tonic::Status;
 
-use crate::fake::{Coordinator, Script, backup, backup_operation, commerce, run};
+use crate::fake::{Coordinator, Ended, Script, backup, backup_operation, commerce, run};
 
 /// Nothing listens there.
 fn closed_port() -> String {
@@ -273,4 +273,25 @@ async fn an_identity_is_made_without_any_coordinator() {
     assert!(!ended.stdout.contains("SECRET"));
     let again = run(&closed_port(), &args).await;
     assert!(again.failure(1).contains("exists already"));
+}
+
+#[tokio::test]
+async fn what_asks_nobody_works_whatever_the_variable_says() {
+    let program = env!("CARGO_BIN_EXE_seawallctl");
+    let with_nonsense = async |args: &[&str]| {
+        let mut command = tokio::process::Command::new(program);
+        command.env("SEAWALL_COORDINATOR", "nonsense").args(args);
+        Ended::from(command.output().await.unwrap())
+    };
+    assert!(
+        !with_nonsense(&["completions", "bash"])
+            .await
+            .result()
+            .is_empty()
+    );
+    let refused = with_nonsense(&["ListTablets"]).await;
+    assert!(
+        refused.failure(2).contains("SEAWALL_COORDINATOR"),
+        "{refused:?}"
+    );
 }

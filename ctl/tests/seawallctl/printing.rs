@@ -282,6 +282,7 @@ async fn every_command_has_completions_and_a_manual_page() {
     for shell in ["bash", "zsh", "fish"] {
         let script = run("http://127.0.0.1:1", &["completions", shell]).await;
         assert!(script.result().contains("BackupShard"));
+        assert!(script.result().contains("backup-shard"));
     }
     assert!(
         run("http://127.0.0.1:1", &["man"])
