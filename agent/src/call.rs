@@ -56,7 +56,8 @@ pub enum StepCall {
         backup: BackupName,
         /// Empty: no catalogue to compare with.
         manifest_hash: String,
-        concurrency: usize,
+        /// None: as this agent is configured.
+        concurrency: Option<usize>,
     },
     Install,
     ReadPosition,
@@ -69,7 +70,7 @@ pub enum StepCall {
     Promote,
 }
 
-const CONCURRENCY_DEFAULT: usize = 4;
+const COPY_CONCURRENCY_DEFAULT: usize = 4;
 const CONCURRENCY_MAX: u32 = 64;
 
 impl StepCall {
@@ -145,7 +146,7 @@ fn action(step: Wire) -> Result<Action> {
         Wire::Copy(copy) => StepCall::Copy {
             backup: copy.backup.parse()?,
             epoch: copy.epoch,
-            concurrency: concurrency(copy.concurrency),
+            concurrency: concurrency(copy.concurrency).unwrap_or(COPY_CONCURRENCY_DEFAULT),
         },
         Wire::Start(v1::StartStep {}) => StepCall::Start,
         Wire::Reinstate(v1::ReinstateStep {}) => StepCall::Reinstate,
@@ -170,9 +171,33 @@ fn action(step: Wire) -> Result<Action> {
     }))
 }
 
-fn concurrency(wanted: u32) -> usize {
+/// None: the caller leaves it to us.
+fn concurrency(wanted: u32) -> Option<usize> {
     match wanted {
-        0 => CONCURRENCY_DEFAULT,
-        n => usize::try_from(n.min(CONCURRENCY_MAX)).unwrap_or(CONCURRENCY_DEFAULT),
+        0 => None,
+        n => usize::try_from(n.min(CONCURRENCY_MAX)).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fetch_of_no_given_concurrency_leaves_it_to_the_agents_own_setting() {
+        let fetch = |wanted| {
+            let fetch = v1::FetchStep {
+                backup: "2026-10-14.174640.zone1-102".into(),
+                manifest_hash: String::new(),
+                concurrency: wanted,
+            };
+            match action(Wire::Fetch(fetch)).unwrap() {
+                Action::Run(StepCall::Fetch { concurrency, .. }) => concurrency,
+                other => panic!("not a fetch: {other:?}"),
+            }
+        };
+        assert_eq!(fetch(0), None);
+        assert_eq!(fetch(3), Some(3));
+        assert_eq!(fetch(1000), Some(64));
     }
 }

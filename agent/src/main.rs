@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use config::Settings;
 use seawall_common::{
     Error, Result,
-    config::{Loaded, load, with_settings},
+    config::{Loaded, get_matches, load, with_settings},
     telemetry,
 };
 
@@ -48,7 +48,7 @@ fn run() -> Result<()> {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Backs up and restores the database server beside it, as the coordinators decide");
     let settings = config::settings();
-    let matches = with_settings(command, &settings).get_matches();
+    let matches = get_matches(with_settings(command, &settings));
     let loaded: Loaded<Settings> = load(&settings, &matches, |name| std::env::var(name).ok())?;
     loaded.settings.check()?;
     if loaded.print_only {

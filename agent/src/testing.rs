@@ -417,7 +417,7 @@ pub fn restore_steps(manifest_hash: &str) -> Vec<StepCall> {
         StepCall::Fetch {
             backup: backup_name(),
             manifest_hash: manifest_hash.into(),
-            concurrency: 2,
+            concurrency: Some(2),
         },
         StepCall::Install,
         StepCall::Start,

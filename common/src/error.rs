@@ -256,6 +256,16 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// The same text without line breaks or other control characters: answers come from elsewhere, and
+/// must neither break the promise of one line nor paint the operator's terminal.
+pub fn one_line(text: &str) -> String {
+    text.split(|c: char| c.is_control())
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,6 +279,11 @@ mod tests {
         assert!(error.is_retryable(), "{error:?}");
         let cancelled = Error::from(Status::cancelled("the operation was cancelled"));
         assert_eq!(cancelled.kind(), ErrorKind::Cancelled);
+    }
+
+    #[test]
+    fn an_answer_cannot_paint_the_terminal() {
+        assert_eq!(one_line("a\x1b[31mb\r\n\tc"), "a [31mb c");
     }
 
     #[test]

@@ -19,10 +19,10 @@ use std::process::ExitCode;
 
 use config::Request;
 use data_dir::DataDir;
-use seawall_common::{Error, Result, telemetry};
+use seawall_common::{Error, Result, config::get_matches, telemetry};
 
 fn main() -> ExitCode {
-    let matches = config::command().get_matches();
+    let matches = get_matches(config::command());
     let ended = config::understand(&matches, |name| std::env::var(name).ok()).and_then(carry_out);
     match ended {
         Ok(()) => ExitCode::SUCCESS,

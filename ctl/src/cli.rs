@@ -2,18 +2,13 @@
 
 use std::{collections::BTreeSet, ffi::OsString, process::ExitCode, time::Duration};
 
-use clap::{
-    CommandFactory as _, Parser,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
-use seawall_common::Error;
+use clap::{CommandFactory as _, Parser, error::ErrorKind};
+use seawall_common::{Error, config::mistake};
 
-use crate::{
-    client::MemberUrl,
-    command::Command,
-    exit::{Failure, one_line},
-    output::Output,
-};
+use crate::{client::MemberUrl, command::Command, exit::Failure, output::Output};
+
+const COORDINATOR_VARIABLE: &str = "SEAWALL_COORDINATOR";
+const COORDINATOR_DEFAULT: &str = "http://127.0.0.1:7601";
 
 const AFTER_HELP: &str = "\
 Commands may be written in kebab case too: list-backups. An alias is cell-uid (zone1-101), a shard \
@@ -42,15 +37,14 @@ pub struct Cli {
 #[command(next_help_heading = "Common options")]
 pub struct Global {
     /// Members of the coordinator group; any one will do, each is tried in turn
+    /// [env: SEAWALL_COORDINATOR] [default: http://127.0.0.1:7601]
     #[arg(
         long,
         global = true,
-        env = "SEAWALL_COORDINATOR",
         value_name = "URL[,URL...]",
-        value_delimiter = ',',
-        default_value = "http://127.0.0.1:7601"
+        value_delimiter = ','
     )]
-    pub coordinator: Vec<MemberUrl>,
+    coordinator: Vec<MemberUrl>,
 
     /// For people, for programs (docs/json.md), or only the names
     #[arg(short, long, global = true, value_enum, default_value = "table")]
@@ -67,11 +61,30 @@ pub struct Global {
     pub timeout: Duration,
 }
 
+impl Global {
+    /// Whom to ask: by the flag, else by the environment, else the usual place on this machine.
+    ///
+    /// Only commands that ask somebody call this: the others work whatever the variable says.
+    pub fn members(
+        &self,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Vec<MemberUrl>, Error> {
+        if !self.coordinator.is_empty() {
+            return Ok(self.coordinator.clone());
+        }
+        let text = environment(COORDINATOR_VARIABLE)
+            .filter(|text| !text.trim().is_empty())
+            .unwrap_or_else(|| COORDINATOR_DEFAULT.to_owned());
+        let members: Result<_, Error> = text.split(',').map(str::parse).collect();
+        members.map_err(|e| e.context(COORDINATOR_VARIABLE))
+    }
+}
+
 /// A duration as people write it: `90s`, `15m`, `24h`.
 pub fn duration(text: &str) -> Result<Duration, Error> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
-        Ok(_) => Err(Error::invalid("a duration of nothing")),
+        Ok(_) => Err(Error::invalid("a duration of nothing").hint("Give a longer one: 90s, 15m.")),
         Err(_) => Err(Error::invalid(format!("malformed duration {text:?}"))
             .hint("It is written like 90s, 15m or 24h.")),
     }
@@ -105,7 +118,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, Stop> {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Stop::Help(error),
-        _ => Stop::Usage(Failure::usage(mistake(&error))),
+        _ => Stop::Usage(Failure::usage(mistake(&error, "seawallctl"))),
     })
 }
 
@@ -147,45 +160,6 @@ fn long_options(command: &clap::Command) -> BTreeSet<String> {
         .chain(command.get_subcommands().flat_map(long_options))
         .filter(|name| name.len() > 1)
         .collect()
-}
-
-/// What clap found wrong, in one line and a hint.
-fn mistake(error: &clap::Error) -> Error {
-    if let Some(ours) = std::error::Error::source(error).and_then(|e| e.downcast_ref::<Error>()) {
-        return ours.clone();
-    }
-    let rendered = error.render().to_string();
-    let (problem, rest) = rendered
-        .split_once("\n\n")
-        .unwrap_or((rendered.as_str(), ""));
-    let problem = one_line(problem.trim_start_matches("error: "));
-    let usage = rest
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Usage: "))
-        .map_or_else(
-            || "See seawallctl --help.".to_owned(),
-            |usage| format!("Usage: {usage}."),
-        );
-    let suggestion = suggestion(error)
-        .map(|right| format!("Did you mean {right}? "))
-        .unwrap_or_default();
-    Error::invalid(problem).hint(format!("{suggestion}{usage}"))
-}
-
-/// The name that clap finds most like the mistaken one.
-fn suggestion(error: &clap::Error) -> Option<&str> {
-    [
-        ContextKind::SuggestedSubcommand,
-        ContextKind::SuggestedArg,
-        ContextKind::SuggestedValue,
-    ]
-    .into_iter()
-    .find_map(|kind| match error.get(kind)? {
-        ContextValue::String(name) => Some(name.as_str()),
-        // The best one stands last.
-        ContextValue::Strings(names) => names.last().map(String::as_str),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

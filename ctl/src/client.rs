@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use seawall_common::{Error, error::chain};
 use seawall_proto::v1::{self, cluster_client::ClusterClient};
 use tokio::time::{Instant, sleep, timeout};
@@ -29,6 +30,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const ATTEMPT_MIN: Duration = Duration::from_secs(1);
 const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(250);
 const MEMBERS_MAX: usize = 16;
+/// How long a member is given to say which group it belongs to, before it is learned all the same.
+const GROUP_LIMIT: Duration = Duration::from_millis(500);
+const NOT_A_COORDINATOR: &str = "answers, but not as a coordinator: is that its gRPC port (7601)?";
 
 /// Address of a member, always with its scheme.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +90,35 @@ impl Member {
             .connect_lazy();
         Ok(Self { url, channel })
     }
+
+    /// What this member itself says of its group; why it says nothing otherwise.
+    pub async fn status(&self, limit: Duration) -> Result<v1::ClusterStatusResponse, String> {
+        let mut client = ClusterClient::new(self.channel.clone());
+        match timeout(limit, client.status(v1::ClusterStatusRequest {})).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(refusal(&status)),
+            Err(_) => Err(format!("no answer within {}", span(limit))),
+        }
+    }
+
+    /// Whether something else than a coordinator gave this answer: it does not speak gRPC, or has
+    /// not even the service that every coordinator has.
+    async fn is_no_coordinator(&self, answer: &Status) -> bool {
+        if is_no_grpc(answer) {
+            return true;
+        }
+        answer.code() == Code::Unimplemented
+            && self
+                .status(ATTEMPT_MIN)
+                .await
+                .is_err_and(|why| why == NOT_A_COORDINATOR)
+    }
+}
+
+/// Whether a member belongs to another group than the one asked. One that has just been made does
+/// not know its group yet, and may belong to any.
+pub fn is_another_group(asked: &str, own: &str) -> bool {
+    !asked.is_empty() && !own.is_empty() && asked != own
 }
 
 pub struct Client {
@@ -131,15 +164,22 @@ impl Client {
         else {
             return;
         };
+        let named = self.members().clone();
+        let news: Vec<Member> = status
+            .members
+            .iter()
+            .filter_map(|known| known.address.parse::<MemberUrl>().ok())
+            .filter(|url| !named.iter().any(|member| member.url == *url))
+            .filter_map(|url| Member::new(url).ok())
+            .collect();
+        let strangers = join_all(news.iter().map(async |member| {
+            let own = member.status(GROUP_LIMIT).await;
+            own.is_ok_and(|own| is_another_group(&status.group_id, &own.group_id))
+        }));
+        let strangers = strangers.await;
         let mut members = self.members();
-        for known in status.members {
-            let Ok(url) = known.address.parse::<MemberUrl>() else {
-                continue;
-            };
-            if members.len() < MEMBERS_MAX
-                && !members.iter().any(|member| member.url == url)
-                && let Ok(member) = Member::new(url)
-            {
+        for (member, is_stranger) in news.into_iter().zip(strangers) {
+            if members.len() < MEMBERS_MAX && !is_stranger {
                 members.push(member);
             }
         }
@@ -167,26 +207,36 @@ impl Client {
             let round = self.members().clone();
             let count = u32::try_from(round.len().max(1)).unwrap_or(u32::MAX);
             let share = (self.limit / count).max(ATTEMPT_MIN);
+            let mut is_any_coordinator = false;
             for member in round {
                 let left = self.limit.saturating_sub(began.elapsed());
                 if left.is_zero() {
                     return Err(self.nobody_answered(&last_refusal));
                 }
                 let share = share.min(left);
-                last_refusal = match timeout(share, call(member.channel)).await {
+                last_refusal = match timeout(share, call(member.channel.clone())).await {
                     Ok(Ok(response)) => return Ok((response.into_inner(), member.url)),
+                    Ok(Err(status)) if member.is_no_coordinator(&status).await => {
+                        last_refusal = format!("{} {NOT_A_COORDINATOR}", member.url);
+                        self.ask_last(&member.url);
+                        continue;
+                    }
                     Ok(Err(status)) if may_try_again(&status) => refusal(&status),
                     Ok(Err(status)) => {
                         return Err(Failure {
                             tried_before,
-                            ..Failure::failed(answered(status))
+                            ..Failure::failed(answered(status, &member.url))
                         });
                     }
                     Err(_) => format!("no answer within {}", span(share)),
                 };
                 last_refusal = format!("{}: {last_refusal}", member.url);
+                is_any_coordinator = true;
                 tried_before = true;
                 self.ask_last(&member.url);
+            }
+            if !is_any_coordinator {
+                return Err(Failure::no_coordinator(Error::unavailable(last_refusal)));
             }
             let left = self.limit.saturating_sub(began.elapsed());
             sleep(PAUSE_BETWEEN_ROUNDS.min(left)).await;
@@ -205,14 +255,24 @@ impl Client {
 }
 
 /// What a coordinator answered, as an error. One that does not know a call says so without a word.
-fn answered(status: Status) -> Error {
+fn answered(status: Status, url: &MemberUrl) -> Error {
     if status.code() == Code::Unimplemented {
-        return Error::internal("the coordinator does not know this call").hint(
+        return Error::internal(format!("the coordinator {url} does not know this call")).hint(
             "It is of another version than seawallctl: compare ClusterStatus with \
              seawallctl --version.",
         );
     }
     status.into()
+}
+
+/// Whether what answered speaks HTTP, but no gRPC. There is no better sign of it than these texts.
+fn is_no_grpc(status: &Status) -> bool {
+    let is_http_1 = std::error::Error::source(status)
+        .is_some_and(|cause| chain(cause).contains("frame with invalid size"));
+    // Unavailable is what a proxy says whose coordinator is down.
+    let is_plain_http = status.code() != Code::Unavailable
+        && status.message().starts_with("grpc-status header missing");
+    is_http_1 || is_plain_http
 }
 
 /// Whether another member, or the same one later, may do better. What never reached a server, or
@@ -222,7 +282,11 @@ pub fn may_try_again(status: &Status) -> bool {
         || std::error::Error::source(status).is_some()
 }
 
+/// Why there is no answer, in a few words.
 pub fn refusal(status: &Status) -> String {
+    if is_no_grpc(status) || status.code() == Code::Unimplemented {
+        return NOT_A_COORDINATOR.to_owned();
+    }
     match std::error::Error::source(status) {
         Some(cause) => chain(cause),
         None => Error::from(status.clone()).to_string(),

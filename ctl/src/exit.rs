@@ -4,7 +4,7 @@
 
 use std::{fmt, process::ExitCode};
 
-use seawall_common::Error;
+use seawall_common::{Error, error::one_line};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -62,16 +62,6 @@ impl Failure {
     }
 }
 
-/// The same text without line breaks or other control characters: answers come from elsewhere, and
-/// must neither break the promise of one line nor paint the operator's terminal.
-pub fn one_line(text: &str) -> String {
-    text.split(|c: char| c.is_control())
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,10 +75,5 @@ mod tests {
             "seawallctl: Backup zone1-101: zone1-101 is the primary. Use --allow-primary."
         );
         assert_eq!(failure.exit as u8, 1);
-    }
-
-    #[test]
-    fn an_answer_cannot_paint_the_terminal() {
-        assert_eq!(one_line("a\x1b[31mb\r\n\tc"), "a [31mb c");
     }
 }

@@ -3,7 +3,7 @@
 //! An operation belongs to the coordinator from the moment it is accepted. Following it survives
 //! the loss of any member; letting go of it (Ctrl-C) never ends it.
 
-use std::{sync::Mutex, time::Duration};
+use std::{cell::Cell, slice, sync::Mutex, time::Duration};
 
 use seawall_common::{Error, ids::OperationId};
 use seawall_proto::v1::{
@@ -54,15 +54,21 @@ pub async fn carry_out(
     launch: &Launch,
 ) -> Outcome<Option<Operation>> {
     let id = OperationId::generate().to_string();
+    let accepted = Cell::new(false);
     let work = async {
         let operation = start(&context.client, &id, spec, launch).await?;
+        accepted.set(true);
         if launch.detach {
             print_started(context, &operation)?;
             return Ok(None);
         }
         follow_to_success(context, operation).await.map(Some)
     };
-    interruptible(work, || let_go(std::slice::from_ref(&id)))
+    let interrupted = || match accepted.get() {
+        true => let_go(slice::from_ref(&id)),
+        false => let_go(&[]),
+    };
+    interruptible(work, interrupted)
         .await
         .map_err(|failure| failure.of(what))
 }
@@ -115,8 +121,13 @@ pub async fn interruptible<T>(
     }
 }
 
+/// What Ctrl-C says, by the operations that are known to have been accepted.
 pub fn let_go(ids: &[String]) -> Failure {
     let (error, hint) = match ids {
+        [] => (
+            "let go, and no coordinator has answered yet".to_owned(),
+            "\"seawallctl ListOperations\" shows whether it began.".to_owned(),
+        ),
         [id] => (
             format!("let go of operation {id}, which goes on"),
             format!(

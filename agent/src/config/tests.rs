@@ -67,7 +67,11 @@ fn wrong_input_is_named_in_one_line() {
             vec![],
             "Did you mean \"keyspace\"?",
         ),
-        (LEAST.into(), vec!["--drain-time=soon"], "soon"),
+        (
+            LEAST.into(),
+            vec!["--drain-time=soon"],
+            "--drain-time: \"soon\"",
+        ),
         (LEAST.into(), vec!["--coordinators="], "coordinator"),
         (
             LEAST.into(),
@@ -79,7 +83,11 @@ fn wrong_input_is_named_in_one_line() {
             vec!["--restore-concurrency=0"],
             "restore_concurrency",
         ),
-        (LEAST.into(), vec!["--listen=nowhere"], "configuration"),
+        (
+            LEAST.into(),
+            vec!["--listen=nowhere"],
+            "--listen: \"nowhere\"",
+        ),
     ] {
         let text = refusal(&wrong, &args);
         assert!(text.contains(says), "{says:?} is not in: {text}");

@@ -137,7 +137,10 @@ pub async fn run(job: &Job, call: &StepCall) -> Result<Outcome> {
             backup,
             manifest_hash,
             concurrency,
-        } => fetch::run(job, backup, manifest_hash, *concurrency).await,
+        } => {
+            let concurrency = concurrency.unwrap_or(job.tablet.settings.restore_concurrency);
+            fetch::run(job, backup, manifest_hash, concurrency).await
+        }
         StepCall::Install => install::run(job).await,
         StepCall::ReadPosition => reparent::read_position(job).await,
         StepCall::Demote => reparent::demote(job).await,

@@ -164,7 +164,7 @@ async fn restore_alone(tablet: &Tablet, executor: &Arc<Executor>) -> Result<()> 
             Ok(())
         })
         .await?;
-    for step in steps(backup, manifest_hash, tablet.settings.restore_concurrency) {
+    for step in steps(backup, manifest_hash) {
         let answer = match executor.execute_alone(id, step).await {
             Ok(run) => run.end().await,
             Err(error) => Answer::Failed(error),
@@ -178,7 +178,7 @@ async fn restore_alone(tablet: &Tablet, executor: &Arc<Executor>) -> Result<()> 
 }
 
 /// Catching up, with whomever there will be to follow, is reconciled afterwards.
-fn steps(backup: BackupName, manifest_hash: String, concurrency: usize) -> [StepCall; 5] {
+fn steps(backup: BackupName, manifest_hash: String) -> [StepCall; 5] {
     [
         StepCall::Drain {
             kind: OperationKind::Restore,
@@ -187,7 +187,7 @@ fn steps(backup: BackupName, manifest_hash: String, concurrency: usize) -> [Step
         StepCall::Fetch {
             backup,
             manifest_hash,
-            concurrency,
+            concurrency: None,
         },
         StepCall::Install,
         StepCall::Start,

@@ -1,6 +1,9 @@
 //! Gathers the settings from flags, environment and file, and says where each came from.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use clap::ArgMatches;
 use serde::de::DeserializeOwned;
@@ -81,24 +84,10 @@ pub fn load<T: DeserializeOwned>(
         sources.push((setting, value, source));
     }
     let printed = print::render(&sources);
-    let settings = Value::Table(merged)
-        .try_into()
-        .map_err(|e: toml::de::Error| {
-            let file = file_path
-                .as_ref()
-                .map(|p| format!(" {}", p.display()))
-                .unwrap_or_default();
-            let error = Error::invalid(format!("configuration{file}: {}", e.message()));
-            match missing(e.message(), settings) {
-                Some(setting) => error.hint(format!(
-                    "Set {} in the file, --{} or {}.",
-                    setting.key,
-                    setting.flag_name(),
-                    setting.env_name()
-                )),
-                None => error,
-            }
-        })?;
+    let settings = serde_path_to_error::deserialize(Value::Table(merged)).map_err(|e| {
+        let file = file_path.as_deref();
+        misread(&e, &sources, settings, file)
+    })?;
     Ok(Loaded {
         settings,
         printed,
@@ -133,7 +122,7 @@ fn flatten(
             }
             _ => {
                 let error = Error::invalid(format!("unknown key {key:?}"));
-                return Err(match nearest(&key, settings) {
+                return Err(match nearest(&key, value.is_table(), settings) {
                     Some(right) => error.hint(format!("Did you mean {right:?}?")),
                     None => error,
                 });
@@ -143,21 +132,89 @@ fn flatten(
     Ok(())
 }
 
-/// The setting whose absence serde complains of.
-fn missing<'a>(message: &str, settings: &'a [Setting]) -> Option<&'a Setting> {
-    let field = message.strip_prefix("missing field `")?.strip_suffix('`')?;
-    settings
+type Misread = serde_path_to_error::Error<toml::de::Error>;
+
+/// Says of a value that does not fit which one it is and where it came from, or which is missing.
+fn misread(
+    error: &Misread,
+    sources: &[(&Setting, Value, Source)],
+    settings: &[Setting],
+    file: Option<&Path>,
+) -> Error {
+    let message = error.inner().message();
+    let path = error.path().to_string();
+    let wrong = sources
         .iter()
-        .find(|setting| setting.key.rsplit('.').next() == Some(field))
+        .find(|(setting, ..)| is_or_lies_in(&path, setting.key));
+    if let Some((setting, _, source)) = wrong {
+        let name = match source {
+            Source::Flag(name) | Source::Environment(name) => name.clone(),
+            Source::File(file) => format!("configuration {}: {path}", file.display()),
+            Source::Default => path,
+        };
+        // Serde's message quotes the value.
+        let message = if setting.secret {
+            "does not fit"
+        } else {
+            message
+        };
+        return Error::invalid(format!("{name}: {message}"));
+    }
+    let file = file.map_or_else(String::new, |file| format!(" {}", file.display()));
+    let error = Error::invalid(format!("configuration{file}: {message}"));
+    match missing(message, &path, settings) {
+        Some(setting) => error.hint(format!(
+            "Set {} in the file, --{} or {}.",
+            setting.key,
+            setting.flag_name(),
+            setting.env_name()
+        )),
+        None => error,
+    }
 }
 
-fn nearest(key: &str, settings: &[Setting]) -> Option<&'static str> {
-    settings
-        .iter()
-        .map(|s| (strsim::normalized_damerau_levenshtein(key, s.key), s.key))
+/// Whether a path (`coordinators[1]`) is that of a setting's value, or of something in it.
+fn is_or_lies_in(path: &str, key: &str) -> bool {
+    path.strip_prefix(key)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// The setting whose absence from the section at `path` serde complains of.
+fn missing<'a>(message: &str, path: &str, settings: &'a [Setting]) -> Option<&'a Setting> {
+    let field = message.strip_prefix("missing field `")?.strip_suffix('`')?;
+    let key = match path {
+        "." => field.to_owned(),
+        section => format!("{section}.{field}"),
+    };
+    settings.iter().find(|setting| setting.key == key)
+}
+
+/// The right name that is most like a wrong one: of a section for a section, of a setting otherwise.
+fn nearest(key: &str, is_section: bool, settings: &[Setting]) -> Option<&'static str> {
+    let sections = settings.iter().flat_map(|setting| {
+        let dots = setting.key.match_indices('.');
+        dots.map(|(at, _)| &setting.key[..at])
+    });
+    let keys = settings.iter().map(|setting| setting.key);
+    let names: Vec<&str> = match is_section {
+        true => sections.collect(),
+        false => keys.collect(),
+    };
+    names
+        .into_iter()
+        .map(|name| (likeness(key, name), name))
         .filter(|(likeness, _)| *likeness > 0.5)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, key)| key)
+        .map(|(_, name)| name)
+}
+
+/// From 0, nothing in common, to 1, the same. A name cut short (`repo`) is much like the whole.
+fn likeness(written: &str, right: &str) -> f64 {
+    let likeness = strsim::normalized_damerau_levenshtein(written, right);
+    match right.starts_with(written) {
+        true => (1.0 + likeness) / 2.0,
+        false => likeness,
+    }
 }
 
 fn parse(setting: &Setting, text: &str, name: &str) -> Result<Value> {

@@ -5,9 +5,11 @@
 //! one, and `--print-config`. The merged result is then read into the program's own struct.
 
 mod load;
+mod mistake;
 mod print;
 
 pub use load::{Loaded, load};
+pub use mistake::{get_matches, mistake};
 
 use clap::{Arg, ArgAction, Command};
 

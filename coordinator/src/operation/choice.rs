@@ -28,7 +28,7 @@ pub struct Choice {
 
 /// The database that a backup is restored on.
 #[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
+struct Target<'a> {
     pub engine: &'a str,
     /// Empty: not known; the agent checks again with the manifest in its hands.
     pub version: &'a str,
@@ -60,8 +60,36 @@ fn misfit(state: &State, entry: &Entry, target: Target<'_>) -> Option<String> {
     }
 }
 
+/// What a restore of a tablet takes: the named backup, or the newest that fits.
+pub fn for_tablet(
+    state: &State,
+    heartbeats: &Heartbeats,
+    alias: &Alias,
+    backup: Option<&BackupName>,
+) -> Result<Choice> {
+    let tablet = state.topology.tablet(alias)?;
+    let status = heartbeats.seen_status(alias).unwrap_or_default();
+    let target = Target {
+        engine: &tablet.engine,
+        version: &status.engine_version,
+    };
+    match backup {
+        Some(name) => Ok(Choice {
+            chosen: Some(named_backup(state, &tablet.shard, name, target)?),
+            skipped: Vec::new(),
+        }),
+        None => backup_to_restore(state, &tablet.shard, target),
+    }
+}
+
+/// What is said when the choice came to nothing.
+pub fn no_backup(shard: &ShardId) -> Error {
+    Error::not_found(format!("{shard} has no backup"))
+        .hint("Run Backup on one of its tablets first.")
+}
+
 /// None chosen: the shard has no backup at all. Backups of which none fits are an error.
-pub fn backup_to_restore(state: &State, shard: &ShardId, target: Target<'_>) -> Result<Choice> {
+fn backup_to_restore(state: &State, shard: &ShardId, target: Target<'_>) -> Result<Choice> {
     let mut candidates: Vec<&Entry> = state
         .catalogue
         .entries(shard)
@@ -94,7 +122,7 @@ pub fn backup_to_restore(state: &State, shard: &ShardId, target: Target<'_>) -> 
 }
 
 /// The backup that was asked for by name.
-pub fn named_backup(
+fn named_backup(
     state: &State,
     shard: &ShardId,
     name: &BackupName,

@@ -7,8 +7,7 @@ use seawall_common::{Error, Result, ids::Alias};
 use seawall_proto::v1::{self, execute_request::Step};
 
 use super::{
-    agent_call, backup,
-    choice::{self, Choice, Target},
+    agent_call, backup, choice,
     driver::{Run, outcome},
     refresh,
 };
@@ -69,22 +68,9 @@ async fn choose(run: &Run, operation: &Operation) -> Result<(Outcome, Effect)> {
     };
     let shard = &operation.shard;
     refresh::refresh(&run.context, shard).await?;
-    let status = run.context.heartbeats.seen_status(alias);
-    let version = status
-        .map(|status| status.engine_version)
-        .unwrap_or_default();
     let choice = run.context.group.look(|state| {
-        let target = Target {
-            engine: &state.topology.tablet(alias)?.engine,
-            version: &version,
-        };
-        match backup {
-            Some(name) => Ok(Choice {
-                chosen: Some(choice::named_backup(state, shard, name, target)?),
-                skipped: Vec::new(),
-            }),
-            None => choice::backup_to_restore(state, shard, target),
-        }
+        let heartbeats = &run.context.heartbeats;
+        choice::for_tablet(state, heartbeats, alias, backup.as_ref())
     })?;
     for skipped in &choice.skipped {
         tracing::warn!(operation = %run.id, %shard, "passed over for the restore: {skipped}");
@@ -103,8 +89,7 @@ async fn choose(run: &Run, operation: &Operation) -> Result<(Outcome, Effect)> {
     match choice.chosen {
         Some(entry) => Ok((outcome, Effect::Chosen(entry.name))),
         None if *empty_start => Ok((outcome, Effect::None)),
-        None => Err(Error::not_found(format!("{shard} has no backup"))
-            .hint("Run Backup on one of its tablets first.")),
+        None => Err(choice::no_backup(shard)),
     }
 }
 

@@ -12,7 +12,7 @@ use futures::{FutureExt as _, StreamExt as _, stream};
 use seawall_common::{
     Error, Result,
     ids::{BackupName, OperationId, ShardId},
-    repository::{EpochRecord, StoredBackup, Swept},
+    repository::{EpochRecord, ManifestHeader, StoredBackup, StoredState, Swept},
 };
 use seawall_proto::v1::{self, execute_request::Step, execute_update::Update};
 use tokio::sync::watch;
@@ -29,7 +29,7 @@ use crate::{
     state::{
         Command, Response, State, catalogue,
         operations::{self, Operation, Spec, Start},
-        testing::{Cluster, alias},
+        testing::{Cluster, alias, shard},
     },
 };
 
@@ -477,5 +477,45 @@ async fn beat(context: Arc<Coordination>, agents: Arc<FakeAgents>, stop: Cancell
             }
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Has the store show what the catalogue says is complete.
+pub fn keep_in_store(stage: &Stage) {
+    let shard = shard();
+    let stored = stage.look(|state| {
+        let entries = state.catalogue.complete_ones(&shard);
+        entries
+            .map(|entry| StoredBackup {
+                name: entry.name.clone(),
+                state: StoredState::Complete {
+                    header: Box::new(header(entry)),
+                    manifest_hash: entry.facts.manifest_hash.clone(),
+                },
+            })
+            .collect()
+    });
+    *stage.store.backups.lock().unwrap() = stored;
+}
+
+fn header(entry: &catalogue::Entry) -> ManifestHeader {
+    ManifestHeader {
+        version: 1,
+        name: entry.name.clone(),
+        shard: entry.shard.clone(),
+        alias: entry.alias.parse().unwrap(),
+        engine: entry.facts.engine.clone(),
+        epoch: entry.facts.epoch,
+        position: entry.facts.position.clone(),
+        started_unix_ms: 0,
+        ended_unix_ms: 0,
+        logical_bytes: 0,
+        stored_bytes: 0,
+        files: 0,
+        encrypted: false,
+        chunk_bytes: 1 << 20,
+        lists: Vec::new(),
+        pack_lists: Vec::new(),
+        refers_to: Vec::new(),
     }
 }

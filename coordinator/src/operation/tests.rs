@@ -9,7 +9,7 @@ use seawall_common::{
 use super::{
     refresh,
     restore::STARTS_EMPTY,
-    testing::{Does, Stage},
+    testing::{Does, Stage, keep_in_store},
 };
 use crate::{
     group::Group as _,
@@ -477,46 +477,6 @@ async fn a_repository_full_of_backups_is_read_in_commands_that_the_log_takes() {
         .collect();
     refresh::refresh(&stage.context, &shard()).await.unwrap();
     assert_eq!(known(&stage), vec![Known::Broken; 1_100]);
-}
-
-/// Has the store show what the catalogue says is complete.
-fn keep_in_store(stage: &Stage) {
-    let shard = shard();
-    let stored = stage.look(|state| {
-        let entries = state.catalogue.complete_ones(&shard);
-        entries
-            .map(|entry| StoredBackup {
-                name: entry.name.clone(),
-                state: StoredState::Complete {
-                    header: Box::new(header(entry)),
-                    manifest_hash: entry.facts.manifest_hash.clone(),
-                },
-            })
-            .collect()
-    });
-    *stage.store.backups.lock().unwrap() = stored;
-}
-
-fn header(entry: &crate::state::catalogue::Entry) -> seawall_common::repository::ManifestHeader {
-    seawall_common::repository::ManifestHeader {
-        version: 1,
-        name: entry.name.clone(),
-        shard: entry.shard.clone(),
-        alias: entry.alias.parse().unwrap(),
-        engine: entry.facts.engine.clone(),
-        epoch: entry.facts.epoch,
-        position: entry.facts.position.clone(),
-        started_unix_ms: 0,
-        ended_unix_ms: 0,
-        logical_bytes: 0,
-        stored_bytes: 0,
-        files: 0,
-        encrypted: false,
-        chunk_bytes: 1 << 20,
-        lists: Vec::new(),
-        pack_lists: Vec::new(),
-        refers_to: Vec::new(),
-    }
 }
 
 /// Each connection lives longer than an agent may be out of reach.

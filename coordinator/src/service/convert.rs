@@ -1,6 +1,10 @@
 //! Between the state's own shapes and the protocol's.
 
-use seawall_common::{Error, Result, ids::ShardId, position::Position};
+use seawall_common::{
+    Error, Result,
+    ids::{BackupName, ShardId},
+    position::Position,
+};
 use seawall_proto::v1;
 
 use crate::state::{
@@ -280,18 +284,31 @@ fn spec(spec: &Spec) -> v1::operation_spec::Spec {
     }
 }
 
-/// Parallel transfers that may be asked for; 0 is the default.
+/// Parallel transfers that may be asked for.
 const CONCURRENCY_MAX: u32 = 64;
 const CONCURRENCY_DEFAULT: u32 = 4;
 
+/// That of a backup; 0 is the default.
 pub fn concurrency(asked: u32) -> Result<u32> {
-    match asked {
-        0 => Ok(CONCURRENCY_DEFAULT),
-        1..=CONCURRENCY_MAX => Ok(asked),
-        _ => Err(Error::invalid(format!(
+    Ok(match check_concurrency(asked)? {
+        0 => CONCURRENCY_DEFAULT,
+        asked => asked,
+    })
+}
+
+/// 0 stays 0: for a restore, whose agent has a setting of its own.
+fn check_concurrency(asked: u32) -> Result<u32> {
+    if asked > CONCURRENCY_MAX {
+        return Err(Error::invalid(format!(
             "concurrency {asked} is greater than {CONCURRENCY_MAX}"
-        ))),
+        )));
     }
+    Ok(asked)
+}
+
+/// Empty: none is named.
+pub fn backup_named(name: &str) -> Result<Option<BackupName>> {
+    (!name.is_empty()).then(|| name.parse()).transpose()
 }
 
 pub fn spec_from(spec: Option<v1::OperationSpec>) -> Result<Spec> {
@@ -308,12 +325,9 @@ pub fn spec_from(spec: Option<v1::OperationSpec>) -> Result<Spec> {
         },
         In::Restore(spec) => Spec::Restore {
             alias: spec.alias.parse()?,
-            backup: match spec.backup.as_str() {
-                "" => None,
-                name => Some(name.parse()?),
-            },
+            backup: backup_named(&spec.backup)?,
             empty_start: spec.empty_start,
-            concurrency: concurrency(spec.concurrency)?,
+            concurrency: check_concurrency(spec.concurrency)?,
         },
         In::RemoveBackup(spec) => Spec::RemoveBackup {
             shard: ShardId::from_proto(spec.shard.as_ref())?,

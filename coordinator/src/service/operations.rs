@@ -5,13 +5,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use seawall_common::{
     Error,
     clock::now_unix_ms,
-    ids::{Alias, OperationId, ShardId, check_keyspace},
+    ids::{Alias, BackupName, OperationId, ShardId, check_keyspace},
 };
 use seawall_proto::v1::{self, operations_server::Operations};
 use tonic::{Request, Response, Status};
 
 use super::{
-    check_text, convert, read,
+    check_text, convert, read, tablet_view,
     topology::unknown_shard,
     unexpected, wait_for_deleters,
     watch::{self, Look, Updates},
@@ -20,7 +20,7 @@ use crate::{
     agents::heartbeats::SEEN_WITHIN,
     operation::{Coordination, choice, driver::millis, refresh},
     state::{
-        Command, Response as Answer,
+        Command, Response as Answer, State,
         locks::Scope,
         operations::{self, Operation, Spec, Start},
     },
@@ -54,6 +54,16 @@ fn deadline(spec: &Spec, timeout_ms: u64) -> seawall_common::Result<Duration> {
     })
 }
 
+fn start_command(id: OperationId, spec: Spec, deadline: Duration) -> Command {
+    let now_unix_ms = now_unix_ms();
+    Command::Operations(operations::Command::Start(Start {
+        id,
+        spec,
+        now_unix_ms,
+        deadline_unix_ms: now_unix_ms.saturating_add(millis(deadline)),
+    }))
+}
+
 impl OperationsService {
     async fn known(&self, id: &OperationId) -> seawall_common::Result<Option<Operation>> {
         let group = &self.context.group;
@@ -72,13 +82,7 @@ impl OperationsService {
         if self.known(&id).await?.is_none() {
             self.check_before(&spec).await?;
         }
-        let now_unix_ms = now_unix_ms();
-        let start = Command::Operations(operations::Command::Start(Start {
-            id,
-            spec,
-            now_unix_ms,
-            deadline_unix_ms: now_unix_ms.saturating_add(millis(deadline)),
-        }));
+        let start = start_command(id, spec, deadline);
         match self.context.group.propose(start).await? {
             Answer::Operation(operation) => Ok(*operation),
             other => Err(unexpected(&other)),
@@ -157,6 +161,25 @@ impl OperationsService {
         self.start_one(id, spec, request.timeout_ms).await
     }
 
+    /// What a restore would be refused for, and what it would take, as of now.
+    fn plan(
+        &self,
+        state: &State,
+        alias: &Alias,
+        backup: Option<&BackupName>,
+    ) -> seawall_common::Result<v1::PlanRestoreResponse> {
+        let heartbeats = &self.context.heartbeats;
+        let tablet = state.topology.tablet(alias)?;
+        let choice = choice::for_tablet(state, heartbeats, alias, backup)?;
+        let entry = choice
+            .chosen
+            .ok_or_else(|| choice::no_backup(&tablet.shard))?;
+        Ok(v1::PlanRestoreResponse {
+            tablet: Some(tablet_view::tablet(state, heartbeats, tablet)),
+            backup: Some(convert::backup(&entry)),
+        })
+    }
+
     fn view(&self, operation: &Operation) -> v1::Operation {
         convert::operation(operation, self.context.heartbeats.progress(operation.id))
     }
@@ -218,6 +241,31 @@ impl Operations for OperationsService {
             }
         }
         Ok(Response::new(answer))
+    }
+
+    async fn plan_restore(
+        &self,
+        request: Request<v1::PlanRestoreRequest>,
+    ) -> Result<Response<v1::PlanRestoreResponse>, Status> {
+        let request = request.into_inner();
+        let alias: Alias = request.alias.parse()?;
+        let backup = convert::backup_named(&request.backup)?;
+        let spec = Spec::Restore {
+            alias: alias.clone(),
+            backup: backup.clone(),
+            empty_start: false,
+            concurrency: 0,
+        };
+        self.check_before(&spec).await?;
+        let shard = self.shard_of(&alias).await?;
+        refresh::refresh(&self.context, &shard).await?;
+        let start = start_command(OperationId::generate(), spec, TRANSFER_DEADLINE);
+        let plan = self.context.group.read(|state| {
+            // On a copy that nobody keeps: whatever the state machine refuses, it refuses here.
+            state.clone().apply(&start).into_result()?;
+            self.plan(state, &alias, backup.as_ref())
+        });
+        Ok(Response::new(plan.await??))
     }
 
     async fn list(

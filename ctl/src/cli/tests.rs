@@ -102,19 +102,45 @@ fn mistakes_are_told_in_one_line_with_what_would_be_right() {
     mistake_in("seawallctl backup-lock --break");
     mistake_in("seawallctl backup-lock");
     mistake_in("seawallctl timestamp fast-forward");
-    mistake_in("seawallctl timestamp fetch --file f --count 2");
     mistake_in("seawallctl --coordinator https://a:1 ListTablets");
-    mistake_in("seawallctl --timeout 0s ListTablets");
+    let bare = mistake_in("seawallctl backup-lock --break --reason fire");
+    assert!(bare.contains("--id") && bare.contains("--scope"), "{bare}");
+    mistake_in("seawallctl backup-lock --release --id nosuch");
+    let text = mistake_in("seawallctl Backup --mode hot zone1-101");
+    assert!(text.contains("cold"), "{text}");
+    parsed("seawallctl Backup --mode cold zone1-101").unwrap();
+}
+
+#[test]
+fn a_value_that_makes_no_sense_is_told_with_its_option() {
+    for (line, option) in [
+        ("--timeout 0s ListTablets", "--timeout"),
+        ("backup-lock --acquire --for 0s", "--for"),
+        ("Backup --deadline 0s zone1-101", "--deadline"),
+        ("Backup --deadline=soon zone1-101", "--deadline"),
+    ] {
+        let text = mistake_in(&format!("seawallctl {line}"));
+        assert!(text.contains(&format!("{option}: ")), "{text}");
+    }
 }
 
 #[test]
 fn several_coordinators_may_be_named() {
     let cli = parsed("seawallctl --coordinator http://a:1,b:2 ListTablets").unwrap();
-    let urls: Vec<String> = cli
-        .global
-        .coordinator
-        .iter()
-        .map(|url| url.to_string())
-        .collect();
+    let members = cli.global.members(|_| Some("http://c:3".into())).unwrap();
+    let urls: Vec<String> = members.iter().map(ToString::to_string).collect();
     assert_eq!(urls, ["http://a:1", "http://b:2"]);
+}
+
+#[test]
+fn the_variable_names_coordinators_unless_it_is_empty_or_a_flag_does() {
+    let cli = parsed("seawallctl ListTablets").unwrap();
+    let members = |value: &str| cli.global.members(|_| Some(value.to_owned()));
+    assert_eq!(members("a:1,b:2").unwrap().len(), 2);
+    for unset in ["", " "] {
+        let urls = members(unset).unwrap();
+        assert_eq!(urls[0].to_string(), COORDINATOR_DEFAULT);
+    }
+    let text = members("nonsense").unwrap_err().to_string();
+    assert!(text.starts_with("SEAWALL_COORDINATOR: "), "{text}");
 }

@@ -26,12 +26,21 @@ pub struct BackupOptions {
     /// Files that are read, compressed and uploaded at the same time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub concurrency: u32,
+    /// How the files are copied: with the database shut down
+    // The coordinator is not told: there is no other way yet.
+    #[arg(long = "mode", value_enum, default_value = "cold")]
+    _mode: Mode,
     /// Do not wait until the tablet has caught up with the primary
     #[arg(long)]
     pub no_wait: bool,
     /// Take a primary too; it is down while its files are copied
     #[arg(long, alias = "allow-master")]
     pub allow_primary: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Mode {
+    Cold,
 }
 
 impl Backup {

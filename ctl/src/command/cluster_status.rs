@@ -2,11 +2,10 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use seawall_proto::v1::{self, cluster_client::ClusterClient};
-use tokio::time::timeout;
 
 use super::Context;
 use crate::{
-    client::{Member, refusal},
+    client::{Member, is_another_group},
     exit::Outcome,
     output::{human::or_dash, json, table},
 };
@@ -33,7 +32,7 @@ impl ClusterStatus {
             if member.id == status.answered_by {
                 Ok(status.clone())
             } else {
-                ask_itself(&member.address).await
+                ask_itself(&member.address, &status.group_id).await
             }
         }));
         let cluster = cluster(&status, &own_words.await);
@@ -41,17 +40,20 @@ impl ClusterStatus {
     }
 }
 
-async fn ask_itself(address: &str) -> Result<v1::ClusterStatusResponse, String> {
+/// What a member says itself, as long as it belongs to the group that was asked.
+async fn ask_itself(address: &str, group_id: &str) -> Result<v1::ClusterStatusResponse, String> {
     let url = address
         .parse()
         .map_err(|e: seawall_common::Error| e.to_string())?;
     let member = Member::new(url).map_err(|e| e.to_string())?;
-    let mut client = ClusterClient::new(member.channel);
-    match timeout(MEMBER_LIMIT, client.status(v1::ClusterStatusRequest {})).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(refusal(&status)),
-        Err(_) => Err(format!("no answer within {} s", MEMBER_LIMIT.as_secs())),
+    let own = member.status(MEMBER_LIMIT).await?;
+    if is_another_group(group_id, &own.group_id) {
+        return Err(format!(
+            "answers, but belongs to another group ({})",
+            own.group_id
+        ));
     }
+    Ok(own)
 }
 
 /// The group as the member sees it that was asked first; how far each has come, as it says itself;

@@ -10,10 +10,9 @@ use jiff::Timestamp;
 use seawall_common::Error;
 use secrecy::ExposeSecret as _;
 
-use super::Context;
 use crate::{
     exit::{Failure, Outcome},
-    output::json,
+    output::{Output, json},
 };
 
 /// Makes a key pair for an encrypted repository: writes the identity (secret), prints the recipient
@@ -25,7 +24,7 @@ pub struct GenerateIdentity {
 }
 
 impl GenerateIdentity {
-    pub fn run(self, context: &Context) -> Outcome {
+    pub fn run(self, output: Output) -> Outcome {
         let identity = x25519::Identity::generate();
         let recipient = identity.to_public().to_string();
         write(&self.output_file, &identity, &recipient)
@@ -34,7 +33,7 @@ impl GenerateIdentity {
             identity_file: self.output_file.display().to_string(),
             recipient: recipient.clone(),
         };
-        context.print(&value, || recipient.clone(), || recipient.clone())
+        output.print(&value, || recipient.clone(), || recipient.clone())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     output::{json, table},
 };
 
-/// Lists a shard's backups, oldest first
+/// Lists a shard's backups by epoch and position; one that is being written stands last
 #[derive(Debug, clap::Args)]
 pub struct ListBackups {
     /// commerce/0, commerce/-80

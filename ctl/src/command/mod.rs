@@ -103,32 +103,36 @@ impl Context {
 }
 
 pub async fn run(cli: Cli) -> Outcome {
-    let context = Context {
-        client: Client::new(cli.global.coordinator, cli.global.timeout)?,
-        output: cli.global.output,
+    let Cli { global, command } = cli;
+    let context = || -> Outcome<Context> {
+        let members = global.members(|name| std::env::var(name).ok());
+        Ok(Context {
+            client: Client::new(members.map_err(Failure::usage)?, global.timeout)?,
+            output: global.output,
+        })
     };
-    match cli.command {
-        Command::InitTablet(command) => command.run(&context).await,
-        Command::RemoveTablet(command) => command.run(&context).await,
-        Command::ListTablets(command) => command.run(&context).await,
-        Command::InitShardPrimary(command) => command.run(&context).await,
-        Command::PlannedReparentShard(command) => command.run(&context).await,
-        Command::ChangeTabletType(command) => command.run(&context).await,
-        Command::GetHistory(command) => command.run(&context).await,
-        Command::Backup(command) => command.run(&context).await,
-        Command::BackupShard(command) => command.run(&context).await,
-        Command::BackupKeyspace(command) => command.run(&context).await,
-        Command::ListBackups(command) => command.run(&context).await,
-        Command::GetBackup(command) => command.run(&context).await,
-        Command::RemoveBackup(command) => command.run(&context).await,
-        Command::Restore(command) => command.run(&context).await,
-        Command::Timestamp(command) => command.run(&context).await,
-        Command::BackupLock(command) => command.run(&context).await,
-        Command::ListOperations(command) => command.run(&context).await,
-        Command::WatchOperation(command) => command.run(&context).await,
-        Command::CancelOperation(command) => command.run(&context).await,
-        Command::ClusterStatus(command) => command.run(&context).await,
-        Command::GenerateIdentity(command) => command.run(&context),
+    match command {
+        Command::InitTablet(command) => command.run(&context()?).await,
+        Command::RemoveTablet(command) => command.run(&context()?).await,
+        Command::ListTablets(command) => command.run(&context()?).await,
+        Command::InitShardPrimary(command) => command.run(&context()?).await,
+        Command::PlannedReparentShard(command) => command.run(&context()?).await,
+        Command::ChangeTabletType(command) => command.run(&context()?).await,
+        Command::GetHistory(command) => command.run(&context()?).await,
+        Command::Backup(command) => command.run(&context()?).await,
+        Command::BackupShard(command) => command.run(&context()?).await,
+        Command::BackupKeyspace(command) => command.run(&context()?).await,
+        Command::ListBackups(command) => command.run(&context()?).await,
+        Command::GetBackup(command) => command.run(&context()?).await,
+        Command::RemoveBackup(command) => command.run(&context()?).await,
+        Command::Restore(command) => command.run(&context()?).await,
+        Command::Timestamp(command) => command.run(&context()?).await,
+        Command::BackupLock(command) => command.run(&context()?).await,
+        Command::ListOperations(command) => command.run(&context()?).await,
+        Command::WatchOperation(command) => command.run(&context()?).await,
+        Command::CancelOperation(command) => command.run(&context()?).await,
+        Command::ClusterStatus(command) => command.run(&context()?).await,
+        Command::GenerateIdentity(command) => command.run(global.output),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     }

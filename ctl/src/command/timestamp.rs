@@ -22,11 +22,11 @@ pub enum Timestamp {
 /// Prints a fresh timestamp
 #[derive(Debug, clap::Args)]
 pub struct Fetch {
-    /// Also write it to a file, for fast-forward to read
+    /// Also write it, or the last of several, to a file, for fast-forward to read
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// How many, contiguous; printed as FIRST-LAST
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "file",
+    #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
 }
@@ -61,7 +61,7 @@ impl Fetch {
             .await?;
         let last = given.first + u64::from(given.count.max(1)) - 1;
         if let Some(file) = &self.file {
-            write(file, given.first).map_err(Failure::failed)?;
+            write(file, last).map_err(Failure::failed)?;
         }
         let text = || match given.count {
             0 | 1 => given.first.to_string(),

@@ -68,3 +68,11 @@ fn letting_go_of_several_operations_names_the_way_to_find_them() {
     );
     assert!(let_go(&["a".into()]).line().contains("CancelOperation a"));
 }
+
+#[test]
+fn letting_go_before_any_answer_does_not_claim_that_the_operation_goes_on() {
+    let line = let_go(&[]).line();
+    assert!(line.contains("no coordinator has answered yet"), "{line}");
+    assert!(line.contains("ListOperations"), "{line}");
+    assert!(!line.contains("go on"), "{line}");
+}

@@ -8,6 +8,7 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use seawall_common::error::one_line;
 use seawall_proto::v1::Operation;
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
     json::{kind_and_alias, word},
     table::{current_step, shard},
 };
-use crate::{exit::one_line, operation::is_final};
+use crate::operation::is_final;
 
 /// What is over sooner is told by its result alone.
 const FIRST_LINE_AFTER: Duration = Duration::from_secs(2);

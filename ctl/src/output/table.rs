@@ -1,14 +1,13 @@
 //! Tables with aligned columns and no lines, as they survive `awk` and a narrow terminal.
 
 use comfy_table::{CellAlignment, Table, presets};
-use seawall_common::clock::now_unix_ms;
+use seawall_common::{clock::now_unix_ms, error::one_line};
 use seawall_proto::v1;
 
 use super::{
     human::{age, dash, or_dash, size, span_ms, time_short},
     json::{BackupRef, kind_and_alias, word},
 };
-use crate::exit::one_line;
 
 /// Columns whose heads end in `>` are aligned to the right.
 pub fn render(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {

@@ -1,10 +1,10 @@
 //! How commands end when they cannot do what they were asked.
 
 use seawall_common::Error;
-use seawall_proto::v1::{self, OperationState, RefusedBackup, StartBackupsResponse, TabletType};
+use seawall_proto::v1::{self, OperationState, RefusedBackup, StartBackupsResponse};
 use tonic::Status;
 
-use crate::fake::{Coordinator, Script, backup, backup_operation, commerce, run};
+use crate::fake::{Coordinator, Ended, Script, backup, backup_operation, commerce, run};
 
 /// Nothing listens there.
 fn closed_port() -> String {
@@ -94,7 +94,45 @@ async fn a_coordinator_of_another_version_is_named_as_such() {
     script.refusals.push_back(Status::unimplemented(""));
     let coordinator = Coordinator::start(script);
     let ended = run(&coordinator.url(), &["ListTablets"]).await;
-    assert!(ended.failure(1).contains("another version"), "{ended:?}");
+    let line = ended.failure(1);
+    assert!(line.contains("another version"), "{line}");
+    assert!(line.contains(&coordinator.url()), "{line}");
+}
+
+/// Something that speaks HTTP, but not gRPC.
+fn web_server() -> String {
+    use std::io::Write as _;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let answer = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+            let _ = connection.unwrap().write_all(answer.as_bytes());
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn what_answers_and_is_no_coordinator_is_named_and_the_next_one_is_asked() {
+    let mut script = Script::default();
+    script
+        .refusals
+        .extend(std::iter::repeat_with(|| Status::unimplemented("")).take(100));
+    let agent = Coordinator::start(script);
+    let coordinator = Coordinator::start(Script::default());
+    for stranger in [web_server(), agent.url()] {
+        let line = run(&stranger, &["ListTablets"]).await;
+        assert_eq!(
+            line.failure(3),
+            format!(
+                "seawallctl: ListTablets: {stranger} answers, but not as a coordinator: is that \
+                 its gRPC port (7601)?"
+            )
+        );
+        let both = format!("{stranger},{}", coordinator.url());
+        run(&both, &["ListTablets"]).await.result();
+    }
 }
 
 #[tokio::test]
@@ -192,41 +230,36 @@ async fn one_shard_that_is_refused_makes_the_keyspace_fail_and_the_others_are_st
 }
 
 #[tokio::test]
-async fn a_dry_run_refuses_what_a_restore_would_refuse() {
-    let tablet = |kind: TabletType| v1::Tablet {
-        alias: "zone1-103".into(),
-        shard: Some(commerce()),
-        r#type: kind.into(),
-        engine: "mariadb".into(),
+async fn a_dry_run_prints_what_the_coordinator_would_choose_and_starts_nothing() {
+    let mut script = Script {
+        plan: v1::PlanRestoreResponse {
+            tablet: Some(v1::Tablet {
+                alias: "zone1-103".into(),
+                shard: Some(commerce()),
+                ..Default::default()
+            }),
+            backup: Some(backup(
+                "2026-10-14.174640.zone1-102",
+                v1::BackupState::Complete,
+            )),
+        },
         ..Default::default()
     };
-    let complete = backup("2026-10-14.174640.zone1-102", v1::BackupState::Complete);
-    for (kind, backups, why) in [
-        (TabletType::Primary, vec![complete.clone()], "primary"),
-        (TabletType::Replica, vec![], "none of the shard's 0 backups"),
-    ] {
-        let coordinator = Coordinator::start(Script {
-            tablets: vec![tablet(kind)],
-            backups,
-            ..Default::default()
-        });
-        let ended = run(&coordinator.url(), &["Restore", "zone1-103", "--dry-run"]).await;
-        assert!(ended.failure(1).contains(why), "{ended:?}");
-    }
-    let coordinator = Coordinator::start(Script {
-        tablets: vec![tablet(TabletType::Replica)],
-        backups: vec![complete],
-        ..Default::default()
-    });
-    let ended = run(&coordinator.url(), &["Restore", "zone1-103", "--dry-run"]).await;
+    script
+        .refusals
+        .push_back(Error::refused("zone1-103 is the primary of commerce/0").into());
+    let coordinator = Coordinator::start(script);
+    let dry_run = ["Restore", "zone1-103", "--dry-run"];
+    let refused = run(&coordinator.url(), &dry_run).await;
+    assert!(refused.failure(1).contains("is the primary"), "{refused:?}");
+    let ended = run(&coordinator.url(), &dry_run).await;
     assert!(ended.result().starts_with(
         "would restore 2026-10-14.174640.zone1-102 onto zone1-103: 3.0 GiB at 0-1-100"
     ));
+    let asked = coordinator.asked();
     assert!(
-        !coordinator
-            .asked()
-            .iter()
-            .any(|asked| asked.contains("Start"))
+        asked.iter().all(|asked| asked.contains("PlanRestore")),
+        "{asked:?}"
     );
 }
 
@@ -240,4 +273,25 @@ async fn an_identity_is_made_without_any_coordinator() {
     assert!(!ended.stdout.contains("SECRET"));
     let again = run(&closed_port(), &args).await;
     assert!(again.failure(1).contains("exists already"));
+}
+
+#[tokio::test]
+async fn what_asks_nobody_works_whatever_the_variable_says() {
+    let program = env!("CARGO_BIN_EXE_seawallctl");
+    let with_nonsense = async |args: &[&str]| {
+        let mut command = tokio::process::Command::new(program);
+        command.env("SEAWALL_COORDINATOR", "nonsense").args(args);
+        Ended::from(command.output().await.unwrap())
+    };
+    assert!(
+        !with_nonsense(&["completions", "bash"])
+            .await
+            .result()
+            .is_empty()
+    );
+    let refused = with_nonsense(&["ListTablets"]).await;
+    assert!(
+        refused.failure(2).contains("SEAWALL_COORDINATOR"),
+        "{refused:?}"
+    );
 }

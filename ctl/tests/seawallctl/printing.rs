@@ -260,11 +260,29 @@ async fn the_cluster_is_shown_with_the_members_that_do_not_answer() {
 }
 
 #[tokio::test]
+async fn a_member_of_another_group_is_not_shown_as_one_of_this() {
+    let mut theirs = script();
+    theirs.cluster.group_id = "g-2".into();
+    let theirs = Coordinator::start(theirs);
+    let mut ours = script();
+    ours.cluster.members[1].address = theirs.address.to_string();
+    let ours = Coordinator::start(ours);
+    let status = run(&ours.url(), &["-ojson", "ClusterStatus"]).await.json();
+    assert_eq!(status["members"][0]["answers"], json!(true));
+    assert_eq!(status["members"][1]["answers"], json!(false));
+    assert_eq!(
+        status["members"][1]["error"],
+        json!("answers, but belongs to another group (g-2)")
+    );
+}
+
+#[tokio::test]
 async fn every_command_has_completions_and_a_manual_page() {
     let directory = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {
         let script = run("http://127.0.0.1:1", &["completions", shell]).await;
         assert!(script.result().contains("BackupShard"));
+        assert!(script.result().contains("backup-shard"));
     }
     assert!(
         run("http://127.0.0.1:1", &["man"])

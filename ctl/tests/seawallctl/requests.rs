@@ -4,6 +4,8 @@ use seawall_proto::v1::{OperationState, StartBackupsResponse};
 
 use crate::fake::{Coordinator, Script, backup_operation, run};
 
+const HOLD: &str = "0193f9b0-0000-7000-8000-000000000001";
+
 /// Runs a command and gives the one request of `method` that it sent.
 async fn request_of(method: &str, args: &[&str]) -> String {
     let coordinator = Coordinator::start(Script {
@@ -97,9 +99,12 @@ async fn long_work_is_started_as_operations_with_ids_of_our_own() {
     says(
         &request,
         &[
-            "Restore(RestoreSpec { alias: \"zone1-103\", backup: \"2026-10-14.174640.zone1-102\", empty_start: false, concurrency: 4",
+            "Restore(RestoreSpec { alias: \"zone1-103\", backup: \"2026-10-14.174640.zone1-102\", empty_start: false, concurrency: 0",
         ],
     );
+    let restore = ["Restore", "zone1-103", "--concurrency", "2"];
+    let request = request_of("Operations.Start", &restore).await;
+    says(&request, &["concurrency: 2"]);
 
     let primary = ["InitShardMaster", "commerce/0", "zone1-101"];
     let request = request_of("Operations.Start", &primary).await;
@@ -190,20 +195,28 @@ async fn the_backup_lock_is_taken_released_and_broken_by_hand() {
             "keyspace: \"commerce\"",
         ],
     );
-    let request = request_of(
-        "Locks.Release",
-        &["backup-lock", "--release", "--id", "abc"],
-    )
-    .await;
-    says(&request, &["id: \"abc\""]);
+    let request = request_of("Locks.Release", &["backup-lock", "--release", "--id", HOLD]).await;
+    says(&request, &[HOLD]);
     let request = request_of(
         "Locks.Break",
-        &["backup-lock", "--break", "--reason", "gone home"],
+        &[
+            "backup-lock",
+            "--break",
+            "--scope",
+            "commerce/0",
+            "--reason",
+            "gone home",
+        ],
     )
     .await;
     says(
         &request,
-        &["id: \"\"", "reason: \"gone home\"", "operator: \""],
+        &[
+            "id: \"\"",
+            "keyspace: \"commerce\", shard: \"0\"",
+            "reason: \"gone home\"",
+            "operator: \"",
+        ],
     );
 }
 
@@ -212,8 +225,11 @@ async fn a_fetched_timestamp_is_what_is_fast_forwarded_to() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("backup.timestamp");
     let file = file.to_str().unwrap();
-    request_of("Timestamps.Fetch", &["timestamp", "fetch", "--file", file]).await;
     let forward = ["timestamp", "fast-forward", "--file", file];
-    let request = request_of("Timestamps.FastForward", &forward).await;
-    says(&request, &["timestamp: 41"]);
+    for (count, last) in [("1", "timestamp: 41"), ("3", "timestamp: 43")] {
+        let fetch = ["timestamp", "fetch", "--file", file, "--count", count];
+        request_of("Timestamps.Fetch", &fetch).await;
+        let request = request_of("Timestamps.FastForward", &forward).await;
+        says(&request, &[last]);
+    }
 }

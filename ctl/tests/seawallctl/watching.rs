@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use seawall_proto::v1::{BackupState, OperationState, Progress, StartBackupsResponse};
-use tokio::{io::AsyncReadExt as _, time::timeout};
+use tokio::{io::AsyncReadExt as _, process::Child, time::timeout};
 
 use crate::fake::{Coordinator, Ended, Script, backup, backup_operation, run, seawallctl};
 
@@ -103,12 +103,38 @@ async fn a_watch_finds_members_that_were_not_named() {
 }
 
 #[tokio::test]
-async fn ctrl_c_lets_go_of_the_operation_and_says_how_to_watch_or_end_it() {
-    let coordinator = Coordinator::start(running());
-    let mut child = seawallctl(&coordinator.url(), &["Backup", "zone1-102"])
+async fn members_of_another_group_are_not_learned() {
+    let member = |id: u64, of: &Coordinator| seawall_proto::v1::Member {
+        id,
+        address: of.address.to_string(),
+        voter: true,
+        matched_index: None,
+    };
+    let mut script = running();
+    script.cluster.group_id = "g-2".into();
+    let stranger = Coordinator::start(script);
+    let mut script = running();
+    script.cluster.group_id = "g-1".into();
+    let second = Coordinator::start(script);
+    let mut script = running();
+    script.cluster.group_id = "g-1".into();
+    script.cluster.members = vec![member(2, &stranger), member(3, &second)];
+    let first = Coordinator::start(script);
+    let _child = seawallctl(&first.url(), &["Backup", "zone1-102"])
         .spawn()
         .unwrap();
-    let (id, _watch) = coordinator.watched().await;
+    first.watched().await;
+    first.die();
+    timeout(LIMIT, second.watched()).await.unwrap();
+    let asked = stranger.asked();
+    assert!(
+        !asked.iter().any(|asked| asked.contains("Watch")),
+        "{asked:?}"
+    );
+}
+
+/// Presses Ctrl-C; what the program says then.
+async fn interrupt(mut child: Child) -> String {
     let pid = child.id().unwrap().to_string();
     let killed = std::process::Command::new("kill")
         .args(["-INT", &pid])
@@ -117,13 +143,40 @@ async fn ctrl_c_lets_go_of_the_operation_and_says_how_to_watch_or_end_it() {
     let status = timeout(LIMIT, child.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(1));
     let mut stderr = String::new();
-    child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut stderr)
-        .await
+    let mut pipe = child.stderr.take().unwrap();
+    pipe.read_to_string(&mut stderr).await.unwrap();
+    stderr
+}
+
+#[tokio::test]
+async fn ctrl_c_before_any_answer_claims_nothing_about_the_operation() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    for args in [
+        &["Backup", "zone1-102"][..],
+        &["BackupKeyspace", "commerce"],
+    ] {
+        let child = seawallctl(&url, args).spawn().unwrap();
+        let _connection = timeout(LIMIT, silent.accept()).await.unwrap().unwrap();
+        // Ctrl-C is listened to from the moment when the call begins, or just after it.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let stderr = interrupt(child).await;
+        assert!(
+            stderr.contains("no coordinator has answered yet"),
+            "{stderr}"
+        );
+        assert!(stderr.contains("ListOperations"), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn ctrl_c_lets_go_of_the_operation_and_says_how_to_watch_or_end_it() {
+    let coordinator = Coordinator::start(running());
+    let child = seawallctl(&coordinator.url(), &["Backup", "zone1-102"])
+        .spawn()
         .unwrap();
+    let (id, _watch) = coordinator.watched().await;
+    let stderr = interrupt(child).await;
     assert!(
         stderr.contains(&format!("let go of operation {id}, which goes on")),
         "{stderr}"

@@ -171,7 +171,14 @@ async fn i2_a_backup_whose_hold_is_broken_is_given_up_before_it_is_complete() ->
     faults.arm("agent.copy.middle", "pause").await?;
     let operation = cluster.start_backup(REPLICA).await?;
     faults.wait_reached("agent.copy.middle", PATIENCE).await?;
-    let break_it = ["backup-lock", "--break", "--reason", "the vault is on fire"];
+    let break_it = [
+        "backup-lock",
+        "--break",
+        "--scope",
+        "commerce/0",
+        "--reason",
+        "the vault is on fire",
+    ];
     cluster.ctl(&break_it).await?.done()?;
     faults.disarm("agent.copy.middle").await?;
     let ended = cluster.wait_operation(&operation.id, PATIENCE).await?;

@@ -26,6 +26,7 @@ pub struct Script {
     /// What a started operation turns out as; its id is the client's.
     pub operation: Operation,
     pub start_backups: StartBackupsResponse,
+    pub plan: PlanRestoreResponse,
     /// The watches that are open, to be fed by the test.
     pub watches: Vec<(String, mpsc::Sender<Result<Operation, Status>>)>,
     pub cluster: ClusterStatusResponse,

@@ -184,6 +184,14 @@ impl operations_server::Operations for Fake {
         answer(script.start_backups.clone())
     }
 
+    async fn plan_restore(
+        &self,
+        request: Request<PlanRestoreRequest>,
+    ) -> Answer<PlanRestoreResponse> {
+        let (_, script) = self.take("Operations.PlanRestore", request)?;
+        answer(script.plan.clone())
+    }
+
     async fn list(
         &self,
         request: Request<ListOperationsRequest>,
