@@ -31,7 +31,11 @@ pub(super) struct Seen {
     pub logical_bytes: u64,
     /// What a restore writes: without holes.
     pub data_bytes: u64,
+    pub directories_and_links: u64,
 }
+
+/// A restore remembers its directories until the end: a forged list must not exhaust the memory.
+pub(super) const DIRECTORIES_AND_LINKS_MAX: u64 = 1 << 20;
 
 pub(super) struct ListChecker {
     packs: Arc<[PackRecord]>,
@@ -64,7 +68,8 @@ impl ListChecker {
                 path,
                 attributes,
             } => {
-                self.entry(*root, path, attributes)?;
+                self.entry(*root, path, attributes)?.directories_and_links += 1;
+                self.check_number()?;
                 self.open.push(path.clone());
             }
             Record::File {
@@ -94,7 +99,8 @@ impl ListChecker {
                 attributes,
                 target,
             } => {
-                self.entry(*root, path, attributes)?;
+                self.entry(*root, path, attributes)?.directories_and_links += 1;
+                self.check_number()?;
                 if !path::link_stays_inside(path, target) {
                     return Err(format!(
                         "has a link {} that leaves its root",
@@ -122,6 +128,16 @@ impl ListChecker {
             }
         }
         Ok(())
+    }
+
+    fn check_number(&self) -> Checked {
+        let number: u64 = self.seen.iter().map(|s| s.directories_and_links).sum();
+        if number <= DIRECTORIES_AND_LINKS_MAX {
+            return Ok(());
+        }
+        Err(format!(
+            "has more than {DIRECTORIES_AND_LINKS_MAX} directories and links"
+        ))
     }
 
     pub fn finish(self) -> Checked<Vec<Seen>> {

@@ -65,7 +65,11 @@ pub(super) fn check_space(manifest: &Manifest, targets: &BTreeMap<String, PathBu
         let there = existing(target);
         let meta = std::fs::metadata(&there).map_err(|e| Error::io("examine", &there, &e))?;
         let (bytes, _) = needed.entry(meta.dev()).or_insert((0, there));
-        *bytes += seen.data_bytes + seen.files * FILE_OVERHEAD_BYTES;
+        let entries = seen.files.saturating_add(seen.directories_and_links);
+        let overhead = entries.saturating_mul(FILE_OVERHEAD_BYTES);
+        *bytes = bytes
+            .saturating_add(seen.data_bytes)
+            .saturating_add(overhead);
     }
     for (bytes, path) in needed.into_values() {
         let stat = statvfs(&path)

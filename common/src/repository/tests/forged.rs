@@ -315,3 +315,11 @@ proptest! {
         let _ = decode_header(&object, Uuid::nil(), &shard(), &name(0)).is_ok();
     }
 }
+
+#[test]
+fn i8_more_directories_than_a_restore_can_remember_are_refused() {
+    let most = crate::repository::check::DIRECTORIES_AND_LINKS_MAX;
+    let directories = |count| (0..count).map(|n| directory(&format!("{n:08}")));
+    assert_eq!(verdict(directories(most)), "");
+    assert!(verdict(directories(most + 1)).contains("more than 1048576 directories"));
+}

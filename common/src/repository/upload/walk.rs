@@ -14,6 +14,7 @@ use super::SourceRoot;
 use crate::{
     error::{Error, Result},
     repository::{
+        check::DIRECTORIES_AND_LINKS_MAX,
         list::Attributes,
         manifest::{ROOTS_MAX, RootRecord},
         path,
@@ -78,7 +79,7 @@ impl Sources {
             }
             sources.roots.push(root);
         }
-        let (mut files, mut bytes) = (0, 0_u64);
+        let (mut files, mut bytes, mut others) = (0, 0_u64, 0);
         let (mut users, mut groups) = (BTreeMap::new(), BTreeMap::new());
         let mut note = |attributes: &Attributes| {
             users
@@ -93,12 +94,20 @@ impl Sources {
         }
         sources.walk(&mut |entry| {
             note(&entry.attributes);
-            if let Found::File(meta) = &entry.found {
-                files += 1;
-                bytes += meta.len();
+            match &entry.found {
+                Found::File(meta) => {
+                    files += 1;
+                    bytes += meta.len();
+                }
+                Found::Directory | Found::Link { .. } => others += 1,
             }
             Ok(())
         })?;
+        if others > DIRECTORIES_AND_LINKS_MAX {
+            return Err(Error::refused(format!(
+                "there are {others} directories and links, and a backup keeps at most {DIRECTORIES_AND_LINKS_MAX}"
+            )));
+        }
         sources.files = files;
         sources.bytes = bytes;
         let named = |names: BTreeMap<u32, Option<String>>| {
