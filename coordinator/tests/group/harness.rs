@@ -1,7 +1,6 @@
 //! A group of real coordinator processes on loopback, ended when dropped.
 
 use std::{
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -15,6 +14,7 @@ use seawall_proto::v1::{
     ClusterStatusRequest, ClusterStatusResponse, FetchTimestampRequest,
     cluster_client::ClusterClient, timestamps_client::TimestampsClient,
 };
+use seawall_tests::harness::ports::Port;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -29,6 +29,7 @@ pub struct Member {
     pub repository: String,
     log: PathBuf,
     process: Option<Child>,
+    _ports: [Port; 2],
 }
 
 pub struct Group {
@@ -55,18 +56,6 @@ pub fn run(args: &[&str]) -> Output {
     let _ = ended.send(());
     watchdog.join().unwrap();
     output
-}
-
-/// A free port, below those from which the kernel takes ports for outgoing connections.
-fn free_address() -> String {
-    for _ in 0..1000 {
-        let port = 12_000 + u16::try_from(uuid::Uuid::new_v4().as_u128() % 8000).unwrap();
-        let address = format!("127.0.0.1:{port}");
-        if TcpListener::bind(&address).is_ok() {
-            return address;
-        }
-    }
-    panic!("no free port")
 }
 
 impl Member {
@@ -190,11 +179,16 @@ impl Group {
     pub fn plan(size: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let members = (1..=size)
-            .map(|id| Member {
+            .map(|id| {
+                let ports = [(); 2].map(|()| Port::reserve().unwrap());
+                (id, ports)
+            })
+            .map(|(id, ports)| Member {
                 id,
+                address: ports[0].address(),
+                http: ports[1].address(),
+                _ports: ports,
                 data_dir: directory.path().join(format!("data-{id}")),
-                address: free_address(),
-                http: free_address(),
                 repository: format!("file://{}/repository", directory.path().display()),
                 log: directory.path().join(format!("log-{id}")),
                 process: None,

@@ -4,7 +4,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
     sync::LazyLock,
@@ -15,6 +14,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use seawall_tests::harness::ports::Port;
 use tempfile::TempDir;
 
 use crate::engine::{
@@ -53,6 +53,7 @@ static FRESH: LazyLock<PathBuf> = LazyLock::new(|| {
 
 pub struct Server {
     directory: TempDir,
+    _reserved: Port,
     pub port: u16,
     pub settings: EngineSettings,
     pub engine: MariaDb,
@@ -68,7 +69,8 @@ impl Server {
 
     pub fn without_data(server_id: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let port = free_port();
+        let reserved = Port::reserve().unwrap();
+        let port = reserved.number();
         for name in ["state", "tmp"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
@@ -78,6 +80,7 @@ impl Server {
         let engine = MariaDb::open(&settings, &directory.path().join("state")).unwrap();
         Self {
             directory,
+            _reserved: reserved,
             port,
             settings,
             engine,
@@ -244,14 +247,6 @@ impl Drop for Server {
 }
 
 /// A port that nobody listens on now.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
 /// A plain recursive copy.
 pub fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp")
