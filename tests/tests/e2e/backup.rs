@@ -197,3 +197,19 @@ async fn i3_a_promotion_during_the_backup_is_not_undone() -> Result<()> {
     check_nothing_is_lost(&cluster.tablet("zone1-103")?.server, &orders).await?;
     cluster.finish().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tablet_that_is_no_longer_primary_is_free_for_other_work_at_once() -> Result<()> {
+    let mut cluster = ClusterPlan::new("handed-over").start().await?;
+    cluster.start_small_shard(2).await?;
+    let (mut old, mut new) = ("zone1-101", "zone1-102");
+    for _ in 0..4 {
+        let args = ["PlannedReparentShard", "commerce/0", "--new-primary", new];
+        cluster.ctl(&args).await?.done()?;
+        cluster.ctl(&["Backup", old]).await?.done()?;
+        cluster.wait_serving(old).await?;
+        cluster.wait_caught_up(old, new).await?;
+        (old, new) = (new, old);
+    }
+    cluster.finish().await
+}
