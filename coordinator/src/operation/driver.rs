@@ -194,14 +194,20 @@ impl Run {
         }
     }
 
-    /// Somebody knows of a newer term: returns only if this leader is still the one.
+    /// Somebody knows of a newer term: returns only if this leader is still the one. One that is not
+    /// is ended from outside.
     pub async fn stay_only_in_office(&self) {
-        match self.context.group.prove_leadership().await {
-            Ok(term) if term == self.term => {}
-            _ => {
-                tracing::warn!(operation = %self.id, term = self.term, "no longer leading: stopped");
-                std::future::pending::<()>().await;
+        let mut wait = self.backoff();
+        loop {
+            match self.context.group.prove_leadership().await {
+                Ok(term) if term == self.term => return,
+                Ok(term) => {
+                    tracing::warn!(operation = %self.id, "term {term} has begun: stopped");
+                    std::future::pending::<()>().await;
+                }
+                Err(e) => tracing::warn!(operation = %self.id, "may not be leading: {e}"),
             }
+            wait.pause().await;
         }
     }
 
