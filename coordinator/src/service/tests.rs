@@ -341,6 +341,8 @@ async fn a_young_leader_does_not_tell_that_nobody_serves() {
     stage.context.heartbeats.take_office();
     let service = topology(&stage);
     let watch = service.watch_serving(Request::new(v1::WatchServingRequest::default()));
+    let mut watch = std::pin::pin!(watch);
+    assert!(futures::poll!(watch.as_mut()).is_pending());
     let mut updates = watch.await.unwrap().into_inner();
     let graph = updates.next().await.unwrap().unwrap();
     assert_eq!(graph.tablets.len(), 3, "{graph:?}");
