@@ -15,10 +15,10 @@ mod settings;
 pub use registry::open;
 pub use settings::{ENGINE_SETTINGS, EngineSettings};
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use seawall_common::{Result, position::Position};
+use seawall_common::{Result, position::Position, repository::PageCheck};
 use serde::{Deserialize, Serialize};
 
 /// What lies in the data directory.
@@ -166,6 +166,12 @@ pub trait Engine: Send + Sync {
 
     /// Read from the running server, before it is stopped.
     async fn copy_set(&self) -> Result<CopySet>;
+
+    /// How the pages of the stopped server's files are checked while they are copied; nothing where
+    /// its files have no pages that carry a checksum.
+    async fn page_check(&self) -> Result<Option<Arc<dyn PageCheck>>> {
+        Ok(None)
+    }
 
     /// After the first start on restored files: forgets whom the copied server replicated from and
     /// makes this server's own history go on from `position`.

@@ -24,10 +24,11 @@ pub(super) async fn run(
 ) -> Result<Outcome> {
     let tablet = &job.tablet;
     let operation = job.record()?;
-    let source = source(job, &operation, backup, epoch)?;
+    let mut source = source(job, &operation, backup, epoch)?;
     let repository = job.or_cancelled(tablet.repository()).await??;
     check_owner(job, repository).await?;
     let guard = tablet.engine.guard_stopped().await?;
+    source.page_check = tablet.engine.page_check().await?;
     let name = backup.clone();
     job.note(move |facts| facts.backup = Some(name)).await?;
 
@@ -103,6 +104,7 @@ fn source(
                 exclude: root.exclude,
             })
             .collect(),
+        page_check: None,
     })
 }
 

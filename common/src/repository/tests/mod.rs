@@ -87,6 +87,7 @@ impl Ground {
                 path: self.data(),
                 exclude: vec!["tmp".into(), "mysql-bin.*".into()],
             }],
+            page_check: None,
         }
     }
 

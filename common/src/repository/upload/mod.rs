@@ -24,7 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use prepared::PreparedManifest;
 
-use super::{header::Repository, layout, pack::PACK_BYTES_MAX, pool::Pool, progress::Progress};
+use super::{
+    header::Repository, layout, pack::PACK_BYTES_MAX, page_check::PageCheck, pool::Pool,
+    progress::Progress,
+};
 use crate::{
     error::{Error, Result},
     ids::{Alias, BackupName, ShardId},
@@ -69,6 +72,8 @@ pub struct BackupSource {
     pub token: u64,
     pub operation: String,
     pub roots: Vec<SourceRoot>,
+    /// How the engine checks the pages of its files on the way.
+    pub page_check: Option<Arc<dyn PageCheck>>,
 }
 
 pub(super) fn check_concurrency(concurrency: usize) -> Result<()> {
