@@ -12,6 +12,7 @@ use super::{
     keys::{Identities, Recipients},
     layout,
     store::Store,
+    throttle::Throttle,
 };
 use crate::{
     clock,
@@ -141,6 +142,11 @@ impl Repository {
     /// Whether what is written from here is encrypted.
     pub fn is_encrypting(&self) -> bool {
         !self.0.recipients.is_empty()
+    }
+
+    /// Limits all data that is transferred to and from here; there is one repository in a process.
+    pub fn throttle(&self) -> &Throttle {
+        self.store().throttle()
     }
 
     pub(super) fn uuid(&self) -> Uuid {

@@ -34,6 +34,7 @@ mod seal;
 mod store;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod upload;
 
 pub use config::{REPOSITORY_SETTINGS, RepositoryConfig};
@@ -47,4 +48,5 @@ pub use page_check::{FIRST_BYTES, FilePages, PageCheck, PageFile, PagesSeen};
 pub use progress::{Progress, ProgressSnapshot};
 pub use remove::Swept;
 pub use scan::{StoredBackup, StoredState};
+pub use throttle::Throttle;
 pub use upload::{BackupSource, PreparedManifest, SourceRoot, upload};

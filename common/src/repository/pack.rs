@@ -120,8 +120,11 @@ impl PackWriter {
         Ok(chunk)
     }
 
-    pub fn is_full(&self) -> bool {
-        self.used >= PACK_BYTES_TARGET || self.chunks >= PACK_CHUNKS_MAX
+    /// `burst_bytes`: as many as the throttle wants in one request.
+    pub fn is_full(&self, burst_bytes: u64) -> bool {
+        self.used >= PACK_BYTES_TARGET
+            || self.used as u64 >= burst_bytes
+            || self.chunks >= PACK_CHUNKS_MAX
     }
 
     /// Adds index and trailer.

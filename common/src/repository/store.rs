@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
 
-use super::{config::RepositoryConfig, failure::convert, local, retry::Retry};
+use super::{config::RepositoryConfig, failure::convert, local, retry::Retry, throttle::Throttle};
 use crate::error::{Error, ErrorKind, Result};
 
 /// More objects than this under one prefix are not listed.
@@ -36,6 +36,7 @@ pub(super) struct Store {
     inner: Arc<dyn ObjectStore>,
     directory: PathBuf,
     retry: Retry,
+    throttle: Throttle,
     #[cfg(feature = "fault-injection")]
     pub faults: super::faults::Faults,
 }
@@ -57,9 +58,33 @@ impl Store {
             inner: Arc::new(local),
             directory,
             retry,
+            throttle: Throttle::new(),
             #[cfg(feature = "fault-injection")]
             faults: super::faults::Faults::default(),
         })
+    }
+
+    /// What limits [`Self::put_data`] and [`Self::get_data_range`], and nothing else.
+    pub fn throttle(&self) -> &Throttle {
+        &self.throttle
+    }
+
+    /// [`Self::put_create`] of data, when the throttle lets it through. Waiting for that is in no
+    /// request's time limit; what is sent again is not counted again.
+    pub async fn put_data(&self, key: &Path, bytes: Bytes) -> Result<()> {
+        let count = bytes.len() as u64;
+        self.throttle.take(count).await?;
+        self.put_create(key, bytes).await?;
+        self.throttle.count(count);
+        Ok(())
+    }
+
+    /// [`Self::get_range`] of data, when the throttle lets it through, as in [`Self::put_data`].
+    pub async fn get_data_range(&self, key: &Path, range: Range<u64>) -> Result<Bytes> {
+        self.throttle.take(range.end - range.start).await?;
+        let bytes = self.get_range(key, range).await?;
+        self.throttle.count(bytes.len() as u64);
+        Ok(bytes)
     }
 
     /// Puts an object that must not be there yet. The same bytes already there: success, for then

@@ -71,7 +71,7 @@ impl Fetcher {
             let key = layout::pack(&shared.manifest.header.shard, &pack.origin.backup, pack.id);
             let bytes = tokio::select! {
                 () = shared.stop.cancelled() => return Err(stopped()),
-                bytes = shared.repository.store().get_range(&key, run.start..run.end) => {
+                bytes = shared.repository.store().get_data_range(&key, run.start..run.end) => {
                     bytes.map_err(|e| e.context(first_file(&run)))?
                 }
             };

@@ -155,10 +155,11 @@ impl Planner {
         *next += 1;
         let start = u64::from(stored.offset);
         let end = start + u64::from(stored.stored_bytes) + TAG_BYTES as u64;
+        let burst_bytes = self.shared.repository.throttle().burst_bytes();
         let fits = self.run.as_ref().is_some_and(|run| {
             run.pack == stored.pack
                 && run.end == start
-                && end - run.start <= RUN_BYTES_MAX
+                && end - run.start <= RUN_BYTES_MAX.min(burst_bytes)
                 && run.chunks.len() < RUN_CHUNKS_MAX
         });
         if !fits {

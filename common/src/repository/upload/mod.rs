@@ -142,6 +142,7 @@ async fn transfer(
         buffers,
         next_pack: AtomicU32::new(0),
         progress: progress.clone(),
+        throttle: repository.throttle().clone(),
         units: Mutex::new(units_in),
         packs: packs_out,
         written: written_out,

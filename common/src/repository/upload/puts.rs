@@ -44,7 +44,7 @@ pub(super) async fn put_packs(
                             bytes: pack.bytes.len() as u32,
                             hash: pack.hash,
                         };
-                        repository.store().put_create(&key, pack.bytes).await?;
+                        repository.store().put_data(&key, pack.bytes).await?;
                         Ok((pack.number, record))
                     });
                 }

@@ -34,6 +34,7 @@ use crate::{
         pack::{ClosedPack, PackWriter, StoredChunk},
         pool::{Lent, Pool},
         progress::Progress,
+        throttle::Throttle,
     },
 };
 
@@ -44,6 +45,7 @@ pub(super) struct Shared {
     pub buffers: Pool<Vec<u8>>,
     pub next_pack: AtomicU32,
     pub progress: Progress,
+    pub throttle: Throttle,
     pub units: Mutex<Receiver<Unit>>,
     pub packs: Sender<ClosedPack>,
     pub written: Sender<Written>,
@@ -169,7 +171,7 @@ impl Worker {
         let plain = &self.plain[..length];
         let id = *blake3::hash(plain).as_bytes();
         let stored = pack.add(id, plain, &mut self.compressor)?;
-        let is_full = pack.is_full();
+        let is_full = pack.is_full(self.shared.throttle.burst_bytes());
         self.pack = Some(pack);
         if is_full {
             self.close_pack()?;
