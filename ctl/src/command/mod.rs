@@ -19,6 +19,7 @@ mod man;
 mod planned_reparent_shard;
 mod remove_backup;
 mod remove_tablet;
+mod repository;
 mod restore;
 mod scope;
 mod tablet_type;
@@ -77,6 +78,8 @@ pub enum Command {
     CancelOperation(cancel_operation::CancelOperation),
     #[command(alias = "cluster-status")]
     ClusterStatus(cluster_status::ClusterStatus),
+    #[command(name = "repository", subcommand)]
+    Repository(repository::RepositoryCommand),
     #[command(alias = "generate-identity")]
     GenerateIdentity(generate_identity::GenerateIdentity),
     #[command(name = "completions")]
@@ -132,6 +135,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::WatchOperation(command) => command.run(&context()?).await,
         Command::CancelOperation(command) => command.run(&context()?).await,
         Command::ClusterStatus(command) => command.run(&context()?).await,
+        Command::Repository(command) => command.run(&global).await,
         Command::GenerateIdentity(command) => command.run(global.output),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use seawall_common::error::one_line;
+use seawall_common::{error::one_line, repository::ProgressSnapshot};
 use seawall_proto::v1::Operation;
 
 use super::{
@@ -22,6 +22,8 @@ use crate::operation::is_final;
 const FIRST_LINE_AFTER: Duration = Duration::from_secs(2);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(120);
+const BAR: &str = "{prefix} {msg} [{bar:30}] {percent}% {binary_bytes} of {binary_total_bytes} \
+                   {binary_bytes_per_sec} {eta} left";
 
 pub struct Progress {
     began: Instant,
@@ -97,6 +99,57 @@ impl Drop for Progress {
     }
 }
 
+/// The same for a transfer of this program's own.
+pub struct TransferProgress {
+    subject: String,
+    bar: Option<ProgressBar>,
+    said: Instant,
+}
+
+impl TransferProgress {
+    pub fn new(subject: String) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::no_length().with_prefix(subject.clone());
+            bar.enable_steady_tick(TICK);
+            bar
+        });
+        Self {
+            subject,
+            bar,
+            said: Instant::now(),
+        }
+    }
+
+    pub fn update(&mut self, now: ProgressSnapshot) {
+        if now.bytes_total == 0 {
+            return;
+        }
+        match &self.bar {
+            Some(bar) => {
+                if let Ok(style) = ProgressStyle::with_template(BAR) {
+                    bar.set_style(style.progress_chars("=> "));
+                }
+                bar.set_length(now.bytes_total);
+                bar.set_position(now.bytes_done);
+            }
+            None if self.said.elapsed() >= LINE_EVERY => {
+                let figures = part_of(now.bytes_done, now.bytes_total);
+                eprintln!("{}:{figures}", self.subject);
+                self.said = Instant::now();
+            }
+            None => {}
+        }
+    }
+}
+
+impl Drop for TransferProgress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 fn new_bar(all: &MultiProgress, operation: &Operation) -> ProgressBar {
     let bar = all.add(ProgressBar::no_length());
     bar.set_prefix(subject(operation));
@@ -107,8 +160,7 @@ fn new_bar(all: &MultiProgress, operation: &Operation) -> ProgressBar {
 fn show(bar: &ProgressBar, operation: &Operation) {
     let total = operation.progress.as_ref().map_or(0, |p| p.bytes_total);
     let template = if total > 0 {
-        "{prefix} {msg} [{bar:30}] {percent}% {binary_bytes} of {binary_total_bytes} \
-         {binary_bytes_per_sec} {eta} left"
+        BAR
     } else {
         "{prefix} {spinner} {msg} ({elapsed})"
     };
@@ -151,19 +203,23 @@ fn stage(operation: &Operation) -> String {
 fn figures(operation: &Operation) -> String {
     match operation.progress.as_ref() {
         Some(progress) if progress.bytes_total > 0 => {
-            let percent = u128::from(progress.bytes_done) * 100 / u128::from(progress.bytes_total);
-            format!(
-                " {}%, {} of {}",
-                percent.min(100),
-                size(progress.bytes_done),
-                size(progress.bytes_total)
-            )
+            part_of(progress.bytes_done, progress.bytes_total)
         }
         Some(progress) if !progress.message.is_empty() => {
             format!(" ({})", one_line(&progress.message))
         }
         _ => String::new(),
     }
+}
+
+fn part_of(bytes_done: u64, bytes_total: u64) -> String {
+    let percent = u128::from(bytes_done) * 100 / u128::from(bytes_total.max(1));
+    format!(
+        " {}%, {} of {}",
+        percent.min(100),
+        size(bytes_done),
+        size(bytes_total)
+    )
 }
 
 #[cfg(test)]

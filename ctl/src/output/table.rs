@@ -1,12 +1,17 @@
 //! Tables with aligned columns and no lines, as they survive `awk` and a narrow terminal.
 
 use comfy_table::{CellAlignment, Table, presets};
-use seawall_common::{clock::now_unix_ms, error::one_line};
+use seawall_common::{
+    clock::now_unix_ms,
+    error::one_line,
+    ids::ShardId,
+    repository::{ManifestHeader, StoredBackup, StoredState},
+};
 use seawall_proto::v1;
 
 use super::{
     human::{age, dash, or_dash, size, span_ms, time_short},
-    json::{BackupRef, kind_and_alias, word},
+    json::{BackupRef, RestoredBackup, kind_and_alias, stored_state, word},
 };
 
 /// Columns whose heads end in `>` are aligned to the right.
@@ -132,6 +137,80 @@ pub fn backup(backup: &v1::Backup) -> String {
         ("operation", or_dash(&backup.operation_id)),
         ("note", or_dash(&backup.note)),
     ])
+}
+
+/// Backups as they lie in a repository.
+pub fn stored_backups<'a>(
+    backups: impl Iterator<Item = (&'a ShardId, &'a StoredBackup)>,
+) -> String {
+    let rows = backups.map(|(of, backup)| {
+        let (state, note) = stored_state(&backup.state);
+        let header = match &backup.state {
+            StoredState::Complete { header, .. } => Some(header),
+            _ => None,
+        };
+        let of_header = |text: fn(&ManifestHeader) -> String| header.map_or_else(dash, |h| text(h));
+        vec![
+            of.to_string(),
+            backup.name.to_string(),
+            state.to_owned(),
+            of_header(|h| h.epoch.to_string()),
+            of_header(|h| or_dash(&h.position.to_string())),
+            of_header(|h| time_short(h.ended_unix_ms)),
+            of_header(|h| size(h.logical_bytes)),
+            of_header(|h| size(h.stored_bytes)),
+            of_header(|h| yes_no(h.encrypted)),
+            or_dash(note.unwrap_or_default()),
+        ]
+    });
+    render(
+        &[
+            "SHARD",
+            "NAME",
+            "STATE",
+            "EPOCH>",
+            "POSITION",
+            "ENDED",
+            "SIZE>",
+            "NEW>",
+            "ENCRYPTED",
+            "NOTE",
+        ],
+        rows,
+    )
+}
+
+/// What `repository restore` has done, or would do, and what is left to do.
+pub fn restored_backup(restored: &RestoredBackup) -> String {
+    let mut text = format!(
+        "{} {} of {}/{}: {} in {} files",
+        if restored.dry_run {
+            "would restore"
+        } else {
+            "restored"
+        },
+        restored.name,
+        restored.keyspace,
+        restored.shard,
+        size(restored.logical_bytes),
+        restored.files,
+    );
+    for root in &restored.roots {
+        text.push_str(&format!("\n  {} to {}", root.name, root.path));
+    }
+    text.push_str(&format!(
+        "\nposition: {} (epoch {})\nnot checked:",
+        or_dash(restored.position.as_deref().unwrap_or_default()),
+        restored.epoch
+    ));
+    for open in &restored.not_checked {
+        text.push_str(&format!("\n  - {open}"));
+    }
+    text.push_str("\nto start a server on it:");
+    for (number, step) in restored.next_steps.iter().enumerate() {
+        text.push_str(&format!("\n  {}. {step}", number + 1));
+    }
+    text
 }
 
 /// What came of backups of several shards.

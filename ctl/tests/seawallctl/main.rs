@@ -4,5 +4,6 @@
 mod exits;
 mod fake;
 mod printing;
+mod repository;
 mod requests;
 mod watching;

@@ -7,12 +7,14 @@ mod backup;
 mod cluster;
 mod lock;
 mod operation;
+mod repository;
 mod tablet;
 
 pub use backup::{Backup, BackupRef, BackupRefs, Backups, RestorePlan};
 pub use cluster::{Cluster, Member};
 pub use lock::{Broken, Hold, Holds};
 pub use operation::{Operation, Operations, kind_and_alias};
+pub use repository::{RestoredBackup, RestoredRoot, StoredRepository, stored_state};
 pub use tablet::{History, Tablet, Tablets};
 
 use seawall_proto::v1;

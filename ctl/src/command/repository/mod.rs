@@ -1,0 +1,123 @@
+//! Straight on a repository, with no coordinator in sight: what is in it, whether it is whole, and
+//! a restore of it. Nothing here writes to a repository.
+
+mod list;
+mod options;
+mod place;
+mod restore;
+mod start;
+
+use seawall_common::{
+    Error,
+    ids::{BackupName, ShardId},
+    repository::{ManifestHeader, Repository, StoredBackup, StoredState},
+};
+
+use crate::{
+    cli::Global,
+    exit::{Failure, Outcome},
+};
+
+/// Looks at a repository, checks it, restores from it: without a coordinator, and without writing to it
+#[derive(Debug, clap::Subcommand)]
+pub enum RepositoryCommand {
+    List(list::List),
+    Restore(restore::Restore),
+}
+
+impl RepositoryCommand {
+    pub async fn run(self, global: &Global) -> Outcome {
+        match self {
+            RepositoryCommand::List(list) => list.run(global.output).await,
+            RepositoryCommand::Restore(restore) => restore.run(global.output).await,
+        }
+        .map_err(|failure| failure.of("repository"))
+    }
+}
+
+/// What lies in the repository of one shard.
+struct ShardContents {
+    shard: ShardId,
+    /// By epoch, position and time; those without a readable manifest stand last.
+    backups: Vec<StoredBackup>,
+}
+
+/// Every backup that lies in the repository; of one shard, or of all.
+async fn contents(repository: &Repository, shard: Option<&ShardId>) -> Outcome<Vec<ShardContents>> {
+    let shards = match shard {
+        Some(shard) => vec![shard.clone()],
+        None => repository.shards().await.map_err(Failure::failed)?,
+    };
+    let mut contents = Vec::with_capacity(shards.len());
+    for shard in shards {
+        let mut backups = repository.scan(&shard).await.map_err(Failure::failed)?;
+        backups.sort_by_cached_key(|backup| {
+            let place = header(backup).map(rank);
+            (place.is_none(), place, backup.name.clone())
+        });
+        contents.push(ShardContents { shard, backups });
+    }
+    Ok(contents)
+}
+
+fn header(backup: &StoredBackup) -> Option<&ManifestHeader> {
+    match &backup.state {
+        StoredState::Complete { header, .. } => Some(header),
+        _ => None,
+    }
+}
+
+/// Newer is greater: highest epoch, then position, then time; never the name.
+fn rank(header: &ManifestHeader) -> (u64, u128, u64) {
+    let position = header.position.order_key();
+    (header.epoch, position, header.ended_unix_ms)
+}
+
+/// The one that is named, or the newest complete one; those that are passed over are told.
+fn choose<'a>(
+    of: &'a ShardContents,
+    named: Option<&BackupName>,
+) -> Outcome<(&'a ManifestHeader, &'a str)> {
+    let shard = &of.shard;
+    let mut best: Option<(&ManifestHeader, &str)> = None;
+    let mut passed_over = Vec::new();
+    for backup in &of.backups {
+        let name = &backup.name;
+        if named.is_some_and(|named| named != name) {
+            continue;
+        }
+        match &backup.state {
+            StoredState::Complete {
+                header,
+                manifest_hash,
+            } => {
+                if best.is_none_or(|(other, _)| rank(header) > rank(other)) {
+                    best = Some((header, manifest_hash));
+                }
+            }
+            StoredState::Incomplete => passed_over.push(format!("{name} is incomplete")),
+            StoredState::Broken { reason } => passed_over.push(format!("{name}: {reason}")),
+            StoredState::Removed { reason } if named.is_some() => {
+                passed_over.push(format!("{name} was removed: {reason}"));
+            }
+            StoredState::Removed { .. } => {}
+        }
+    }
+    if let Some(best) = best {
+        for passed_over in &passed_over {
+            eprintln!("seawallctl: passed over: {passed_over}");
+        }
+        return Ok(best);
+    }
+    let error = match (named, passed_over.is_empty()) {
+        (Some(name), true) => Error::not_found(format!("{shard} has no backup {name}")),
+        (None, true) => Error::not_found(format!("{shard} has no backup")),
+        (_, false) => Error::refused(format!(
+            "{shard} has no backup that can be restored: {}",
+            passed_over.join("; ")
+        )),
+    };
+    Err(Failure::failed(error.hint(
+        "\"seawallctl repository list\" shows what there is.",
+    )))
+}

@@ -1,0 +1,68 @@
+//! Which repository, and with which keys: the section `[repository]` that every program has, by
+//! flags, environment or a file.
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use seawall_common::{
+    ErrorKind,
+    config::{Loaded, load, with_settings},
+    repository::{REPOSITORY_SETTINGS, Repository, RepositoryConfig},
+};
+use serde::Deserialize;
+
+use crate::exit::{Failure, Outcome};
+
+#[derive(Clone, Debug)]
+pub struct RepositoryOptions(ArgMatches);
+
+#[derive(Debug, Deserialize)]
+struct Settings {
+    repository: RepositoryConfig,
+}
+
+impl RepositoryOptions {
+    /// The settings, with which to open the repository; `None`: they were to be printed only.
+    pub fn config(&self) -> Outcome<Option<RepositoryConfig>> {
+        let environment = |name: &str| std::env::var(name).ok();
+        let loaded: Loaded<Settings> =
+            load(REPOSITORY_SETTINGS, &self.0, environment).map_err(Failure::usage)?;
+        if loaded.print_only {
+            crate::output::to_stdout(&loaded.printed)?;
+            return Ok(None);
+        }
+        Ok(Some(loaded.settings.repository))
+    }
+}
+
+/// Opens a repository that must be there. What is wrong with the settings is wrong usage.
+pub async fn open(config: &RepositoryConfig) -> Outcome<Repository> {
+    Repository::open(config)
+        .await
+        .map_err(|error| match error.kind() {
+            ErrorKind::Invalid => Failure::usage(error),
+            _ => Failure::failed(error),
+        })
+}
+
+impl FromArgMatches for RepositoryOptions {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(matches.clone()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0 = matches.clone();
+        Ok(())
+    }
+}
+
+impl Args for RepositoryOptions {
+    fn augment_args(command: Command) -> Command {
+        with_settings(
+            command.next_help_heading("Which repository"),
+            REPOSITORY_SETTINGS,
+        )
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
