@@ -5,8 +5,7 @@
 use std::{cmp::Ordering, sync::Arc};
 
 use super::{
-    chunk::{self, CHUNK_BYTES},
-    compress::Encoding,
+    chunk,
     list::{Attributes, FileHasher, Record},
     manifest::PackRecord,
     object::PREFIX_BYTES,
@@ -229,11 +228,9 @@ fn chunk_fits(chunk: &StoredChunk, plain_bytes: usize, packs: &[PackRecord]) -> 
     let Some(pack) = packs.get(chunk.pack as usize) else {
         return false;
     };
-    let stored = chunk.stored_bytes as usize;
-    let size_fits = match chunk.encoding {
-        Encoding::Raw => stored == plain_bytes,
-        Encoding::Zstd => stored > 0 && stored < plain_bytes.min(CHUNK_BYTES),
-    };
+    let size_fits = chunk
+        .encoding
+        .fits(chunk.stored_bytes as usize, plain_bytes);
     let end = u64::from(chunk.offset) + u64::from(chunk.stored_bytes) + TAG_BYTES as u64;
     size_fits
         && chunk.offset as usize >= PREFIX_BYTES

@@ -23,6 +23,14 @@ impl Encoding {
             _ => None,
         }
     }
+
+    /// Whether a chunk of `plain` bytes can have a stored form of `stored` bytes.
+    pub fn fits(self, stored: usize, plain: usize) -> bool {
+        match self {
+            Encoding::Raw => stored == plain,
+            Encoding::Zstd => stored > 0 && stored < plain,
+        }
+    }
 }
 
 pub(super) struct ChunkCompressor(Compressor<'static>);

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The version of the format that this program writes, and the newest that it reads.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
 const FORMAT_NAME: &str = "seawall repository";
 const HEADER_BYTES_MAX: u64 = 64 << 10;
 
@@ -166,6 +166,18 @@ impl Repository {
     }
 }
 
+fn unknown_version(url: &str, version: u64) -> Error {
+    let hint = if version < u64::from(FORMAT_VERSION) {
+        "It comes from before the first release and cannot be converted: give repository.url a new place and take new backups."
+    } else {
+        "Use a newer Seawall."
+    };
+    Error::refused(format!(
+        "repository {url} has format version {version}, this program knows {FORMAT_VERSION}"
+    ))
+    .hint(hint)
+}
+
 async fn read(store: &Store, url: &str) -> Result<Header> {
     let bytes = match store.get(&layout::header(), HEADER_BYTES_MAX).await {
         Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -185,12 +197,7 @@ async fn read(store: &Store, url: &str) -> Result<Header> {
     let version = value.get("version").and_then(serde_json::Value::as_u64);
     match version {
         Some(v) if v == u64::from(FORMAT_VERSION) => {}
-        Some(v) => {
-            return Err(Error::refused(format!(
-                "repository {url} has format version {v}, this program knows {FORMAT_VERSION}"
-            ))
-            .hint("Use a newer Seawall."));
-        }
+        Some(v) => return Err(unknown_version(url, v)),
         None => return Err(damaged("names no version".into())),
     }
     let header: Header =

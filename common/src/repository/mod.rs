@@ -42,7 +42,9 @@ pub use download::download;
 pub use epochs::EpochRecord;
 pub use header::Repository;
 pub use keys::{GeneratedIdentity, generate_identity};
-pub use manifest::{Manifest, ManifestHeader, PackRecord, PartRecord, RootRecord, read_manifest};
+pub use manifest::{
+    DamagedPage, Manifest, ManifestHeader, PackRecord, PartRecord, RootRecord, read_manifest,
+};
 pub use owner::Owner;
 pub use page_check::{FIRST_BYTES, FilePages, PageCheck, PageFile, PagesSeen};
 pub use progress::{Progress, ProgressSnapshot};

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 
 /// What sealing adds to a piece.
 pub(super) const TAG_BYTES: usize = 16;
-const KEY_CONTEXT: &str = "seawall repository format 1: key of one object";
+const KEY_CONTEXT: &str = "seawall repository format 2: key of one object";
 
 /// A piece is not what was sealed at this place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,6 +33,8 @@ pub(super) const PART_BYTES_MAX: u64 = 8 << 20;
 pub(super) const LISTS_MAX: usize = 16_384;
 pub(super) const PACK_LISTS_MAX: usize = 64;
 pub(super) const ROOTS_MAX: usize = 256;
+/// Damaged pages that a body names.
+pub(super) const DAMAGED_PAGES_MAX: usize = 1000;
 /// The place for the writer's signature: kind, public key, Ed25519 signature.
 const SIGNATURE_BYTES: usize = 4 + 32 + 64;
 
@@ -50,7 +52,7 @@ pub struct ManifestHeader {
     pub ended_unix_ms: u64,
     /// Bytes of the files as they lay in their directories, holes included.
     pub logical_bytes: u64,
-    /// Bytes that this backup added to the repository: packs and parts.
+    /// Bytes of packs and parts that no earlier complete backup holds.
     pub stored_bytes: u64,
     pub files: u64,
     pub encrypted: bool,
@@ -61,6 +63,9 @@ pub struct ManifestHeader {
     pub pack_lists: Vec<PartRecord>,
     /// Other backups of the shard whose packs this one needs.
     pub refers_to: Vec<BackupName>,
+    /// Pages that were damaged in the source when they were copied.
+    #[serde(default)]
+    pub damaged_pages: u64,
 }
 
 /// An object under `parts/`.
@@ -91,6 +96,21 @@ pub(super) struct Body {
     /// Names of the owners and groups that the lists name by number.
     pub users: BTreeMap<u32, String>,
     pub groups: BTreeMap<u32, String>,
+    /// The first of them, at most [`DAMAGED_PAGES_MAX`].
+    #[serde(default)]
+    pub damaged_pages: Vec<DamagedPage>,
+}
+
+/// A page that was damaged in the source when it was copied. The backup holds it as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedPage {
+    /// Name of the root.
+    pub root: String,
+    /// Of the file, below the root; for people.
+    pub path: String,
+    pub page: u64,
+    /// What is wrong with it.
+    pub what: String,
 }
 
 /// A manifest that was read and passed every check.
@@ -109,6 +129,8 @@ pub struct Manifest {
     pub details: Vec<(String, String)>,
     pub roots: Vec<RootRecord>,
     pub packs: Vec<PackRecord>,
+    /// The first of the pages that were damaged in the source; the header counts them all.
+    pub damaged_pages: Vec<DamagedPage>,
     pub(super) users: BTreeMap<u32, String>,
     pub(super) groups: BTreeMap<u32, String>,
     /// For each root what its files come to.

@@ -35,7 +35,7 @@ pub struct PackRecord {
     pub origin: Arc<PackOrigin>,
     pub id: Uuid,
     pub bytes: u32,
-    /// BLAKE3 of the object.
+    /// As [`crate::repository::pack::PackIndex::hash`] has it.
     pub hash: [u8; 32],
 }
 

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
-    Body, LISTS_MAX, MANIFEST_BYTES_MAX, Manifest, ManifestHeader, PACK_LISTS_MAX, PART_BYTES_MAX,
-    PackRecord, PartRecord, ROOTS_MAX, SIGNATURE_BYTES,
+    Body, DAMAGED_PAGES_MAX, LISTS_MAX, MANIFEST_BYTES_MAX, Manifest, ManifestHeader,
+    PACK_LISTS_MAX, PART_BYTES_MAX, PackRecord, PartRecord, ROOTS_MAX, SIGNATURE_BYTES,
     packs::decode_pack_list,
     part::{get_part, load_key},
 };
@@ -99,6 +99,7 @@ pub async fn read_manifest(
         details: body.details,
         roots: body.roots,
         packs,
+        damaged_pages: body.damaged_pages,
         users: body.users,
         groups: body.groups,
         seen: Vec::new(),
@@ -201,6 +202,9 @@ fn open_body(prefix: &Prefix, key: Option<&DataKey>, sealed: Sealed<'_>) -> Resu
             let names: BTreeSet<&str> = body.roots.iter().map(|r| r.name.as_str()).collect();
             if names.len() != body.roots.len() || names.len() > ROOTS_MAX {
                 return Err("names a root twice, or too many".into());
+            }
+            if body.damaged_pages.len() > DAMAGED_PAGES_MAX {
+                return Err("names more damaged pages than it may".into());
             }
             Ok(body)
         }))

@@ -21,7 +21,7 @@ fn open(
     also: &[u8],
 ) -> Vec<u8> {
     let mut derive =
-        blake3::Hasher::new_derive_key("seawall repository format 1: key of one object");
+        blake3::Hasher::new_derive_key("seawall repository format 2: key of one object");
     derive.update(data_key);
     derive.update(&object[..64]);
     let mut nonce = place.to_le_bytes().to_vec();
@@ -63,7 +63,7 @@ async fn a_reader_written_from_the_description_reads_what_was_written() {
     let pack = std::fs::read(pack_file).unwrap();
     assert_eq!(
         (&pack[..8], pack[8], pack[9], pack[10]),
-        (&b"SEAWALL1"[..], 1, 1, 1)
+        (&b"SEAWALL1"[..], 2, 1, 1)
     );
     let trailer = pack.len() - 24;
     assert_eq!(&pack[trailer + 16..], b"SWALLEND");
@@ -74,9 +74,11 @@ async fn a_reader_written_from_the_description_reads_what_was_written() {
     );
     assert_eq!(index_at + index_bytes, trailer);
     let index = open(&key, &pack, 1, index_at..trailer, &[]);
-    let (offset, stored) = (u32_at(&index, 32), u32_at(&index, 36));
+    let (body_hash, index) = index.split_at(32);
+    assert_eq!(blake3::hash(&pack[..index_at]).as_bytes()[..], *body_hash);
+    let (offset, stored) = (u32_at(index, 32), u32_at(index, 36));
     assert_eq!(
-        (index.len(), offset, u32_at(&index, 40), index[44]),
+        (index.len(), offset, u32_at(index, 40), index[44]),
         (45, 64, 15, 0)
     );
     let chunk = open(&key, &pack, 0, offset..offset + stored + 16, &[]);
@@ -108,7 +110,8 @@ async fn a_reader_written_from_the_description_reads_what_was_written() {
     let entry = payload.len() - 54;
     assert_eq!(payload[entry + 2..entry + 18], pack[48..64]);
     assert_eq!(u32_at(payload, entry + 18), pack.len());
-    assert_eq!(payload[entry + 22..], blake3::hash(&pack).as_bytes()[..]);
+    let hash = blake3::hash(&[body_hash, &pack[index_at..]].concat());
+    assert_eq!(payload[entry + 22..], hash.as_bytes()[..]);
 
     let manifest = std::fs::read(backup.join("manifest")).unwrap();
     let header_end = 68 + u32_at(&manifest, 64);

@@ -37,7 +37,7 @@ async fn a_repository_keeps_its_id_and_a_strange_header_is_refused() {
     let text = std::fs::read_to_string(&header).unwrap();
     for (altered, kind) in [
         (
-            text.replace("\"version\": 1", "\"version\": 2"),
+            text.replace("\"version\": 2", "\"version\": 3"),
             ErrorKind::Refused,
         ),
         (
@@ -50,6 +50,24 @@ async fn a_repository_keeps_its_id_and_a_strange_header_is_refused() {
         std::fs::write(&header, altered).unwrap();
         let error = Repository::open(&ground.config).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn another_format_version_is_refused_with_what_to_do() {
+    let ground = Ground::new().await;
+    let header = ground.path("repository/seawall.json");
+    let text = std::fs::read_to_string(&header).unwrap();
+    for (version, hint) in [(1, "before the first release"), (3, "newer Seawall")] {
+        let altered = text.replace("\"version\": 2", &format!("\"version\": {version}"));
+        std::fs::write(&header, altered).unwrap();
+        let error = Repository::open(&ground.config).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        assert!(
+            error.message().contains(&format!("version {version}")),
+            "{error}"
+        );
+        assert!(error.to_string().contains(hint), "{error}");
     }
 }
 

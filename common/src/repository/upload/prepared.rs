@@ -52,6 +52,7 @@ pub(super) fn prepare(
         lists: lists.lists,
         pack_lists: lists.pack_lists,
         refers_to: Vec::new(),
+        damaged_pages: 0,
     };
     let body = Body {
         operation: source.operation.clone(),
@@ -60,6 +61,7 @@ pub(super) fn prepare(
         roots: sources.records(),
         users: sources.users.clone(),
         groups: sources.groups.clone(),
+        damaged_pages: Vec::new(),
     };
     let (prefix, sealer) = session.object(ObjectKind::Manifest)?;
     let object = encode_manifest(&prefix, &sealer, &header, &body)?;

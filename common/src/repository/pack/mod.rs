@@ -1,5 +1,14 @@
 //! A pack: sealed chunks one behind the other, then a sealed index of them, then a trailer. One
-//! worker fills it in a buffer of its own, so that nothing is copied or shared on the way.
+//! worker fills it in a buffer of its own, so that nothing is copied or shared on the way. How it
+//! is read without a list stands in [`index`].
+
+mod index;
+
+#[cfg(test)]
+mod tests;
+
+#[allow(unused_imports)]
+pub(super) use index::{IndexedChunk, PackIndex, Trailer, whole_hash};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -17,16 +26,15 @@ use crate::error::Result;
 const PACK_BYTES_TARGET: usize = 32 << 20;
 /// ... or this many chunks.
 const PACK_CHUNKS_MAX: u32 = 4096;
+const BODY_HASH_BYTES: usize = 32;
 const INDEX_ENTRY_BYTES: usize = 32 + 4 + 4 + 4 + 1;
 pub(super) const TRAILER_BYTES: usize = 24;
-const TRAILER_MAGIC: &[u8; 8] = b"SWALLEND";
 /// No pack is larger.
-pub(super) const PACK_BYTES_MAX: usize = PACK_BYTES_TARGET
-    + CHUNK_BYTES
-    + TAG_BYTES
-    + PACK_CHUNKS_MAX as usize * INDEX_ENTRY_BYTES
-    + TAG_BYTES
-    + TRAILER_BYTES;
+pub(super) const PACK_BYTES_MAX: usize =
+    PACK_BYTES_TARGET + CHUNK_BYTES + TAG_BYTES + TAIL_BYTES_MAX;
+/// Index and trailer are never larger.
+pub(super) const TAIL_BYTES_MAX: usize =
+    BODY_HASH_BYTES + PACK_CHUNKS_MAX as usize * INDEX_ENTRY_BYTES + TAG_BYTES + TRAILER_BYTES;
 
 /// Where a chunk lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +65,7 @@ pub(super) struct PackWriter {
 pub(super) struct ClosedPack {
     pub number: u32,
     pub id: Uuid,
+    /// See [`PackIndex::hash`].
     pub hash: [u8; 32],
     pub bytes: Bytes,
 }
@@ -82,7 +91,8 @@ impl PackWriter {
             buffer,
             used: PREFIX_BYTES,
             chunks: 0,
-            index: Vec::new(),
+            // The place of the body's hash.
+            index: vec![0; BODY_HASH_BYTES],
         }
     }
 
@@ -110,13 +120,14 @@ impl PackWriter {
             encoding,
         };
         self.chunks += 1;
-        self.index.extend_from_slice(&id);
-        self.index.extend_from_slice(&chunk.offset.to_le_bytes());
-        self.index
-            .extend_from_slice(&chunk.stored_bytes.to_le_bytes());
-        self.index
-            .extend_from_slice(&(plain.len() as u32).to_le_bytes());
-        self.index.push(encoding as u8);
+        IndexedChunk {
+            id,
+            offset: chunk.offset,
+            stored_bytes: chunk.stored_bytes,
+            plain_bytes: plain.len() as u32,
+            encoding,
+        }
+        .encode(&mut self.index);
         Ok(chunk)
     }
 
@@ -129,24 +140,24 @@ impl PackWriter {
 
     /// Adds index and trailer.
     pub fn close(mut self) -> Result<ClosedPack> {
-        let index_offset = self.used as u32;
-        let tag = self
-            .sealer
-            .seal(u64::from(self.chunks), &[], &mut self.index)?;
-        let index = std::mem::take(&mut self.index);
+        let index_offset = self.used;
+        let body_hash = blake3::hash(&self.buffer.as_ref()[..index_offset]);
+        let mut index = std::mem::take(&mut self.index);
+        index[..BODY_HASH_BYTES].copy_from_slice(body_hash.as_bytes());
+        let tag = self.sealer.seal(u64::from(self.chunks), &[], &mut index)?;
         self.append(&index);
         self.append(&tag);
-        self.append(&index_offset.to_le_bytes());
-        self.append(&((index.len() + TAG_BYTES) as u32).to_le_bytes());
-        let chunks = self.chunks;
-        self.append(&chunks.to_le_bytes());
-        self.append(&[0; 4]);
-        self.append(TRAILER_MAGIC);
+        let trailer = Trailer {
+            index_offset: index_offset as u32,
+            index_bytes: (index.len() + TAG_BYTES) as u32,
+            chunks: self.chunks,
+        };
+        self.append(&trailer.encode());
         let bytes = Bytes::from_owner(UsedPart(self.buffer, self.used));
         Ok(ClosedPack {
             number: self.number,
             id: self.prefix.id,
-            hash: *blake3::hash(&bytes).as_bytes(),
+            hash: index::hash(body_hash.as_bytes(), &bytes[index_offset..]),
             bytes,
         })
     }
