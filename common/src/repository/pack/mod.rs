@@ -2,6 +2,7 @@
 //! worker fills it in a buffer of its own, so that nothing is copied or shared on the way. How it
 //! is read without a list stands in [`index`].
 
+#[allow(dead_code)]
 mod index;
 
 #[cfg(test)]
