@@ -517,5 +517,6 @@ fn header(entry: &catalogue::Entry) -> ManifestHeader {
         lists: Vec::new(),
         pack_lists: Vec::new(),
         refers_to: Vec::new(),
+        damaged_pages: 0,
     }
 }
