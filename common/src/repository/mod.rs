@@ -36,6 +36,7 @@ mod store;
 mod tests;
 mod throttle;
 mod upload;
+mod verify;
 
 pub use config::{REPOSITORY_SETTINGS, RepositoryConfig};
 pub use download::download;
@@ -52,3 +53,4 @@ pub use remove::Swept;
 pub use scan::{StoredBackup, StoredState};
 pub use throttle::Throttle;
 pub use upload::{BackupSource, PreparedManifest, SourceRoot, upload};
+pub use verify::{Damage, Depth, VerifyOptions, VerifyReport, verify};

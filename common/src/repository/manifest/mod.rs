@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub(super) use packs::{PackOrigin, encode_pack_list, pack_list_parts};
-pub(super) use read::decode_header;
+pub(super) use part::{get_part, get_part_object, load_key};
+pub(super) use read::{check_origins, check_totals, decode_header, get_pack_list, open_body};
 pub(super) use write::encode_manifest;
 
 pub use packs::PackRecord;

@@ -16,13 +16,11 @@ use crate::{
     },
 };
 
-/// The payload of a part: its size, hash and seal were checked.
-pub(super) async fn get_part(
+/// The bytes of a part: its size and hash were checked, which needs no key.
+pub(in super::super) async fn get_part_object(
     repository: &Repository,
     header: &ManifestHeader,
     part: &PartRecord,
-    kind: ObjectKind,
-    session: (Uuid, Option<DataKey>),
 ) -> Result<Bytes> {
     let key = layout::part(&header.shard, &header.name, part.number);
     let object = match repository.store().get(&key, PART_BYTES_MAX).await {
@@ -35,15 +33,35 @@ pub(super) async fn get_part(
         other => other?,
     };
     let part = part.clone();
+    let check = move || {
+        let is_it = object.len() as u64 == part.bytes
+            && blake3::hash(&object).to_hex()[..] == part.hash[..];
+        match is_it {
+            true => Ok(object),
+            false => Err(Error::corrupt(format!(
+                "object {key} is damaged: it is not the one that was written"
+            ))),
+        }
+    };
+    tokio::task::spawn_blocking(check)
+        .await
+        .map_err(|e| Error::internal(format!("the thread that checks a part died: {e}")))?
+}
+
+/// The payload of a part: its size, hash and seal were checked.
+pub(in super::super) async fn get_part(
+    repository: &Repository,
+    header: &ManifestHeader,
+    part: &PartRecord,
+    kind: ObjectKind,
+    session: (Uuid, Option<DataKey>),
+) -> Result<Bytes> {
+    let key = layout::part(&header.shard, &header.name, part.number);
+    let object = get_part_object(repository, header, part).await?;
+    let number = part.number;
     let repository_id = repository.uuid();
     let open = move || {
         let damaged = |why: String| Error::corrupt(format!("object {key} {why}"));
-        if object.len() as u64 != part.bytes || blake3::hash(&object).to_hex()[..] != part.hash[..]
-        {
-            return Err(damaged(
-                "is damaged: it is not the one that was written".into(),
-            ));
-        }
         let prefix = Prefix::decode(&object, kind, repository_id).map_err(damaged)?;
         let (session, data_key) = session;
         if prefix.session != session || (prefix.encrypted && data_key.is_none()) {
@@ -52,7 +70,7 @@ pub(super) async fn get_part(
         let sealer = Sealer::new(&prefix, data_key.as_ref())?;
         let mut sealed = object[PREFIX_BYTES..].to_vec();
         let length = sealer
-            .open_with_tag(u64::from(part.number), &[], &mut sealed)
+            .open_with_tag(u64::from(number), &[], &mut sealed)
             .map_err(|_| damaged("is damaged: its seal does not fit".into()))?;
         sealed.truncate(length);
         Ok(Bytes::from(sealed))
@@ -63,7 +81,7 @@ pub(super) async fn get_part(
 }
 
 /// The data key of a session, opened with the repository's identity.
-pub(super) async fn load_key(
+pub(in super::super) async fn load_key(
     repository: &Repository,
     shard: &ShardId,
     name: &BackupName,

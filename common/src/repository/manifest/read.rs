@@ -190,7 +190,11 @@ fn check_header(
     Ok(())
 }
 
-fn open_body(prefix: &Prefix, key: Option<&DataKey>, sealed: Sealed<'_>) -> Result<Checked<Body>> {
+pub(in super::super) fn open_body(
+    prefix: &Prefix,
+    key: Option<&DataKey>,
+    sealed: Sealed<'_>,
+) -> Result<Checked<Body>> {
     let mut bytes = sealed.body.to_vec();
     let sealer = Sealer::new(prefix, key)?;
     let Ok(length) = sealer.open_with_tag(0, &sealed.header_hash, &mut bytes) else {
@@ -211,7 +215,11 @@ fn open_body(prefix: &Prefix, key: Option<&DataKey>, sealed: Sealed<'_>) -> Resu
 }
 
 /// Every pack lies where this backup, or one that it says it refers to, has put it.
-fn check_origins(header: &ManifestHeader, prefix: &Prefix, packs: &[PackRecord]) -> Checked {
+pub(in super::super) fn check_origins(
+    header: &ManifestHeader,
+    prefix: &Prefix,
+    packs: &[PackRecord],
+) -> Checked {
     for pack in packs {
         let origin = &pack.origin;
         let own = origin.backup == header.name;
@@ -228,7 +236,7 @@ fn check_origins(header: &ManifestHeader, prefix: &Prefix, packs: &[PackRecord])
     Ok(())
 }
 
-async fn get_pack_list(
+pub(in super::super) async fn get_pack_list(
     repository: &Repository,
     header: &ManifestHeader,
     prefix: &Prefix,
@@ -263,15 +271,21 @@ async fn check_lists(repository: &Repository, manifest: &Manifest) -> Result<Vec
     let key = layout::manifest(&header.shard, &header.name);
     let damaged = |why: String| Error::corrupt(format!("object {key} {why}"));
     let seen = checker.finish().map_err(damaged)?;
+    check_totals(header, &seen).map_err(damaged)?;
+    Ok(seen)
+}
+
+/// The lists hold what the header says.
+pub(in super::super) fn check_totals(header: &ManifestHeader, seen: &[Seen]) -> Checked {
     let files: u64 = seen.iter().map(|root| root.files).sum();
     let bytes: u128 = seen.iter().map(|root| u128::from(root.logical_bytes)).sum();
-    if files != header.files || bytes != u128::from(header.logical_bytes) {
-        return Err(damaged(format!(
-            "says {} files of {} bytes, its lists {files} files of {bytes} bytes",
-            header.files, header.logical_bytes
-        )));
+    if files == header.files && bytes == u128::from(header.logical_bytes) {
+        return Ok(());
     }
-    Ok(seen)
+    Err(format!(
+        "says {} files of {} bytes, its lists {files} files of {bytes} bytes",
+        header.files, header.logical_bytes
+    ))
 }
 
 impl Manifest {

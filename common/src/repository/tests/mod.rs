@@ -6,6 +6,7 @@ mod forged;
 mod format;
 mod records;
 mod round_trip;
+mod verify;
 mod walking;
 
 use std::{
