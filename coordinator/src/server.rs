@@ -128,12 +128,19 @@ async fn open(settings: &Settings) -> Result<Opened> {
     let grpc = bind(settings.listen).await?;
     let http = bind(settings.http_listen).await?;
     // Made for a new group only: one that has a repository and does not find it has lost a mount.
-    let repository = match data_dir.has_group()? {
+    let has_group = data_dir.has_group()?;
+    let repository = match has_group {
         false => Repository::create_or_open(&settings.repository).await?,
         true => Repository::open(&settings.repository).await?,
     };
+    if !has_group {
+        probe(&repository, settings, "").await?;
+    }
     // Late, so that a start that is refused leaves nobody's directory behind.
     let identity = data_dir.identity(settings.listen.to_string(), &settings.peers)?;
+    if has_group {
+        probe(&repository, settings, &identity.sender().group_id).await?;
+    }
     let options = NodeOptions {
         data_dir: data_dir.path().to_owned(),
         heartbeat_interval: settings.heartbeat_interval,
@@ -146,6 +153,14 @@ async fn open(settings: &Settings) -> Result<Opened> {
         http,
         repository,
     })
+}
+
+/// Finds out what the store can do, unless the repository is another group's, which we only read.
+async fn probe(repository: &Repository, settings: &Settings, group_id: &str) -> Result<()> {
+    match repository.owner().await? {
+        Some(owner) if owner.group_id != group_id && !settings.take_over_repository => Ok(()),
+        _ => repository.probe().await,
+    }
 }
 
 struct Signals {

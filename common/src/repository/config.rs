@@ -3,7 +3,6 @@
 use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use crate::{
     config::{Kind, Setting},
@@ -15,7 +14,7 @@ pub const REPOSITORY_SETTINGS: &[Setting] = &[
     Setting::new(
         "repository.url",
         Kind::Text,
-        "Where the repository is: file:///path",
+        "Where the repository is: file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
     )
     .flag("repository")
     .default(""),
@@ -31,9 +30,25 @@ pub const REPOSITORY_SETTINGS: &[Setting] = &[
         "File with the private key that opens encrypted backups",
     ),
     Setting::new(
+        "repository.endpoint",
+        Kind::Text,
+        "Address of the object store, where it is not the cloud's own: https://host:port",
+    ),
+    Setting::new(
+        "repository.region",
+        Kind::Text,
+        "Region of an s3:// bucket",
+    ),
+    Setting::new(
+        "repository.allow_http",
+        Kind::Bool,
+        "Whether an endpoint that is not on this machine may be spoken to without TLS",
+    )
+    .default("false"),
+    Setting::new(
         "repository.request_timeout",
         Kind::Text,
-        "How long one request to the store may take",
+        "How long one request to the store may take; one with data gets longer, by its size",
     )
     .default("30s"),
     Setting::new(
@@ -53,6 +68,14 @@ pub struct RepositoryConfig {
     pub recipients: Vec<String>,
     #[serde(default)]
     pub identity_file: Option<PathBuf>,
+    /// Of the object store; none: the cloud's own, or what its environment variables say.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    #[serde(default)]
+    pub region: Option<String>,
+    /// Also for an endpoint that is not on this machine.
+    #[serde(default)]
+    pub allow_http: bool,
     /// As humantime writes it (`30s`); empty: the default.
     #[serde(default)]
     pub request_timeout: String,
@@ -88,52 +111,6 @@ impl RepositoryConfig {
             RETRY_LIMIT_DEFAULT,
         )
     }
-
-    /// The directory of a `file://` repository; every other scheme is refused.
-    pub(super) fn directory(&self) -> Result<PathBuf> {
-        let hint = "A repository is written file:///path/to/directory.";
-        if self.url.is_empty() {
-            return Err(Error::invalid("no repository is configured")
-                .hint("Set repository.url (--repository)."));
-        }
-        let url = Url::parse(&self.url).map_err(|e| {
-            Error::invalid(format!("malformed repository {:?}: {e}", self.url)).hint(hint)
-        })?;
-        match url.scheme() {
-            "file" => {}
-            known @ ("s3" | "gs" | "az") => {
-                return Err(Error::invalid(format!(
-                    "repository {:?}: {known}:// is not supported yet",
-                    self.url
-                ))
-                .hint(hint));
-            }
-            unknown => {
-                return Err(Error::invalid(format!(
-                    "unknown repository scheme {unknown:?} in {:?}",
-                    self.url
-                ))
-                .hint(hint));
-            }
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(Error::invalid(format!(
-                "malformed repository {:?}: no '?' or '#' can stand in it",
-                self.url
-            ))
-            .hint(hint));
-        }
-        url.to_file_path()
-            .ok()
-            .filter(|path| path.parent().is_some())
-            .ok_or_else(|| {
-                Error::invalid(format!(
-                    "malformed repository {:?}: it names no local directory",
-                    self.url
-                ))
-                .hint(hint)
-            })
-    }
 }
 
 fn duration(key: &str, text: &str, default: Duration) -> Result<Duration> {
@@ -154,29 +131,6 @@ fn duration(key: &str, text: &str, default: Duration) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_local_directory_is_a_repository_yet() {
-        let directory = |url: &str| RepositoryConfig::at(url).directory();
-        assert_eq!(
-            directory("file:///backups/a").unwrap(),
-            PathBuf::from("/backups/a")
-        );
-        for (url, says) in [
-            ("s3://bucket/prefix", "not supported yet"),
-            ("gs://bucket/prefix", "not supported yet"),
-            ("az://container", "not supported yet"),
-            ("ftp://host/x", "unknown repository scheme \"ftp\""),
-            ("", "no repository is configured"),
-            ("/backups", "malformed repository"),
-            ("file://host/backups", "no local directory"),
-            ("file:///", "no local directory"),
-            ("file:///a?b", "malformed repository"),
-        ] {
-            let error = directory(url).unwrap_err();
-            assert!(error.message().contains(says), "{url}: {error}");
-        }
-    }
 
     #[test]
     fn a_duration_that_is_none_is_named() {

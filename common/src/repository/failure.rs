@@ -2,41 +2,158 @@
 
 use object_store::path::Path;
 
-use crate::error::{Error, chain};
+use crate::error::{Error, chain, one_line};
+
+/// The store's threads all hang: see [`super::local`].
+#[derive(Debug)]
+pub(super) struct NotAnswering(pub String);
+
+impl std::fmt::Display for NotAnswering {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotAnswering {}
 
 /// A store's error with the kind that its cause deserves.
 pub(super) fn convert(what: &str, key: &Path, error: &object_store::Error) -> Error {
     use object_store::Error as Store;
-    let message = format!("cannot {what} object {key}: {}", chain(error));
-    let refused = |message| {
-        Error::refused(message).hint("Check the permissions on the repository.".to_owned())
-    };
+    if let Some(own) = find::<Error>(error) {
+        return own.clone();
+    }
+    let text = chain_without_markup(error);
+    let message = format!("cannot {what} object {key}: {text}");
+    if let Some(known) = refused_by_cloud(&message, &text) {
+        return known;
+    }
     match error {
         Store::NotFound { .. } => Error::not_found(format!("there is no object {key}")),
         Store::AlreadyExists { .. } => Error::conflict(format!("object {key} exists already")),
-        Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => refused(message),
+        Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => {
+            Error::refused(message).hint(permission_hint(what))
+        }
         Store::InvalidPath { .. } | Store::NotSupported { .. } | Store::NotImplemented { .. } => {
             Error::internal(message)
         }
-        _ => match io_kind(error) {
-            Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => {
-                Error::exhausted(message).hint("Make room in the repository.")
-            }
-            Some(std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem) => {
-                refused(message)
-            }
-            _ => Error::unavailable(message),
-        },
+        _ => convert_cause(what, message, error),
     }
 }
 
-fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
+fn convert_cause(what: &str, message: String, error: &object_store::Error) -> Error {
+    if find::<NotAnswering>(error).is_some() {
+        return Error::exhausted(message).hint("Is its file system still there?");
+    }
+    if let Some(io) = find::<std::io::Error>(error) {
+        return match io.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Error::exhausted(message).hint("Make room in the repository.")
+            }
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                Error::refused(message).hint(permission_hint(what))
+            }
+            _ => Error::unavailable(message),
+        };
+    }
+    // What the store refuses it will refuse again; what it cannot do now, it may do later.
+    match status(&message) {
+        Some(408 | 425 | 429) | None => Error::unavailable(message),
+        Some(501) => {
+            Error::internal(message).hint("Seawall needs a store that knows this request.")
+        }
+        Some(400..=499) => Error::refused(message)
+            .hint("Check region, endpoint and credentials of the repository."),
+        Some(_) => Error::unavailable(message),
+    }
+}
+
+/// Codes that say more than the status they come with.
+fn refused_by_cloud(message: &str, text: &str) -> Option<Error> {
+    let has = |codes: &[&str]| codes.iter().any(|code| text.contains(code));
+    if has(&[
+        "NoSuchBucket",
+        "ContainerNotFound",
+        "The specified bucket does not exist",
+    ]) {
+        // Not to be taken for "no such object": nothing lies in it because it is not there.
+        return Some(
+            Error::refused(message)
+                .hint("Create the bucket or container first, or mend repository.url."),
+        );
+    }
+    if has(&[
+        "SignatureDoesNotMatch",
+        "InvalidAccessKeyId",
+        "AuthenticationFailed",
+        "InvalidAuthenticationInfo",
+        "ExpiredToken",
+        "InvalidToken",
+        "AuthorizationHeaderMalformed",
+    ]) {
+        return Some(Error::refused(message).hint(
+            "The store does not accept the credentials: check key, secret, region and the clock of this machine.",
+        ));
+    }
+    if has(&["QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"]) {
+        return Some(Error::exhausted(message).hint("Make room in the repository."));
+    }
+    if text.contains("169.254.169.254") || text.contains("metadata.google.internal") {
+        return Some(Error::unavailable(message).hint(
+            "No credentials are in the environment, and this machine's metadata service gives none: docs/storage.md says which are looked for.",
+        ));
+    }
+    None
+}
+
+fn permission_hint(what: &str) -> String {
+    let needed = match what {
+        "put" => "create objects",
+        "list" => "list objects",
+        "delete" => "delete objects",
+        _ => "read objects, and list them (otherwise the store does not say that one is missing)",
+    };
+    format!("The credentials need the permission to {needed}: docs/storage.md has the policies.")
+}
+
+/// The status of the answer: the store's library keeps it in its message only.
+fn status(text: &str) -> Option<u16> {
+    const BEFORE: &str = "status code: ";
+    let at = text.find(BEFORE)? + BEFORE.len();
+    text.get(at..at + 3)?.parse().ok()
+}
+
+fn find<'a, T: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return Some(io.kind());
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
         }
         next = error.source();
     }
     None
+}
+
+/// The error and its causes in one line, with the code and the message of an XML answer instead of
+/// the whole of it.
+pub(super) fn chain_without_markup(error: &(dyn std::error::Error + 'static)) -> String {
+    const CHARS_MAX: usize = 600;
+    let text = chain(error);
+    let text = match text.split_once('<') {
+        Some((before, markup)) => {
+            let parts: Vec<&str> = ["Code", "Message"]
+                .into_iter()
+                .filter_map(|name| element(markup, name))
+                .collect();
+            format!("{} {}", before.trim_end(), parts.join(": "))
+        }
+        None => text,
+    };
+    one_line(&text).chars().take(CHARS_MAX).collect()
+}
+
+fn element<'a>(markup: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = markup.split_once(&format!("<{name}>"))?;
+    rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
 }

@@ -1,10 +1,12 @@
-//! A store that fails on command, for tests. The actions of `repository.put`, `repository.get`
-//! and `repository.sync` (of what a put finds there already; not `lose-answer-once`):
-//! `fail-once` (each key's first try), `fail` (always), `lose-answer-once` (done, but the first
-//! answer for each key is an error), `slow` (each request takes 100 ms longer).
+//! A store that fails on command, for tests. The points are `repository.` and one of `put`, `get`,
+//! `list`, `look`, `delete`, `sync` (of what a put finds there already). The actions:
+//! `fail-once` and `fail-twice` (each key's first tries), `fail` (always), `hang` (no answer),
+//! `slow` (each request takes 100 ms longer); of `put` also `lose-answer-once` (done, but the first
+//! answer for each key is an error) and `lose-object` (not done, and said to be); of `get` also
+//! `exchange` (the bytes of another object of the same folder).
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -19,7 +21,8 @@ const SLOW: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     own: Mutex<BTreeMap<String, String>>,
-    seen: Mutex<HashSet<(String, String)>>,
+    /// How often each key has come by each point.
+    seen: Mutex<HashMap<(String, String), u32>>,
 }
 
 impl Faults {
@@ -38,17 +41,19 @@ impl Faults {
             .or_else(|| crate::fault::standing_action(point))
     }
 
-    fn is_first(&self, point: &str, key: &Path) -> bool {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert((point.to_owned(), key.to_string()))
+    fn is_among_first(&self, count: u32, point: &str, key: &Path) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = seen.entry((point.to_owned(), key.to_string())).or_default();
+        *seen += 1;
+        *seen <= count
     }
 
     pub async fn before(&self, point: &str, key: &Path) -> Result<()> {
         match self.action(point).as_deref() {
             Some("fail") => Err(injected(point, key)),
-            Some("fail-once") if self.is_first(point, key) => Err(injected(point, key)),
+            Some("fail-once") if self.is_among_first(1, point, key) => Err(injected(point, key)),
+            Some("fail-twice") if self.is_among_first(2, point, key) => Err(injected(point, key)),
+            Some("hang") => std::future::pending().await,
             Some("slow") => {
                 tokio::time::sleep(SLOW).await;
                 Ok(())
@@ -59,9 +64,16 @@ impl Faults {
 
     pub fn after(&self, point: &str, key: &Path) -> Result<()> {
         match self.action(point).as_deref() {
-            Some("lose-answer-once") if self.is_first(point, key) => Err(injected(point, key)),
+            Some("lose-answer-once") if self.is_among_first(1, point, key) => {
+                Err(injected(point, key))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the store does something else than it is asked for, and says nothing.
+    pub fn lies(&self, point: &str, lie: &str) -> bool {
+        self.action(point).as_deref() == Some(lie)
     }
 }
 

@@ -1,6 +1,9 @@
 //! `seawall.json`: that a repository is here, in which format, and which one it is.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -10,7 +13,7 @@ use super::{
     chunk::CHUNK_BYTES,
     config::RepositoryConfig,
     keys::{Identities, Recipients},
-    layout,
+    layout, probe,
     store::Store,
     throttle::Throttle,
 };
@@ -43,6 +46,7 @@ struct Inner {
     id: Uuid,
     id_text: String,
     store: Store,
+    is_probed: AtomicBool,
     recipients: Recipients,
     identities: Option<Identities>,
 }
@@ -75,6 +79,8 @@ impl Repository {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             found => return Ok(Self::new(config, store, keys, &found?)),
         }
+        // Nothing is made where it could not be kept.
+        probe::probe(&store, &config.url).await?;
         let header = Header {
             format: FORMAT_NAME.to_owned(),
             version: FORMAT_VERSION,
@@ -91,7 +97,19 @@ impl Repository {
             .await
             .map_err(|e| e.context(format_args!("cannot create repository {}", config.url)))?;
         let header = read(&store, &config.url).await?;
-        Ok(Self::new(config, store, keys, &header))
+        let repository = Self::new(config, store, keys, &header);
+        repository.0.is_probed.store(true, Ordering::Relaxed);
+        Ok(repository)
+    }
+
+    /// Makes sure, once, that the store can do what a repository needs of it. For whoever is going
+    /// to write to it and to delete from it.
+    pub async fn probe(&self) -> Result<()> {
+        if !self.0.is_probed.load(Ordering::Relaxed) {
+            probe::probe(self.store(), self.url()).await?;
+            self.0.is_probed.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Opens a repository that must be there: without a header it is [`ErrorKind::NotFound`],
@@ -109,6 +127,7 @@ impl Repository {
             id: header.repository_id,
             id_text: header.repository_id.to_string(),
             store,
+            is_probed: AtomicBool::new(false),
             recipients: keys.recipients,
             identities: keys.identities,
         }))

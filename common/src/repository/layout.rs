@@ -14,6 +14,16 @@ pub(super) fn owners() -> Path {
     Path::from("owners")
 }
 
+/// Objects by which a coordinator finds out what the store can do.
+pub(super) fn probes() -> Path {
+    Path::from("probes")
+}
+
+/// `began`: Unix time in milliseconds, so that a later probe can tell which are old.
+pub(super) fn probe(began: u64, id: Uuid) -> Path {
+    probes().join(format!("{began:020}.{}", id.simple()))
+}
+
 /// Padded, as all numbers in keys are, so that names sort as numbers do.
 pub(super) fn owner(number: u64) -> Path {
     owners().join(format!("{number:020}"))

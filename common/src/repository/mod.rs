@@ -7,6 +7,7 @@
 
 mod check;
 mod chunk;
+mod cloud;
 mod compress;
 mod config;
 mod download;
@@ -19,6 +20,7 @@ mod keys;
 mod layout;
 mod list;
 mod local;
+mod location;
 mod manifest;
 mod object;
 mod owner;
@@ -26,6 +28,7 @@ mod pack;
 mod page_check;
 mod path;
 mod pool;
+mod probe;
 mod progress;
 mod remove;
 mod retry;

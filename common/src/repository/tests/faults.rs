@@ -116,25 +116,11 @@ async fn a_store_that_fails_for_ever_fails_within_its_limit() {
 
 #[tokio::test]
 async fn a_request_without_an_answer_ends_in_its_time() {
-    let ground = Ground::with(|directory| RepositoryConfig {
-        request_timeout: "20ms".into(),
-        ..hasty(directory)
-    });
-    // Each request takes 100 ms.
-    let ground = ground.await;
-    ground
-        .repository
-        .store()
-        .faults
-        .arm("repository.get", "slow");
+    let ground = Ground::with(hasty).await;
+    let store = ground.repository.store();
+    store.faults.arm("repository.get", "hang");
     let begun = Instant::now();
-    let key = layout::header();
-    let error = ground
-        .repository
-        .store()
-        .get(&key, 1 << 20)
-        .await
-        .unwrap_err();
+    let error = store.get(&layout::header(), 1 << 20).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(begun.elapsed() < Duration::from_secs(5));
 }

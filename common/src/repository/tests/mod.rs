@@ -1,9 +1,11 @@
 //! The repository as a whole, on a real directory.
 
+mod broken;
 mod damage;
 mod faults;
 mod forged;
 mod format;
+mod probing;
 mod records;
 mod round_trip;
 mod verify;

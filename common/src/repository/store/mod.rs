@@ -1,40 +1,27 @@
 //! The object store as the repository uses it: create-only puts, bounded gets, listings, deletes;
 //! each tried again within a bound. Nothing is ever overwritten.
 
-use std::{ops::Range, path::PathBuf, sync::Arc};
+mod listing;
+
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
 
-use super::{config::RepositoryConfig, failure::convert, local, retry::Retry, throttle::Throttle};
+use super::{
+    cloud, config::RepositoryConfig, failure::convert, local::LocalStore, location::Location,
+    pack::PACK_BYTES_MAX, retry::Retry, throttle::Throttle,
+};
 use crate::error::{Error, ErrorKind, Result};
 
-/// More objects than this under one prefix are not listed.
-const LISTED_MAX: usize = 1 << 22;
 /// How often a put is begun again when the store says "exists" and then finds nothing.
 const READ_BACK_TRIES: usize = 3;
-/// Deletes in flight at once.
-const DELETES_AT_ONCE: usize = 16;
-
-/// An object in a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Listed {
-    pub key: Path,
-    pub bytes: u64,
-}
-
-/// What lies directly under a prefix, by its last name.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Folder {
-    pub folders: Vec<String>,
-    pub objects: Vec<String>,
-}
 
 #[derive(Debug)]
 pub(super) struct Store {
     inner: Arc<dyn ObjectStore>,
-    directory: PathBuf,
+    /// The same one, when it is a directory: there is more to do then.
+    local: Option<Arc<LocalStore>>,
     retry: Retry,
     throttle: Throttle,
     #[cfg(feature = "fault-injection")]
@@ -42,26 +29,50 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// `create`: the directory is made when it is not there.
+    /// `create`: a directory is made when it is not there; a bucket never is.
     pub async fn open(config: &RepositoryConfig, create: bool) -> Result<Self> {
-        let directory = config.directory()?;
         let retry = Retry {
             request_timeout: config.request_timeout()?,
             retry_limit: config.retry_limit()?,
         };
-        let url = config.url.clone();
-        let root = directory.clone();
-        let local = tokio::task::spawn_blocking(move || local::open(&root, &url, create))
-            .await
-            .map_err(|e| Error::internal(format!("the thread that opens the store died: {e}")))??;
+        let (inner, local): (Arc<dyn ObjectStore>, _) = match Location::parse(&config.url)? {
+            Location::Directory(root) => {
+                let patience = retry.with_data(PACK_BYTES_MAX as u64).request_timeout;
+                let url = config.url.clone();
+                let local = Arc::new(LocalStore::open(root, url, create, patience).await?);
+                (Arc::clone(&local) as _, Some(local))
+            }
+            Location::Bucket {
+                cloud,
+                bucket,
+                prefix,
+            } => (cloud::open(config, cloud, &bucket, &prefix)?, None),
+        };
         Ok(Self {
-            inner: Arc::new(local),
-            directory,
+            inner,
+            local,
             retry,
             throttle: Throttle::new(),
             #[cfg(feature = "fault-injection")]
             faults: super::faults::Faults::default(),
         })
+    }
+
+    /// One above any store, with little patience.
+    #[cfg(test)]
+    pub fn over(inner: Arc<dyn ObjectStore>) -> Self {
+        let second = std::time::Duration::from_secs(1);
+        Self {
+            inner,
+            local: None,
+            retry: Retry {
+                request_timeout: second,
+                retry_limit: second,
+            },
+            throttle: Throttle::new(),
+            #[cfg(feature = "fault-injection")]
+            faults: super::faults::Faults::default(),
+        }
     }
 
     /// What limits [`Self::put_data`] and [`Self::get_data_range`], and nothing else.
@@ -109,35 +120,38 @@ impl Store {
                 }
             }
         }
-        Err(Error::unavailable(format!(
-            "object {key} is said to exist and cannot be found"
-        )))
+        Err(lost(key))
     }
 
     /// Whether the object was put; `false`: something lies there already, and lasts.
     pub async fn put_if_absent(&self, key: &Path, bytes: Bytes) -> Result<bool> {
-        if self.try_put(key, bytes).await? {
-            return Ok(true);
+        for _ in 0..READ_BACK_TRIES {
+            if self.try_put(key, bytes.clone()).await? {
+                return Ok(true);
+            }
+            match self.sync(key).await {
+                Ok(()) => return Ok(false),
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
         }
-        match self.sync(key).await {
-            Ok(()) => Ok(false),
-            Err(e) if e.kind() == ErrorKind::NotFound => Err(Error::unavailable(format!(
-                "object {key} is said to exist and cannot be found"
-            ))),
-            Err(e) => Err(e),
-        }
+        Err(lost(key))
     }
 
     /// Makes durable what is there already: it may have been put by a try of ours that failed only
     /// when it synced the directory. Not tried again, for a second fsync may hide what the first
-    /// one met.
+    /// one met. What a bucket shows lasts.
     async fn sync(&self, key: &Path) -> Result<()> {
         #[cfg(feature = "fault-injection")]
         self.faults.before("repository.sync", key).await?;
-        let (root, file) = (self.directory.clone(), self.directory.join(key.as_ref()));
-        let sync = tokio::task::spawn_blocking(move || local::sync(&root, &file, local::fsync));
+        let Some(local) = &self.local else {
+            return match self.exists(key).await? {
+                true => Ok(()),
+                false => Err(Error::not_found(format!("there is no object {key}"))),
+            };
+        };
         let limit = self.retry.retry_limit;
-        tokio::time::timeout(limit, sync)
+        tokio::time::timeout(limit, local.sync(key))
             .await
             .map_err(|_| {
                 Error::timeout(format!(
@@ -145,7 +159,24 @@ impl Store {
                     humantime::format_duration(limit)
                 ))
             })?
-            .map_err(|e| Error::internal(format!("the thread that syncs {key} died: {e}")))?
+    }
+
+    /// One put and no other try: the answer is the store's own.
+    pub async fn create_once(&self, key: &Path, bytes: Bytes) -> Result<bool> {
+        let limit = self.retry.request_timeout;
+        let options = PutOptions::from(PutMode::Create);
+        let put = self
+            .inner
+            .put_opts(key, PutPayload::from_bytes(bytes), options);
+        let answer = tokio::time::timeout(limit, put).await.map_err(|_| {
+            let limit = humantime::format_duration(limit);
+            Error::timeout(format!("cannot put {key}: no answer within {limit}"))
+        })?;
+        match answer.map_err(|e| convert("put", key, &e)) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::Conflict => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// Whether the object was put; `false`: something lies there already, which may not be durable.
@@ -154,6 +185,10 @@ impl Store {
         let put = || async {
             #[cfg(feature = "fault-injection")]
             self.faults.before("repository.put", key).await?;
+            #[cfg(feature = "fault-injection")]
+            if self.faults.lies("repository.put", "lose-object") {
+                return Ok(());
+            }
             let options = PutOptions::from(PutMode::Create);
             let payload = PutPayload::from_bytes(bytes.clone());
             self.inner
@@ -164,7 +199,8 @@ impl Store {
             self.faults.after("repository.put", key)?;
             Ok(())
         };
-        match self.retry.run(&what, put).await {
+        let retry = self.retry.with_data(bytes.len() as u64);
+        match retry.run(&what, put).await {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == ErrorKind::Conflict => Ok(false),
             Err(e) => Err(e),
@@ -177,6 +213,8 @@ impl Store {
         let get = || async {
             #[cfg(feature = "fault-injection")]
             self.faults.before("repository.get", key).await?;
+            #[cfg(feature = "fault-injection")]
+            let key = &self.exchanged(key).await;
             let result = self
                 .inner
                 .get(key)
@@ -199,6 +237,8 @@ impl Store {
         let get = || async {
             #[cfg(feature = "fault-injection")]
             self.faults.before("repository.get", key).await?;
+            #[cfg(feature = "fault-injection")]
+            let key = &self.exchanged(key).await;
             let wanted = range.end - range.start;
             let short = |bytes: u64| {
                 Error::corrupt(format!(
@@ -222,120 +262,61 @@ impl Store {
                 }
             }
         };
-        self.retry.run(&what, get).await
+        let retry = self.retry.with_data(range.end - range.start);
+        retry.run(&what, get).await
+    }
+
+    /// The object that a store which exchanges them takes for this one.
+    #[cfg(feature = "fault-injection")]
+    async fn exchanged(&self, key: &Path) -> Path {
+        use futures::TryStreamExt;
+        let parent: Path = key.parts().take(key.parts().count() - 1).collect();
+        if !self.faults.lies("repository.get", "exchange") || parent.as_ref().is_empty() {
+            return key.clone();
+        }
+        let listed = self.inner.list(Some(&parent));
+        let others = listed.map_ok(|meta| meta.location);
+        let others: Vec<Path> = others.try_collect().await.unwrap_or_default();
+        let other = others.into_iter().find(|other| other != key);
+        other.unwrap_or_else(|| key.clone())
     }
 
     pub async fn exists(&self, key: &Path) -> Result<bool> {
         let what = format!("look for {key}");
         let head = || async {
+            #[cfg(feature = "fault-injection")]
+            self.faults.before("repository.look", key).await?;
             match self.inner.head(key).await {
                 Ok(_) => Ok(true),
-                Err(object_store::Error::NotFound { .. }) => Ok(false),
-                Err(e) => Err(convert("look for", key, &e)),
+                Err(e) => match convert("look for", key, &e) {
+                    e if e.kind() == ErrorKind::NotFound => Ok(false),
+                    e => Err(e),
+                },
             }
         };
         self.retry.run(&what, head).await
     }
 
-    /// Every object under a prefix, however deep.
-    pub async fn list(&self, prefix: &Path) -> Result<Vec<Listed>> {
-        let what = format!("list {prefix}");
-        let list = || async {
-            let mut listed = Vec::new();
-            let mut stream = self.inner.list(Some(prefix));
-            while let Some(meta) = stream
-                .try_next()
-                .await
-                .map_err(|e| convert("list", prefix, &e))?
-            {
-                if listed.len() == LISTED_MAX {
-                    return Err(Error::exhausted(format!(
-                        "more than {LISTED_MAX} objects lie under {prefix}"
-                    )));
-                }
-                listed.push(Listed {
-                    key: meta.location,
-                    bytes: meta.size,
-                });
-            }
-            Ok(listed)
-        };
-        self.retry.run(&what, list).await
-    }
-
-    /// Whether any object lies under a prefix. A directory without one is nothing.
-    pub async fn has_any(&self, prefix: &Path) -> Result<bool> {
-        let what = format!("list {prefix}");
-        let list = || async {
-            let first = self
-                .inner
-                .list(Some(prefix))
-                .try_next()
-                .await
-                .map_err(|e| convert("list", prefix, &e))?;
-            Ok(first.is_some())
-        };
-        self.retry.run(&what, list).await
-    }
-
-    /// The names directly under a prefix.
-    pub async fn folder(&self, prefix: &Path) -> Result<Folder> {
-        let what = format!("list {prefix}");
-        let list = || async {
-            match self.inner.list_with_delimiter(Some(prefix)).await {
-                Ok(result) => Ok(Some(result)),
-                Err(object_store::Error::NotFound { .. }) => Ok(None),
-                Err(e) => Err(convert("list", prefix, &e)),
-            }
-        };
-        let Some(result) = self.retry.run(&what, list).await? else {
-            return Ok(Folder::default());
-        };
-        let name = |path: &Path| path.filename().map(str::to_owned);
-        Ok(Folder {
-            folders: result.common_prefixes.iter().filter_map(name).collect(),
-            objects: result
-                .objects
-                .iter()
-                .filter_map(|meta| name(&meta.location))
-                .collect(),
-        })
-    }
-
-    /// Deletes objects; those that are not there are no error.
-    pub async fn delete(&self, keys: Vec<Path>) -> Result<()> {
-        use futures::StreamExt;
-        futures::stream::iter(keys)
-            .map(|key| async move {
-                let what = format!("delete {key}");
-                let delete = || async {
-                    match self.inner.delete(&key).await {
-                        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                        Err(e) => Err(convert("delete", &key, &e)),
-                    }
-                };
-                self.retry.run(&what, delete).await
-            })
-            .buffer_unordered(DELETES_AT_ONCE)
-            .try_collect()
-            .await
-    }
-
     /// An error when a symbolic link lies under a prefix: none of ours, and what is deleted through
-    /// it would lie outside.
+    /// it would lie outside. A bucket has no links.
     pub async fn check_no_links(&self, prefix: &Path) -> Result<()> {
-        let directory = self.directory.join(prefix.as_ref());
-        tokio::task::spawn_blocking(move || local::check_no_links(&directory))
-            .await
-            .map_err(|e| Error::internal(format!("the thread that looks at {prefix} died: {e}")))?
+        match &self.local {
+            Some(local) => local.check_no_links(prefix).await,
+            None => Ok(()),
+        }
     }
 
     /// Removes what killed writers left in a local directory: half-written files, which no listing
-    /// shows, and directories without files. Only for prefixes that nobody writes to any more.
+    /// shows, and directories without files. Only for prefixes that nobody writes to any more. In a
+    /// bucket an object is there as a whole or not at all.
     pub async fn clear_leftovers(&self, prefix: &Path) -> Result<()> {
-        let directory = self.directory.join(prefix.as_ref());
-        tokio::task::spawn_blocking(move || local::clear(&directory))
-            .await
-            .map_err(|e| Error::internal(format!("the thread that clears {prefix} died: {e}")))?
+        match &self.local {
+            Some(local) => local.clear(prefix).await,
+            None => Ok(()),
+        }
     }
+}
+
+fn lost(key: &Path) -> Error {
+    Error::unavailable(format!("object {key} is said to exist and cannot be found"))
 }

@@ -1,0 +1,212 @@
+//! Opens a bucket of S3, Google Cloud Storage or Azure Blob Storage.
+//!
+//! Credentials come from where the cloud's own tools take them: environment variables, files that
+//! these name, and the machine's metadata service. What always holds: puts are create-only,
+//! whatever the environment says; nothing is tried again in here, since [`super::retry`] does that;
+//! no time limit but ours cuts a request off; nothing is spoken without TLS to another machine
+//! unless the configuration allows it.
+
+use std::{sync::Arc, time::Duration};
+
+use object_store::{
+    ClientConfigKey, ObjectStore, RetryConfig,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut},
+    azure::{AzureConfigKey, MicrosoftAzureBuilder},
+    gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
+    path::Path,
+    prefix::PrefixStore,
+};
+use url::{Host, Url};
+
+use super::{config::RepositoryConfig, failure::chain_without_markup, location::Cloud};
+use crate::error::{Error, Result};
+
+/// To get a connection; the request as a whole has the limit of the configuration.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const REGION_DEFAULT: &str = "us-east-1";
+
+/// Nothing is sent before the first request.
+pub(super) fn open(
+    config: &RepositoryConfig,
+    cloud: Cloud,
+    bucket: &str,
+    prefix: &Path,
+) -> Result<Arc<dyn ObjectStore>> {
+    match cloud {
+        Cloud::S3 => Ok(below(prefix, s3(config, bucket)?)),
+        Cloud::Google => Ok(below(prefix, google(config, bucket)?)),
+        Cloud::Azure => Ok(below(prefix, azure(config, bucket)?)),
+    }
+}
+
+fn below<T: ObjectStore>(prefix: &Path, store: T) -> Arc<dyn ObjectStore> {
+    match prefix.as_ref() {
+        "" => Arc::new(store),
+        _ => Arc::new(PrefixStore::new(store, prefix.clone())),
+    }
+}
+
+fn s3(config: &RepositoryConfig, bucket: &str) -> Result<impl ObjectStore + use<>> {
+    let mut builder = AmazonS3Builder::from_env();
+    if let Some(endpoint) = &config.endpoint {
+        builder = builder
+            .with_endpoint(endpoint)
+            .with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
+    }
+    if let Some(region) = &config.region {
+        builder = builder.with_region(region);
+    }
+    let is_set = |key| builder.get_config_value(&key).is_some();
+    if !is_set(AmazonS3ConfigKey::Region) && !is_set(AmazonS3ConfigKey::DefaultRegion) {
+        builder = builder.with_region(REGION_DEFAULT);
+    }
+    let endpoint = builder
+        .get_config_value(&AmazonS3ConfigKey::S3Endpoint)
+        .or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
+    for (key, value) in client_options(config, endpoint.as_deref())? {
+        builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
+    }
+    builder
+        .with_bucket_name(bucket)
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_retry(no_retries())
+        .build()
+        .map_err(|e| unusable(config, &e))
+}
+
+fn google(config: &RepositoryConfig, bucket: &str) -> Result<impl ObjectStore + use<>> {
+    let mut builder = GoogleCloudStorageBuilder::from_env();
+    if let Some(endpoint) = &config.endpoint {
+        builder = builder.with_base_url(endpoint);
+    }
+    let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl);
+    for (key, value) in client_options(config, endpoint.as_deref())? {
+        builder = builder.with_config(GoogleConfigKey::Client(key), value);
+    }
+    builder
+        .with_bucket_name(bucket)
+        .with_retry(no_retries())
+        .build()
+        .map_err(|e| unusable(config, &e))
+}
+
+fn azure(config: &RepositoryConfig, container: &str) -> Result<impl ObjectStore + use<>> {
+    let mut builder = MicrosoftAzureBuilder::from_env();
+    if let Some(endpoint) = &config.endpoint {
+        builder = builder.with_endpoint(endpoint.clone());
+    }
+    let endpoint = builder.get_config_value(&AzureConfigKey::Endpoint);
+    for (key, value) in client_options(config, endpoint.as_deref())? {
+        builder = builder.with_config(AzureConfigKey::Client(key), value);
+    }
+    builder
+        .with_container_name(container)
+        .with_retry(no_retries())
+        .build()
+        .map_err(|e| unusable(config, &e))
+}
+
+fn no_retries() -> RetryConfig {
+    RetryConfig {
+        max_retries: 0,
+        ..RetryConfig::default()
+    }
+}
+
+fn client_options(
+    config: &RepositoryConfig,
+    endpoint: Option<&str>,
+) -> Result<Vec<(ClientConfigKey, String)>> {
+    let allow_http = match endpoint {
+        Some(endpoint) => may_be_http(config, endpoint)?,
+        None => false,
+    };
+    let connect_timeout = CONNECT_TIMEOUT.min(config.request_timeout()?);
+    Ok(vec![
+        (ClientConfigKey::AllowHttp, allow_http.to_string()),
+        (
+            ClientConfigKey::ConnectTimeout,
+            humantime::format_duration(connect_timeout).to_string(),
+        ),
+        (ClientConfigKey::Timeout, "24h".to_owned()),
+    ])
+}
+
+/// Whether the endpoint is one that may be spoken to without TLS; an error if it is not and wants it.
+fn may_be_http(config: &RepositoryConfig, endpoint: &str) -> Result<bool> {
+    let malformed = |why: &str| {
+        Error::invalid(format!("malformed repository.endpoint {endpoint:?}: {why}"))
+            .hint("An endpoint is written https://host or https://host:port.")
+    };
+    let url = Url::parse(endpoint).map_err(|e| malformed(&e.to_string()))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Error::invalid(
+            "malformed repository.endpoint: no user and no password can stand in it",
+        ));
+    }
+    let is_loopback = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => return Err(malformed("it names no host")),
+    };
+    match url.scheme() {
+        "https" => Ok(false),
+        "http" if is_loopback || config.allow_http => Ok(true),
+        "http" => Err(Error::refused(format!(
+            "repository.endpoint {endpoint} has no TLS and is not on this machine"
+        ))
+        .hint("Use https://, or say that the network is trusted: repository.allow_http = true.")),
+        _ => Err(malformed("it is neither https nor http")),
+    }
+}
+
+/// The builders say what is missing, and never repeat a secret.
+fn unusable(config: &RepositoryConfig, error: &object_store::Error) -> Error {
+    Error::invalid(format!(
+        "cannot use repository {}: {}",
+        config.url,
+        chain_without_markup(error)
+    ))
+    .hint("Credentials come from the environment, as docs/storage.md says.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_endpoint(endpoint: &str, allow_http: bool) -> RepositoryConfig {
+        RepositoryConfig {
+            endpoint: Some(endpoint.to_owned()),
+            allow_http,
+            ..RepositoryConfig::at("s3://bucket/a")
+        }
+    }
+
+    #[test]
+    fn without_tls_nothing_is_spoken_to_another_machine_unless_allowed() {
+        let open = |endpoint: &str, allow_http| {
+            let config = with_endpoint(endpoint, allow_http);
+            super::open(&config, Cloud::S3, "bucket", &Path::from("a")).map(drop)
+        };
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        for endpoint in [
+            "http://127.0.0.1:9000",
+            "http://[::1]:9000",
+            "http://localhost",
+            "https://s3.example",
+        ] {
+            open(endpoint, false).unwrap();
+        }
+        let error = open("http://s3.example:9000", false).unwrap_err();
+        assert!(
+            error.to_string().contains("repository.allow_http"),
+            "{error}"
+        );
+        open("http://s3.example:9000", true).unwrap();
+        for endpoint in ["s3.example", "ftp://s3.example", "http://u:p@s3.example"] {
+            let error = open(endpoint, true).unwrap_err();
+            assert!(error.message().contains("repository.endpoint"), "{error}");
+        }
+    }
+}
