@@ -42,7 +42,9 @@ mod upload;
 mod verify;
 
 pub use config::{REPOSITORY_SETTINGS, RepositoryConfig};
-pub use download::download;
+pub use download::{
+    Destination, Destinations, FetchPlan, Fetched, Space, download, plan_restore, restore,
+};
 pub use epochs::EpochRecord;
 pub use header::Repository;
 pub use keys::{GeneratedIdentity, generate_identity};

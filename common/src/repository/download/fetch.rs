@@ -1,6 +1,6 @@
 //! Gets runs, opens and verifies every chunk, and writes it to its place.
 
-use std::{os::unix::fs::FileExt, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use object_store::path::Path;
@@ -8,7 +8,8 @@ use tokio::sync::{Mutex, mpsc::Receiver};
 
 use super::{
     Shared, on_thread,
-    plan::{Plan, Run, RunChunk},
+    plan::{Plan, Wanted},
+    runs::Run,
     stopped,
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
         compress::{ChunkDecompressor, Encoding},
         layout,
         manifest::PackRecord,
-        seal::{Sealer, TAG_BYTES},
+        seal::Sealer,
     },
 };
 
@@ -47,14 +48,10 @@ impl Fetcher {
     }
 
     /// Fetches until there are no runs any more.
-    pub async fn run(self) -> Result<Option<Plan>> {
-        let Self {
-            shared,
-            runs,
-            mut bench,
-        } = self;
+    pub async fn run(mut self) -> Result<Option<Plan>> {
         loop {
-            let next = async { runs.lock().await.recv().await };
+            let shared = Arc::clone(&self.shared);
+            let next = async { self.runs.lock().await.recv().await };
             let run = tokio::select! {
                 () = shared.stop.cancelled() => return Err(stopped()),
                 run = next => match run {
@@ -62,30 +59,51 @@ impl Fetcher {
                     None => return Ok(None),
                 },
             };
-            let pack = shared
-                .manifest
-                .packs
-                .get(run.pack as usize)
-                .cloned()
-                .ok_or_else(|| Error::corrupt(format!("the backup has no pack {}", run.pack)))?;
-            let key = layout::pack(&shared.manifest.header.shard, &pack.origin.backup, pack.id);
-            let bytes = tokio::select! {
-                () = shared.stop.cancelled() => return Err(stopped()),
-                bytes = shared.repository.store().get_data_range(&key, run.start..run.end) => {
-                    bytes.map_err(|e| e.context(first_file(&run)))?
+            // The limit may have changed since the run was gathered.
+            let burst_bytes = shared.repository.throttle().burst_bytes();
+            for run in run.split(burst_bytes) {
+                shared.tally.add_request(run.bytes());
+                if !shared.is_plan {
+                    self = self.fetch(run).await?;
                 }
-            };
-            let work = Arc::clone(&shared);
-            bench = on_thread(move || {
-                write_run(&work, &key, &pack, &run, bytes, &mut bench)?;
-                Ok(bench)
-            })
-            .await?;
-            tokio::select! {
-                () = shared.stop.cancelled() => return Err(stopped()),
-                reached = crate::fault::reach("agent.fetch.middle") => reached?,
             }
         }
+    }
+
+    async fn fetch(self, run: Run) -> Result<Self> {
+        let Self {
+            shared,
+            runs,
+            mut bench,
+        } = self;
+        let pack = shared
+            .manifest
+            .packs
+            .get(run.pack as usize)
+            .cloned()
+            .ok_or_else(|| Error::corrupt(format!("the backup has no pack {}", run.pack)))?;
+        let key = layout::pack(&shared.manifest.header.shard, &pack.origin.backup, pack.id);
+        let bytes = tokio::select! {
+            () = shared.stop.cancelled() => return Err(stopped()),
+            bytes = shared.repository.store().get_data_range(&key, run.start..run.end) => {
+                bytes.map_err(|e| e.context(first_file(&run)))?
+            }
+        };
+        let work = Arc::clone(&shared);
+        bench = on_thread(move || {
+            write_run(&work, &key, &pack, &run, bytes, &mut bench)?;
+            Ok(bench)
+        })
+        .await?;
+        tokio::select! {
+            () = shared.stop.cancelled() => return Err(stopped()),
+            reached = crate::fault::reach("agent.fetch.middle") => reached?,
+        }
+        Ok(Self {
+            shared,
+            runs,
+            bench,
+        })
     }
 }
 
@@ -108,37 +126,45 @@ fn write_run(
     let prefix = pack.prefix(shared.repository.uuid());
     let sealer = Sealer::new(&prefix, shared.manifest.keys.get(&prefix.session))?;
     let mut bytes = BytesMut::from(bytes);
-    for chunk in &run.chunks {
+    let mut at = run.start;
+    for places in run.chunks.chunk_by(Wanted::is_same) {
         if shared.stop.is_cancelled() {
             return Err(stopped());
         }
-        // The planner laid the chunks of a run side by side, from its start to its end.
-        let sealed_bytes = chunk.stored.stored_bytes as usize + TAG_BYTES;
-        let mut sealed = bytes.split_to(sealed_bytes.min(bytes.len()));
-        let plain = open_chunk(&sealer, chunk, &mut sealed, bench).map_err(|why| {
-            Error::corrupt(format!(
-                "object {key} is damaged: the chunk at byte {} {why}; {} cannot be restored",
-                chunk.stored.offset,
-                chunk.file.path.display()
-            ))
-        })?;
-        chunk
-            .file
-            .file()?
-            .write_all_at(plain, chunk.offset)
-            .map_err(|e| Error::io("write", &chunk.file.path, &e))?;
-        shared.progress.add_bytes(chunk.plain_bytes as u64);
-        if chunk.file.done(1, &shared.targets)? {
-            shared.file_is_done();
+        let Some(chunk) = places.first() else {
+            continue;
+        };
+        // Runs are gathered in the order of the pack, and nothing in them overlaps.
+        let (start, end) = chunk.place_in_pack();
+        let mut skipped_and_sealed = bytes.split_to(((end - at) as usize).min(bytes.len()));
+        let skipped = ((start - at) as usize).min(skipped_and_sealed.len());
+        at = end;
+        let plain = open_chunk(&sealer, chunk, &mut skipped_and_sealed[skipped..], bench)
+            .map_err(|why| damaged(shared, key, chunk, why))?;
+        for place in places {
+            place.file.write(plain, place.offset)?;
+            shared.progress.add_bytes(place.plain_bytes as u64);
+            if place.file.done(1, &shared.targets)? {
+                shared.file_is_done();
+            }
         }
     }
     Ok(())
 }
 
+fn damaged(shared: &Shared, key: &Path, chunk: &Wanted, why: &str) -> Error {
+    Error::corrupt(format!(
+        "object {key} is damaged: the chunk at byte {} {why}; {} of backup {} cannot be restored",
+        chunk.stored.offset,
+        chunk.file.path.display(),
+        shared.manifest.header.name
+    ))
+}
+
 /// The plain bytes of a chunk, or what is wrong with it.
 fn open_chunk<'a>(
     sealer: &Sealer,
-    chunk: &RunChunk,
+    chunk: &Wanted,
     sealed: &'a mut [u8],
     bench: &'a mut Bench,
 ) -> std::result::Result<&'a [u8], &'static str> {

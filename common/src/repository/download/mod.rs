@@ -1,14 +1,24 @@
 //! From a manifest back to directories of files.
 //!
-//! A planner reads the lists again, makes directories and links, and gathers chunks that lie side
-//! by side in a pack into runs; `concurrency` fetchers get a run, open and check every chunk of it,
-//! and write it to its place. Every byte is verified before it is written, and everything is
-//! synced before this ends (I6). Only what the checks of [`super::check`] let through gets here.
+//! A planner reads the lists again, makes directories and links, and hands on windows of chunks, in
+//! the order of the lists. Seekers look for each chunk in what lies here already: in the file that a
+//! restore of the same backup left behind, and in the file that is about to be replaced. What is
+//! missing they gather into runs; fetchers get a run, open and check every chunk of it, and write
+//! it to its place. Every byte is verified before it counts, and everything is synced before this
+//! ends (I6). Only what the checks of [`super::check`] let through gets here.
+//!
+//! A plan is the same without its effects: what is here is read, nothing is written or fetched.
 
 mod fetch;
 mod plan;
 mod prepare;
+mod runs;
+mod seek;
+mod space;
+mod tally;
 mod target;
+mod target_file;
+mod tidy;
 
 use std::{
     collections::BTreeMap,
@@ -28,10 +38,53 @@ use super::{
 use crate::error::{Error, ErrorKind, Result};
 use fetch::Fetcher;
 use plan::{Plan, Planner};
+use seek::Seeker;
+use tally::Tally;
 use target::Targets;
 
-/// Runs that are planned and not yet fetched, for each fetcher.
-const RUNS_WAITING: usize = 2;
+pub use space::Space;
+pub use tally::Fetched;
+
+/// Windows that no seeker has taken yet, and runs that no fetcher has, for each of them.
+const WAITING: usize = 2;
+
+/// Where a root of a backup goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    pub directory: PathBuf,
+    /// What lies in `directory` was left by a restore of this very backup: what is right in it stays,
+    /// the rest of it goes. Otherwise it must be empty, or not be there.
+    pub resume: bool,
+    /// What is about to be replaced. Read where it holds the same chunks, never written, and nothing
+    /// is lost when it changes meanwhile.
+    pub old: Option<PathBuf>,
+}
+
+impl Destination {
+    /// A directory that is empty or not there, and nothing to take chunks from.
+    pub fn fresh(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            resume: false,
+            old: None,
+        }
+    }
+}
+
+/// For each root of a backup, by its name.
+pub type Destinations = BTreeMap<String, Destination>;
+
+/// What a restore would fetch and need, found out by looking at everything that is here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FetchPlan {
+    /// Of the files, without their holes.
+    pub data_bytes: u64,
+    pub fetched: Fetched,
+    /// For each file system that is written to.
+    pub space: Vec<Space>,
+    /// The time was over before everything had been looked at: what was not counts as missing.
+    pub is_upper_bound: bool,
+}
 
 /// What the tasks of one restore have in common.
 struct Shared {
@@ -39,7 +92,12 @@ struct Shared {
     manifest: Manifest,
     targets: Targets,
     progress: Progress,
+    tally: Tally,
     files_done: AtomicU64,
+    /// Nothing is written or fetched, only counted.
+    is_plan: bool,
+    /// Nothing is looked for any more: what has not been found is fetched.
+    enough: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -51,8 +109,7 @@ impl Shared {
 }
 
 /// Writes the files of a backup into `targets`: for each of its roots a directory that is empty or
-/// not there yet. When this fails or is cancelled, what was written so far is left, and nothing
-/// writes to it any more.
+/// not there yet. See [`restore`].
 pub async fn download(
     repository: &Repository,
     manifest: &Manifest,
@@ -61,15 +118,109 @@ pub async fn download(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<()> {
+    let fresh =
+        |(name, path): (&String, &PathBuf)| (name.clone(), Destination::fresh(path.clone()));
+    let destinations = targets.iter().map(fresh).collect();
+    let restored = restore(
+        repository,
+        manifest,
+        &destinations,
+        concurrency,
+        progress,
+        cancel,
+    );
+    restored.await.map(drop)
+}
+
+/// Makes each root of a backup at its destination, from what lies here already and from the
+/// repository. When this fails or is cancelled, what was written so far is left, and nothing writes
+/// to it any more.
+pub async fn restore(
+    repository: &Repository,
+    manifest: &Manifest,
+    destinations: &Destinations,
+    concurrency: usize,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<Fetched> {
     check_concurrency(concurrency)?;
     let header = &manifest.header;
     progress.begin(header.logical_bytes, header.files);
     prepare::check_packs(repository, manifest).await?;
-    let owned = (manifest.clone(), targets.clone());
+    let owned = (manifest.clone(), destinations.clone());
     let targets = on_thread(move || {
-        let (manifest, targets) = owned;
-        prepare::check_space(&manifest, &targets)?;
-        Targets::prepare(&manifest, &targets)
+        let (manifest, destinations) = owned;
+        space::check(&manifest, &destinations)?;
+        Targets::prepare(&manifest, &destinations)
+    });
+    let targets = targets.await?;
+    let ended = run(repository, manifest, targets, concurrency, progress, cancel).await;
+    match ended {
+        Err(_) if cancel.is_cancelled() => Err(Error::cancelled(format!(
+            "the restore of {} was cancelled",
+            header.name
+        ))),
+        Err(error) if error.kind() == ErrorKind::Exhausted => {
+            let owned = (manifest.clone(), destinations.clone());
+            on_thread(move || Err(space::explain(error, &owned.0, &owned.1))).await
+        }
+        other => other,
+    }
+}
+
+async fn run(
+    repository: &Repository,
+    manifest: &Manifest,
+    targets: Targets,
+    concurrency: usize,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<Fetched> {
+    let stop = cancel.child_token();
+    let _stop_on_drop = stop.clone().drop_guard();
+    let shared = Arc::new(Shared {
+        repository: repository.clone(),
+        manifest: manifest.clone(),
+        targets,
+        progress: progress.clone(),
+        tally: Tally::default(),
+        files_done: AtomicU64::new(0),
+        is_plan: false,
+        enough: CancellationToken::new(),
+        stop,
+    });
+    let plan = transfer(&shared, concurrency).await?;
+    let files_done = shared.files_done.load(Ordering::Relaxed);
+    if files_done != manifest.header.files {
+        return Err(Error::internal(format!(
+            "{files_done} of {} files were restored",
+            manifest.header.files
+        )));
+    }
+    on_thread(move || {
+        shared.targets.finish(&plan.directories)?;
+        Ok(shared.tally.sums())
+    })
+    .await
+}
+
+/// What [`restore`] would do now. Everything that is here is read for at most `limit`.
+pub async fn plan_restore(
+    repository: &Repository,
+    manifest: &Manifest,
+    destinations: &Destinations,
+    concurrency: usize,
+    limit: std::time::Duration,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<FetchPlan> {
+    check_concurrency(concurrency)?;
+    progress.begin(manifest.header.logical_bytes, manifest.header.files);
+    let owned = (manifest.clone(), destinations.clone());
+    let (space, targets) = on_thread(move || {
+        let (manifest, destinations) = owned;
+        let space = space::look(&manifest, &destinations)?;
+        Ok((space, Targets::of(&manifest, &destinations)?))
     })
     .await?;
     let stop = cancel.child_token();
@@ -79,37 +230,50 @@ pub async fn download(
         manifest: manifest.clone(),
         targets,
         progress: progress.clone(),
+        tally: Tally::default(),
         files_done: AtomicU64::new(0),
-        stop: stop.clone(),
+        is_plan: true,
+        enough: CancellationToken::new(),
+        stop,
     });
-    let ended = transfer(&shared, concurrency).await;
-    let cancelled = || Error::cancelled(format!("the restore of {} was cancelled", header.name));
-    let plan = match ended {
-        Err(_) if cancel.is_cancelled() => return Err(cancelled()),
-        other => other?,
+    let transfer = transfer(&shared, concurrency);
+    tokio::pin!(transfer);
+    let ended = tokio::select! {
+        ended = &mut transfer => ended,
+        () = tokio::time::sleep(limit) => {
+            shared.enough.cancel();
+            transfer.await
+        }
     };
-    let files_done = shared.files_done.load(Ordering::Relaxed);
-    if files_done != header.files {
-        return Err(Error::internal(format!(
-            "{files_done} of {} files were restored",
-            header.files
-        )));
-    }
-    on_thread(move || shared.targets.finish(&plan.directories)).await
+    ended?;
+    Ok(FetchPlan {
+        data_bytes: manifest.seen.iter().map(|root| root.data_bytes).sum(),
+        fetched: shared.tally.sums(),
+        space,
+        is_upper_bound: shared.enough.is_cancelled(),
+    })
 }
 
-/// Runs planner and fetchers; when one fails the others are stopped, and all of them have ended
-/// when this returns.
+/// Runs planner, seekers and fetchers; when one fails the others are stopped, and all of them have
+/// ended when this returns.
 async fn transfer(shared: &Arc<Shared>, concurrency: usize) -> Result<Plan> {
-    let (runs_out, runs_in) = mpsc::channel(concurrency * RUNS_WAITING);
+    let (windows_out, windows_in) = mpsc::channel(concurrency * WAITING);
+    let (runs_out, runs_in) = mpsc::channel(concurrency * WAITING);
+    let windows_in = Arc::new(Mutex::new(windows_in));
     let runs_in = Arc::new(Mutex::new(runs_in));
     let mut tasks: JoinSet<Result<Option<Plan>>> = JoinSet::new();
-    tasks.spawn(Planner::run(Arc::clone(shared), runs_out));
+    tasks.spawn(Planner::run(Arc::clone(shared), windows_out));
     for _ in 0..concurrency {
+        let seeker = Seeker::new(
+            Arc::clone(shared),
+            Arc::clone(&windows_in),
+            runs_out.clone(),
+        );
+        tasks.spawn(seeker.run());
         let fetcher = Fetcher::new(Arc::clone(shared), Arc::clone(&runs_in))?;
         tasks.spawn(fetcher.run());
     }
-    drop(runs_in);
+    drop((windows_in, runs_in, runs_out));
     let mut plan = None;
     let mut failure: Option<Error> = None;
     while let Some(ended) = tasks.join_next().await {

@@ -1,4 +1,4 @@
-//! Reads the lists, makes directories and links, and gathers chunks into runs.
+//! Reads the lists, makes directories and links, and hands on the chunks of the files in windows.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -7,7 +7,9 @@ use tokio::sync::mpsc::Sender;
 
 use super::{
     Shared, on_thread, stopped,
-    target::{TargetFile, make_directory},
+    target::make_directory,
+    target_file::TargetFile,
+    tidy::{Kind, Tidy},
 };
 use crate::{
     error::{Error, Result},
@@ -19,12 +21,13 @@ use crate::{
     },
 };
 
-/// A run is fetched in one request and is in memory as a whole.
-const RUN_BYTES_MAX: u64 = 8 << 20;
-const RUN_CHUNKS_MAX: usize = 256;
+/// A window is what is gathered into runs together. Workers of a backup fill packs side by side, so
+/// it is larger than a run: what one of them took lies apart in the lists, and together in a pack.
+const WINDOW_BYTES_MAX: u64 = 64 << 20;
+const WINDOW_CHUNKS_MAX: usize = 1024;
 
-/// A chunk of a run and the place that it is written to.
-pub(super) struct RunChunk {
+/// A chunk and the place that it is to have in a file.
+pub(super) struct Wanted {
     pub file: Arc<TargetFile>,
     pub stored: StoredChunk,
     /// In the file.
@@ -32,13 +35,18 @@ pub(super) struct RunChunk {
     pub plain_bytes: usize,
 }
 
-/// Chunks that lie side by side in one pack.
-pub(super) struct Run {
-    pub pack: u32,
-    pub chunks: Vec<RunChunk>,
-    /// In the pack.
-    pub start: u64,
-    pub end: u64,
+impl Wanted {
+    /// Where its stored form with the tag begins and ends.
+    pub fn place_in_pack(&self) -> (u64, u64) {
+        let start = u64::from(self.stored.offset);
+        let sealed_bytes = u64::from(self.stored.stored_bytes) + TAG_BYTES as u64;
+        (start, start + sealed_bytes)
+    }
+
+    /// Whether the same stored chunk is meant.
+    pub fn is_same(&self, other: &Wanted) -> bool {
+        self.stored == other.stored && self.plain_bytes == other.plain_bytes
+    }
 }
 
 /// What is left to do when everything is written.
@@ -49,19 +57,24 @@ pub(super) struct Plan {
 
 pub(super) struct Planner {
     shared: Arc<Shared>,
-    runs: Sender<Run>,
-    run: Option<Run>,
+    windows: Sender<Vec<Wanted>>,
+    window: Vec<Wanted>,
+    window_bytes: u64,
+    /// And the number of its next chunk.
     file: Option<(Arc<TargetFile>, u64)>,
+    tidy: Tidy,
     plan: Plan,
 }
 
 impl Planner {
-    pub async fn run(shared: Arc<Shared>, runs: Sender<Run>) -> Result<Option<Plan>> {
+    pub async fn run(shared: Arc<Shared>, windows: Sender<Vec<Wanted>>) -> Result<Option<Plan>> {
         let mut planner = Self {
             shared: Arc::clone(&shared),
-            runs,
-            run: None,
+            windows,
+            window: Vec::new(),
+            window_bytes: 0,
             file: None,
+            tidy: Tidy::default(),
             plan: Plan::default(),
         };
         for part in &shared.manifest.header.lists {
@@ -84,52 +97,102 @@ impl Planner {
 
     fn end(mut self) -> Result<Plan> {
         self.send()?;
+        if !self.shared.is_plan {
+            self.tidy.finish(&self.shared.targets.roots)?;
+        }
         Ok(self.plan)
     }
 
     fn record(&mut self, record: Record) -> Result<()> {
-        let targets = &self.shared.targets;
         match record {
             Record::Directory {
                 root,
                 path,
                 attributes,
-            } => {
-                let path = targets.path(root, &path)?;
-                make_directory(&path)?;
-                self.plan.directories.push((path, attributes));
-            }
+            } => self.directory(root, &path, attributes),
             Record::Link {
                 root,
                 path,
                 attributes,
                 target,
-            } => {
-                targets.make_link(&targets.path(root, &path)?, &target, &attributes)?;
-            }
+            } => self.link(root, &path, &target, &attributes),
             Record::File {
                 root,
                 path,
                 attributes,
                 bytes,
-            } => {
-                let path = targets.path(root, &path)?;
-                let file = TargetFile::new(path, attributes, bytes, chunk::count(bytes));
-                self.file = Some((Arc::new(file), 0));
-            }
-            Record::Zeros { count } => self.zeros(u64::from(count))?,
-            Record::Chunks(chunks) => {
-                for stored in chunks {
-                    self.chunk(stored)?;
-                }
-            }
-            Record::EndOfFile { .. } => {
-                if let Some((file, _)) = self.file.take()
-                    && file.done(1, targets)?
-                {
-                    self.shared.file_is_done();
-                }
-            }
+            } => self.begin_file(root, &path, attributes, bytes),
+            Record::Zeros { count } => self.zeros(u64::from(count)),
+            Record::Chunks(chunks) => self.chunks(&chunks),
+            Record::EndOfFile { .. } => self.end_file(),
+        }
+    }
+
+    /// Whether an earlier restore has left it, so that it can be gone on with.
+    fn finds(&mut self, root: u16, path: &[u8], kind: Kind) -> Result<bool> {
+        let targets = &self.shared.targets;
+        if !self.shared.is_plan {
+            return self.tidy.finds(&targets.roots, root, path, kind);
+        }
+        let is_resumed = targets.root(root)?.resume;
+        let full_path = targets.path(root, path)?;
+        Ok(is_resumed && full_path.symlink_metadata().is_ok_and(|m| m.is_file()))
+    }
+
+    fn directory(&mut self, root: u16, path: &[u8], attributes: Attributes) -> Result<()> {
+        let is_there = self.finds(root, path, Kind::Directory)?;
+        if self.shared.is_plan {
+            return Ok(());
+        }
+        let path = self.shared.targets.path(root, path)?;
+        if !is_there {
+            make_directory(&path)?;
+        }
+        self.plan.directories.push((path, attributes));
+        Ok(())
+    }
+
+    fn link(
+        &mut self,
+        root: u16,
+        path: &[u8],
+        target: &[u8],
+        attributes: &Attributes,
+    ) -> Result<()> {
+        self.finds(root, path, Kind::Link)?;
+        if self.shared.is_plan {
+            return Ok(());
+        }
+        let targets = &self.shared.targets;
+        targets.make_link(&targets.path(root, path)?, target, attributes)
+    }
+
+    fn begin_file(
+        &mut self,
+        root: u16,
+        path: &[u8],
+        attributes: Attributes,
+        bytes: u64,
+    ) -> Result<()> {
+        let is_kept = self.finds(root, path, Kind::File)?;
+        let targets = &self.shared.targets;
+        let file = TargetFile::new(
+            targets.path(root, path)?,
+            targets.old_path(root, path)?,
+            is_kept,
+            bytes,
+            attributes,
+        );
+        self.file = Some((Arc::new(file), 0));
+        Ok(())
+    }
+
+    fn end_file(&mut self) -> Result<()> {
+        let Some((file, _)) = self.file.take() else {
+            return Err(no_file());
+        };
+        if !self.shared.is_plan && file.done(1, &self.shared.targets)? {
+            self.shared.file_is_done();
         }
         Ok(())
     }
@@ -140,47 +203,47 @@ impl Planner {
         *next += count;
         let to = (*next * CHUNK_BYTES as u64).min(file.bytes());
         self.shared.progress.add_bytes(to - from);
+        if self.shared.is_plan {
+            return Ok(());
+        }
+        file.clear(from, to - from)?;
         // The planner's own count is still open: the file is not finished here.
         file.done(count, &self.shared.targets).map(drop)
     }
 
-    fn chunk(&mut self, stored: StoredChunk) -> Result<()> {
-        let (file, next) = self.file.as_mut().ok_or_else(no_file)?;
-        let chunk = RunChunk {
-            file: Arc::clone(file),
-            stored,
-            offset: *next * CHUNK_BYTES as u64,
-            plain_bytes: chunk::length(file.bytes(), *next),
-        };
-        *next += 1;
-        let start = u64::from(stored.offset);
-        let end = start + u64::from(stored.stored_bytes) + TAG_BYTES as u64;
-        let burst_bytes = self.shared.repository.throttle().burst_bytes();
-        let fits = self.run.as_ref().is_some_and(|run| {
-            run.pack == stored.pack
-                && run.end == start
-                && end - run.start <= RUN_BYTES_MAX.min(burst_bytes)
-                && run.chunks.len() < RUN_CHUNKS_MAX
-        });
-        if !fits {
-            self.send()?;
+    fn chunks(&mut self, chunks: &[StoredChunk]) -> Result<()> {
+        let (file, next) = self.file.clone().ok_or_else(no_file)?;
+        if !self.shared.is_plan {
+            let from = next * CHUNK_BYTES as u64;
+            let to = from + (chunks.len() * CHUNK_BYTES) as u64;
+            file.reserve(from, to.min(file.bytes()) - from)?;
         }
-        let run = self.run.get_or_insert_with(|| Run {
-            pack: stored.pack,
-            chunks: Vec::new(),
-            start,
-            end,
-        });
-        run.end = end;
-        run.chunks.push(chunk);
+        for (number, stored) in (next..).zip(chunks) {
+            self.window.push(Wanted {
+                file: Arc::clone(&file),
+                stored: *stored,
+                offset: number * CHUNK_BYTES as u64,
+                plain_bytes: chunk::length(file.bytes(), number),
+            });
+            self.window_bytes += chunk::length(file.bytes(), number) as u64;
+            let is_full =
+                self.window_bytes >= WINDOW_BYTES_MAX || self.window.len() >= WINDOW_CHUNKS_MAX;
+            if is_full {
+                self.send()?;
+            }
+        }
+        self.file = Some((file, next + chunks.len() as u64));
         Ok(())
     }
 
     fn send(&mut self) -> Result<()> {
-        match self.run.take() {
-            Some(run) => self.runs.blocking_send(run).map_err(|_| stopped()),
-            None => Ok(()),
+        self.window_bytes = 0;
+        if self.window.is_empty() {
+            return Ok(());
         }
+        self.windows
+            .blocking_send(std::mem::take(&mut self.window))
+            .map_err(|_| stopped())
     }
 }
 

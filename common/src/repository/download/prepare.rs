@@ -1,22 +1,13 @@
-//! What is checked before the first byte is written: that every pack is there with its size, and
-//! that there is room.
+//! What is checked before the first byte is written: that every pack is there with its size.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-};
+use std::collections::{BTreeSet, HashMap};
 
-use nix::sys::statvfs::statvfs;
 use uuid::Uuid;
 
 use crate::{
     error::{Error, Result},
     repository::{header::Repository, layout, manifest::Manifest},
 };
-
-/// What a file takes besides its bytes, at most: its last block and its entry.
-const FILE_OVERHEAD_BYTES: u64 = 4096;
 
 /// Finds packs that are missing or cut short before anything is restored.
 pub(super) async fn check_packs(repository: &Repository, manifest: &Manifest) -> Result<()> {
@@ -50,46 +41,4 @@ pub(super) async fn check_packs(repository: &Repository, manifest: &Manifest) ->
         }
     }
     Ok(())
-}
-
-/// Refuses a restore for which a file system has no room.
-pub(super) fn check_space(manifest: &Manifest, targets: &BTreeMap<String, PathBuf>) -> Result<()> {
-    let mut needed: BTreeMap<u64, (u64, PathBuf)> = BTreeMap::new();
-    for (root, seen) in manifest.roots.iter().zip(&manifest.seen) {
-        let Some(target) = targets.get(&root.name) else {
-            return Err(Error::invalid(format!(
-                "backup {} has a root {:?}, and nothing says where to restore it",
-                manifest.header.name, root.name
-            )));
-        };
-        let there = existing(target);
-        let meta = std::fs::metadata(&there).map_err(|e| Error::io("examine", &there, &e))?;
-        let (bytes, _) = needed.entry(meta.dev()).or_insert((0, there));
-        let entries = seen.files.saturating_add(seen.directories_and_links);
-        let overhead = entries.saturating_mul(FILE_OVERHEAD_BYTES);
-        *bytes = bytes
-            .saturating_add(seen.data_bytes)
-            .saturating_add(overhead);
-    }
-    for (bytes, path) in needed.into_values() {
-        let stat = statvfs(&path)
-            .map_err(|e| Error::io("examine the file system of", &path, &e.into()))?;
-        #[allow(clippy::useless_conversion)] // The types differ between platforms.
-        let free = u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size());
-        if free < bytes {
-            return Err(Error::exhausted(format!(
-                "restoring {} needs {bytes} bytes below {}, and {free} are free there",
-                manifest.header.name,
-                path.display()
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The path itself, or the nearest directory above it that is there.
-fn existing(path: &Path) -> PathBuf {
-    path.ancestors()
-        .find(|path| path.exists())
-        .map_or_else(|| PathBuf::from("."), Path::to_owned)
 }

@@ -1,49 +1,55 @@
-//! The directories and files that a restore writes, and how they get their owner, mode and time.
+//! The directories that a restore writes, and how entries get their owner, mode and time.
 
 use std::{
     collections::BTreeMap,
-    fs::{DirBuilder, File, FileTimes, OpenOptions, Permissions},
+    fs::{DirBuilder, File, FileTimes, Permissions},
     io::ErrorKind as Io,
-    os::unix::fs::{self as unix, DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{self as unix, DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use nix::{
-    libc,
-    unistd::{Group, User},
-};
+use nix::unistd::{Group, User};
 
+use super::{Destination, Destinations};
 use crate::{
     error::{Error, Result},
     repository::{list::Attributes, manifest::Manifest, path},
 };
 
-/// Where the roots go, and who the owners are here.
+/// While a restore is under way nobody else gets in.
+pub(super) const PRIVATE_DIRECTORY: u32 = 0o700;
+pub(super) const PRIVATE_FILE: u32 = 0o600;
+
+/// Where the roots go, what may lie there already, and who the owners are here.
 pub(super) struct Targets {
     /// In the order of the manifest's roots.
-    roots: Vec<(PathBuf, Attributes)>,
+    pub roots: Vec<(Destination, Attributes)>,
     users: BTreeMap<u32, u32>,
     groups: BTreeMap<u32, u32>,
 }
 
 impl Targets {
-    /// Makes the directories, or finds them empty.
-    pub fn prepare(manifest: &Manifest, targets: &BTreeMap<String, PathBuf>) -> Result<Self> {
+    /// Makes the directories, or finds them empty, or as a restore of the same backup left them.
+    pub fn prepare(manifest: &Manifest, destinations: &Destinations) -> Result<Self> {
+        let targets = Self::of(manifest, destinations)?;
+        for (destination, _) in &targets.roots {
+            make_root(destination)?;
+        }
+        Ok(targets)
+    }
+
+    /// The same, touching nothing.
+    pub fn of(manifest: &Manifest, destinations: &Destinations) -> Result<Self> {
         let mut roots = Vec::with_capacity(manifest.roots.len());
         for root in &manifest.roots {
-            let Some(target) = targets.get(&root.name) else {
+            let Some(destination) = destinations.get(&root.name) else {
                 return Err(Error::invalid(format!(
                     "no target for root {:?}",
                     root.name
                 )));
             };
-            make_empty_directory(target)?;
-            roots.push((target.clone(), root.attributes));
+            roots.push((destination.clone(), root.attributes));
         }
         let user = |name: &String| User::from_name(name).ok().flatten().map(|u| u.uid.as_raw());
         let group = |name: &String| {
@@ -59,16 +65,28 @@ impl Targets {
         })
     }
 
-    pub fn path(&self, root: u16, relative: &[u8]) -> Result<PathBuf> {
+    pub fn root(&self, root: u16) -> Result<&Destination> {
         self.roots
             .get(usize::from(root))
-            .map(|(directory, _)| path::join(directory, relative))
+            .map(|(destination, _)| destination)
             .ok_or_else(|| Error::corrupt(format!("the backup has no root {root}")))
+    }
+
+    pub fn path(&self, root: u16, relative: &[u8]) -> Result<PathBuf> {
+        Ok(path::join(&self.root(root)?.directory, relative))
+    }
+
+    /// The same path below the directory that is about to be replaced.
+    pub fn old_path(&self, root: u16, relative: &[u8]) -> Result<Option<PathBuf>> {
+        let old = self.root(root)?.old.as_ref();
+        Ok(old.map(|old| path::join(old, relative)))
     }
 
     /// Gives the directories, innermost first, what is theirs, and syncs them.
     pub fn finish(&self, directories: &[(PathBuf, Attributes)]) -> Result<()> {
-        for (directory, attributes) in self.roots.iter().chain(directories).rev() {
+        let roots = self.roots.iter().map(|(root, own)| (&root.directory, own));
+        let inner = directories.iter().map(|(path, own)| (path, own));
+        for (directory, attributes) in roots.chain(inner).rev() {
             let file = File::open(directory).map_err(|e| Error::io("open", directory, &e))?;
             self.apply(directory, &file, attributes, 0o3777)?;
             file.sync_all()
@@ -95,7 +113,7 @@ impl Targets {
     }
 
     /// Owner and group where that is permitted, then mode and time.
-    fn apply(
+    pub fn apply(
         &self,
         path: &Path,
         file: &File,
@@ -148,11 +166,19 @@ fn modified(attributes: &Attributes) -> SystemTime {
         .unwrap_or(UNIX_EPOCH)
 }
 
-fn make_empty_directory(path: &Path) -> Result<()> {
-    match DirBuilder::new().mode(0o700).create(path) {
+fn make_root(destination: &Destination) -> Result<()> {
+    let path = &destination.directory;
+    match DirBuilder::new().mode(PRIVATE_DIRECTORY).create(path) {
         Ok(()) => return Ok(()),
         Err(e) if e.kind() == Io::AlreadyExists => {}
         Err(e) => return Err(Error::io("create directory", path, &e)),
+    }
+    let meta = path
+        .symlink_metadata()
+        .map_err(|e| Error::io("examine", path, &e))?;
+    if destination.resume && meta.is_dir() {
+        return std::fs::set_permissions(path, Permissions::from_mode(PRIVATE_DIRECTORY))
+            .map_err(|e| Error::io("change the mode of", path, &e));
     }
     let mut entries = std::fs::read_dir(path).map_err(|e| Error::io("read directory", path, &e))?;
     if entries.next().is_some() {
@@ -166,67 +192,7 @@ fn make_empty_directory(path: &Path) -> Result<()> {
 
 pub(super) fn make_directory(path: &Path) -> Result<()> {
     DirBuilder::new()
-        .mode(0o700)
+        .mode(PRIVATE_DIRECTORY)
         .create(path)
         .map_err(|e| Error::io("create directory", path, &e))
-}
-
-/// A file under restoration. It is made when its first chunk comes, and complete, with its
-/// attributes, and synced, when the last one of those who write to it is done.
-pub(super) struct TargetFile {
-    pub path: PathBuf,
-    attributes: Attributes,
-    bytes: u64,
-    /// Chunks that are not written yet, and one more until the planner is through with the file.
-    pending: AtomicU64,
-    open: Mutex<Option<Arc<File>>>,
-}
-
-impl TargetFile {
-    pub fn new(path: PathBuf, attributes: Attributes, bytes: u64, chunks: u64) -> Self {
-        Self {
-            path,
-            attributes,
-            bytes,
-            pending: AtomicU64::new(chunks + 1),
-            open: Mutex::new(None),
-        }
-    }
-
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The file, made with its full size: what is never written to it stays a hole.
-    pub fn file(&self) -> Result<Arc<File>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = &*open {
-            return Ok(Arc::clone(file));
-        }
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&self.path)
-            .map_err(|e| Error::io("create", &self.path, &e))?;
-        file.set_len(self.bytes)
-            .map_err(|e| Error::io("set the size of", &self.path, &e))?;
-        let file = Arc::new(file);
-        *open = Some(Arc::clone(&file));
-        Ok(file)
-    }
-
-    /// Counts chunks as done; with the last of them the file is finished: then `true`.
-    pub fn done(&self, count: u64, targets: &Targets) -> Result<bool> {
-        if self.pending.fetch_sub(count, Ordering::AcqRel) != count {
-            return Ok(false);
-        }
-        let file = self.file()?;
-        targets.apply(&self.path, &file, &self.attributes, 0o1777)?;
-        file.sync_all()
-            .map_err(|e| Error::io("sync", &self.path, &e))?;
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        Ok(true)
-    }
 }

@@ -7,6 +7,7 @@ mod forged;
 mod format;
 mod probing;
 mod records;
+mod resumed;
 mod round_trip;
 mod verify;
 mod walking;
@@ -130,6 +131,22 @@ impl Ground {
         )
         .await?;
         Ok(target)
+    }
+
+    /// Into "restored", with what lies here already.
+    async fn restore_over(&self, destination: &Destination) -> Result<Fetched> {
+        let manifest = self.manifest().await?;
+        let destinations = Destinations::from([("data".to_owned(), destination.clone())]);
+        let (progress, never) = (Progress::new(), CancellationToken::new());
+        restore(
+            &self.repository,
+            &manifest,
+            &destinations,
+            3,
+            &progress,
+            &never,
+        )
+        .await
     }
 
     /// The files of the backup's packs, on disk.

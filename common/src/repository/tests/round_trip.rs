@@ -3,10 +3,10 @@ use std::os::unix::fs::MetadataExt;
 use super::*;
 
 /// Kind, mode, size, modification time, content or target.
-type Item = (char, u32, u64, (i64, i64), Vec<u8>);
+pub(super) type Item = (char, u32, u64, (i64, i64), Vec<u8>);
 
 /// All that is below a directory.
-fn inventory(root: &Path) -> BTreeMap<PathBuf, Item> {
+pub(super) fn inventory(root: &Path) -> BTreeMap<PathBuf, Item> {
     let mut found = BTreeMap::new();
     let mut directories = vec![root.to_owned()];
     while let Some(directory) = directories.pop() {
