@@ -29,6 +29,8 @@ pub enum Action {
         /// Backup to give up before anything else.
         abandon: Option<BackupName>,
         reason: String,
+        /// What was fetched is not kept for another try.
+        discard: bool,
     },
 }
 
@@ -126,6 +128,7 @@ fn action(step: Wire) -> Result<Action> {
                     name => Some(name.parse()?),
                 },
                 reason: put_back.reason,
+                discard: put_back.discard,
             });
         }
         Wire::Drain(drain) => StepCall::Drain {

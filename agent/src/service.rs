@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     execute::{Answer, Executor, Run},
+    job,
     journal::Outcome,
     status,
     tablet::Tablet,
@@ -41,6 +42,18 @@ impl Agent for AgentService {
         let (updates, stream) = mpsc::channel(UPDATES_WAITING);
         tokio::spawn(tell(run, updates));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn plan_fetch(
+        &self,
+        request: Request<v1::PlanFetchRequest>,
+    ) -> Result<Response<v1::FetchPlan>, Status> {
+        let request = request.into_inner();
+        check_meant(&self.tablet, &request.alias)?;
+        let backup = request.backup.parse()?;
+        let limit = Duration::from_millis(request.limit_ms);
+        let plan = job::plan_fetch(&self.tablet, &backup, &request.manifest_hash, limit).await?;
+        Ok(Response::new(plan))
     }
 
     async fn status(

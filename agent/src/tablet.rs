@@ -32,6 +32,8 @@ pub struct Tablet {
     repository: OnceCell<Repository>,
     /// Held while the database's role or its being up is changed, for short actions only.
     database: Mutex<()>,
+    /// Held while it is decided whether what a restore has left stays.
+    partial_restore: Mutex<()>,
     /// Set once the leftovers of an earlier process have been looked at.
     recovered: AtomicBool,
 }
@@ -56,6 +58,7 @@ impl Tablet {
             metrics: Metrics::default(),
             repository: OnceCell::new(),
             database: Mutex::new(()),
+            partial_restore: Mutex::new(()),
             recovered: AtomicBool::new(false),
             settings,
         })
@@ -70,6 +73,10 @@ impl Tablet {
 
     pub async fn lock_database(&self) -> MutexGuard<'_, ()> {
         self.database.lock().await
+    }
+
+    pub async fn lock_partial_restore(&self) -> MutexGuard<'_, ()> {
+        self.partial_restore.lock().await
     }
 
     pub fn try_lock_database(&self) -> Option<MutexGuard<'_, ()>> {

@@ -362,9 +362,19 @@ impl Driver {
     }
 
     pub async fn put_back(&self, agent: &Agent, abandon: bool) -> Answer {
+        self.give_up(agent, abandon.then(backup_name), false).await
+    }
+
+    /// As after a cancellation by the operator.
+    pub async fn call_off(&self, agent: &Agent) -> Answer {
+        self.give_up(agent, None, true).await
+    }
+
+    async fn give_up(&self, agent: &Agent, abandon: Option<BackupName>, discard: bool) -> Answer {
         let action = Action::PutBack {
-            abandon: abandon.then(backup_name),
+            abandon,
             reason: "cancelled".into(),
+            discard,
         };
         match agent.executor.execute(self.call(action)).await {
             Ok(run) => run.end().await,

@@ -25,6 +25,7 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const ASK_EVERY: Duration = Duration::from_secs(5);
 const MARKS_EVERY: Duration = Duration::from_secs(10);
+const DISCARD_EVERY: Duration = Duration::from_secs(60);
 /// How long a hold lives that nobody keeps alive.
 const HOLD_LEASE: Duration = Duration::from_secs(60);
 
@@ -39,7 +40,21 @@ struct Watched {
 
 /// Runs for ever.
 pub async fn run(tablet: &Tablet, executor: &Arc<Executor>) {
-    tokio::join!(put_marks(tablet), watch(tablet, executor));
+    tokio::join!(
+        put_marks(tablet),
+        discard_old(tablet),
+        watch(tablet, executor)
+    );
+}
+
+/// What is left of a restore does not take its room for ever.
+async fn discard_old(tablet: &Tablet) {
+    loop {
+        if let Err(error) = job::discard_old(tablet).await {
+            tracing::warn!("{error}");
+        }
+        tokio::time::sleep(DISCARD_EVERY).await;
+    }
 }
 
 /// Beside the watch: a store that stalls must not keep a database down.

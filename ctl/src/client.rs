@@ -200,18 +200,39 @@ impl Client {
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
+        self.call_within(self.limit, call).await
+    }
+
+    /// The same for a call that takes longer by `extra` than others.
+    pub async fn call_longer<T, F, Fut>(&self, extra: Duration, call: F) -> Outcome<T>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let count = u32::try_from(self.members().len().max(1)).unwrap_or(u32::MAX);
+        let limit = self.limit.saturating_add(extra.saturating_mul(count));
+        self.call_within(limit, call)
+            .await
+            .map(|(answer, _)| answer)
+    }
+
+    async fn call_within<T, F, Fut>(&self, limit: Duration, call: F) -> Outcome<(T, MemberUrl)>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
         let began = Instant::now();
         let mut tried_before = false;
         let mut last_refusal = String::new();
         loop {
             let round = self.members().clone();
             let count = u32::try_from(round.len().max(1)).unwrap_or(u32::MAX);
-            let share = (self.limit / count).max(ATTEMPT_MIN);
+            let share = (limit / count).max(ATTEMPT_MIN);
             let mut is_any_coordinator = false;
             for member in round {
-                let left = self.limit.saturating_sub(began.elapsed());
+                let left = limit.saturating_sub(began.elapsed());
                 if left.is_zero() {
-                    return Err(self.nobody_answered(&last_refusal));
+                    return Err(nobody_answered(limit, &last_refusal));
                 }
                 let share = share.min(left);
                 last_refusal = match timeout(share, call(member.channel.clone())).await {
@@ -238,20 +259,20 @@ impl Client {
             if !is_any_coordinator {
                 return Err(Failure::no_coordinator(Error::unavailable(last_refusal)));
             }
-            let left = self.limit.saturating_sub(began.elapsed());
+            let left = limit.saturating_sub(began.elapsed());
             sleep(PAUSE_BETWEEN_ROUNDS.min(left)).await;
         }
     }
+}
 
-    fn nobody_answered(&self, last_refusal: &str) -> Failure {
-        let error = Error::unavailable(format!(
-            "no coordinator answered within {} ({last_refusal})",
-            humantime::format_duration(self.limit)
-        ));
-        Failure::no_coordinator(error.hint(
-            "Check --coordinator or SEAWALL_COORDINATOR, and that a majority of the members runs.",
-        ))
-    }
+fn nobody_answered(limit: Duration, last_refusal: &str) -> Failure {
+    let error = Error::unavailable(format!(
+        "no coordinator answered within {} ({last_refusal})",
+        humantime::format_duration(limit)
+    ));
+    Failure::no_coordinator(error.hint(
+        "Check --coordinator or SEAWALL_COORDINATOR, and that a majority of the members runs.",
+    ))
 }
 
 /// What a coordinator answered, as an error. One that does not know a call says so without a word.

@@ -60,6 +60,12 @@ const OWN: &[Setting] = &[
     )
     .default("60s"),
     Setting::new(
+        "partial_restore_kept",
+        Kind::Text,
+        "How long the beginning of a restore that was cut off is kept, for the next try to go on with",
+    )
+    .default("24h"),
+    Setting::new(
         "initialize",
         Kind::Bool,
         "Make a new database where there is none and nothing to restore",
@@ -122,6 +128,8 @@ pub struct Settings {
     pub restore_concurrency: usize,
     #[serde(deserialize_with = "durations::read")]
     pub restore_alone_after: Duration,
+    #[serde(deserialize_with = "durations::read")]
+    pub partial_restore_kept: Duration,
     pub initialize: bool,
     #[serde(deserialize_with = "durations::read")]
     pub drain_time: Duration,

@@ -37,6 +37,13 @@ enum Doing {
     PutBack,
 }
 
+/// How an operation is given up.
+struct GivingUp {
+    abandon: Option<BackupName>,
+    reason: String,
+    discard: bool,
+}
+
 struct Running {
     doing: Doing,
     run: Run,
@@ -67,8 +74,17 @@ impl Executor {
         self.journal_term(&contents, call.term).await?;
         self.tablet.shard.learn(&call.view, false).await?;
         match call.action.clone() {
-            Action::PutBack { abandon, reason } => {
-                self.take_put_back(&contents, &call, abandon, reason).await
+            Action::PutBack {
+                abandon,
+                reason,
+                discard,
+            } => {
+                let giving_up = GivingUp {
+                    abandon,
+                    reason,
+                    discard,
+                };
+                self.take_put_back(&contents, &call, giving_up).await
             }
             Action::Run(step) => self.take_step(&contents, &call, step).await,
         }
@@ -207,8 +223,7 @@ impl Executor {
         self: &Arc<Self>,
         contents: &Contents,
         call: &Call,
-        abandon: Option<BackupName>,
-        reason: String,
+        giving_up: GivingUp,
     ) -> Result<Run> {
         let id = call.operation;
         if self.doing(id) == Some(Doing::PutBack) {
@@ -221,16 +236,19 @@ impl Executor {
         );
         if is_over {
             // The database is not this operation's any more; the mark still has to be put.
-            if let Some(backup) = abandon {
-                job::abandon(&self.tablet, id, &backup, &reason).await?;
+            if let Some(backup) = giving_up.abandon {
+                job::abandon(&self.tablet, id, &backup, &giving_up.reason).await?;
             }
             return Ok(Run::over(Answer::Done(Outcome::noted(
                 "the operation had ended here already",
             ))));
         }
         if state.is_some() {
-            return self.begin_put_back(id, abandon, reason).await;
+            return self.begin_put_back(id, giving_up).await;
         }
+        let GivingUp {
+            abandon, reason, ..
+        } = giving_up;
         self.refuse_from_now_on(call, reason.clone()).await?;
         if let Some(backup) = abandon {
             job::abandon(&self.tablet, id, &backup, &reason).await?;
@@ -288,28 +306,31 @@ impl Executor {
             false => operation.facts.backup.clone(),
         };
         tracing::warn!(operation = %id, "giving the operation up: {reason}");
-        self.begin_put_back(id, abandon, reason.to_owned()).await
+        let giving_up = GivingUp {
+            abandon,
+            reason: reason.to_owned(),
+            discard: false,
+        };
+        self.begin_put_back(id, giving_up).await
     }
 
-    async fn begin_put_back(
-        self: &Arc<Self>,
-        id: OperationId,
-        abandon: Option<BackupName>,
-        reason: String,
-    ) -> Result<Run> {
-        let why = reason.clone();
+    async fn begin_put_back(self: &Arc<Self>, id: OperationId, giving_up: GivingUp) -> Result<Run> {
+        let reason = giving_up.reason.clone();
         self.tablet
             .journal
             .update(move |contents| {
                 let operation = contents.operation_mut(id)?;
                 // A name that was to be given up before is not forgotten.
-                let earlier = match &operation.state {
-                    OperationState::GivingUp { abandon, .. } => abandon.clone(),
-                    _ => None,
+                let (earlier, was_called_off) = match &operation.state {
+                    OperationState::GivingUp {
+                        abandon, discard, ..
+                    } => (abandon.clone(), *discard),
+                    _ => (None, false),
                 };
                 operation.state = OperationState::GivingUp {
-                    reason: why,
-                    abandon: abandon.or(earlier),
+                    reason: giving_up.reason,
+                    abandon: giving_up.abandon.or(earlier),
+                    discard: giving_up.discard || was_called_off,
                 };
                 Ok(())
             })

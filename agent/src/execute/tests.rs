@@ -276,6 +276,7 @@ async fn i2_a_step_that_comes_through_while_it_is_called_off_is_not_answered_as_
         operation.state = OperationState::GivingUp {
             reason: "its hold is gone".into(),
             abandon: Some(crate::testing::backup_name()),
+            discard: false,
         };
         Ok(())
     });

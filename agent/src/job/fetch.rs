@@ -1,10 +1,9 @@
 //! Fetches a backup into directories beside those of the database (I6).
 //!
-//! Every byte is verified while it is written. Whatever fails, nothing is left that looks like a
-//! data directory.
+//! Every byte is verified. What is here already, from a restore that was cut off or in the data that
+//! is about to be replaced, is not fetched. Whatever fails, nothing starts on what is left.
 
 use std::{
-    collections::BTreeMap,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -12,12 +11,15 @@ use std::{
 use seawall_common::{
     Error, Result,
     ids::BackupName,
-    repository::{Manifest, download, read_manifest},
+    repository::{Fetched, Manifest, read_manifest, restore},
     version,
 };
 
-use super::{Job, install};
-use crate::journal::{Outcome, RestoreFacts};
+use super::{Job, partial};
+use crate::{
+    journal::{Outcome, RestoreFacts},
+    tablet::Tablet,
+};
 
 pub(super) async fn run(
     job: &Job,
@@ -33,7 +35,7 @@ pub(super) async fn run(
     let reading = read_manifest(repository, &tablet.shard_id, backup, expected);
     let manifest = job.or_cancelled(reading).await??;
     let roots = tablet.engine.roots().await?;
-    check_fits(job, &manifest, &roots)?;
+    check_fits(tablet, &manifest, &roots)?;
     check_version(&manifest, &tablet.engine.program_version().await?)?;
     for (_, path) in &roots {
         check_can_be_exchanged(path)?;
@@ -47,31 +49,47 @@ pub(super) async fn run(
         installing: Vec::new(),
     };
     job.note(move |all| all.restore = Some(facts)).await?;
-    install::delete_partial(tablet).await?;
 
-    let targets: BTreeMap<String, PathBuf> = roots
-        .into_iter()
-        .map(|(name, path)| (name, install::beside(&path, install::PARTIAL)))
-        .collect();
+    let destinations = partial::prepare(tablet, &roots, &manifest).await?;
     job.progress.say(format!("fetching {backup}"));
-    let fetched = download(
+    let fetched = restore(
         repository,
         &manifest,
-        &targets,
+        &destinations,
         concurrency,
         &job.progress.transfer,
         &job.cancel,
     )
     .await;
-    if let Err(error) = fetched {
-        install::delete_partial(tablet).await?;
-        return Err(error);
+    match fetched {
+        Ok(fetched) => Ok(Outcome {
+            note: described(&fetched),
+            ..Outcome::at(manifest.header.position)
+        }),
+        Err(error) if partial::is_worth_keeping(&error) => Err(error),
+        Err(error) => {
+            if let Err(other) = partial::discard(tablet).await {
+                tracing::error!("{other}");
+            }
+            Err(error)
+        }
     }
-    Ok(Outcome::at(manifest.header.position))
 }
 
-fn check_fits(job: &Job, manifest: &Manifest, roots: &[(String, PathBuf)]) -> Result<()> {
-    let kind = job.tablet.engine.kind();
+fn described(fetched: &Fetched) -> String {
+    format!(
+        "fetched {} bytes in {} requests; {} bytes were here from a restore that was cut off, \
+         {} were copied from the data that is replaced",
+        fetched.requested_bytes, fetched.requests, fetched.resumed_bytes, fetched.copied_bytes
+    )
+}
+
+pub(super) fn check_fits(
+    tablet: &Tablet,
+    manifest: &Manifest,
+    roots: &[(String, PathBuf)],
+) -> Result<()> {
+    let kind = tablet.engine.kind();
     let header = &manifest.header;
     if header.engine != kind {
         return Err(Error::refused(format!(
@@ -114,7 +132,7 @@ fn check_can_be_exchanged(root: &Path) -> Result<()> {
     }
 }
 
-fn check_version(manifest: &Manifest, ours: &str) -> Result<()> {
+pub(super) fn check_version(manifest: &Manifest, ours: &str) -> Result<()> {
     let theirs = manifest.detail("version").unwrap_or_default();
     if version::opens_files_of(ours, theirs) {
         return Ok(());

@@ -12,15 +12,17 @@ use std::{
 
 use seawall_common::{Error, Result};
 
-use super::Job;
+use super::{
+    Job,
+    partial::{self, PARTIAL},
+};
 use crate::{
     engine::DataState,
-    journal::{Outcome, RootMove},
+    journal::{OperationState, Outcome, RootMove},
     tablet::Tablet,
 };
 
-/// Behind the name of a directory: what is being fetched for it, and what it was before.
-pub(super) const PARTIAL: &str = ".seawall-restore";
+/// Behind the name of a directory: what it was before.
 const OLD: &str = ".seawall-old";
 
 pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
@@ -127,11 +129,13 @@ fn exchange(root: &RootMove) -> io::Result<()> {
     sync_parent(&root.path)
 }
 
-/// What was there before an installation comes back; what was fetched goes.
+/// What was there before an installation comes back. What was fetched stays for the next try, unless
+/// somebody has called the restore off.
 pub(super) async fn roll_back(job: &Job) -> Result<()> {
     let tablet = &job.tablet;
     // Without a note of what it fetches it has put nothing there: what lies there is another's.
-    let Some(restore) = job.record()?.facts.restore else {
+    let operation = job.record()?;
+    let Some(restore) = operation.facts.restore else {
         return Ok(());
     };
     let moves = restore.installing;
@@ -148,7 +152,14 @@ pub(super) async fn roll_back(job: &Job) -> Result<()> {
         })
         .await?;
     }
-    delete_partial(tablet).await
+    let is_called_off = matches!(
+        operation.state,
+        OperationState::GivingUp { discard: true, .. }
+    );
+    match is_called_off {
+        true => partial::discard(tablet).await,
+        false => Ok(()),
+    }
 }
 
 fn take_back(root: &RootMove) -> io::Result<()> {
@@ -163,16 +174,11 @@ fn take_back(root: &RootMove) -> io::Result<()> {
     sync_parent(&root.path)
 }
 
-/// Deletes what was fetched and never put into place.
-pub(super) async fn delete_partial(tablet: &Tablet) -> Result<()> {
-    let moves = moves(tablet).await?;
-    on_disk(moves, |root| delete(&beside(&root.path, PARTIAL))).await
-}
-
 /// Deletes what was there before a restore that has started.
 pub(super) async fn delete_old(job: &Job) -> Result<()> {
     let moves = moves(&job.tablet).await?;
     on_disk(moves, |root| delete(&beside(&root.path, OLD))).await?;
+    partial::discard(&job.tablet).await?;
     job.note(|facts| {
         if let Some(restore) = &mut facts.restore {
             restore.installing.clear();
@@ -181,14 +187,14 @@ pub(super) async fn delete_old(job: &Job) -> Result<()> {
     .await
 }
 
-fn delete(directory: &Path) -> io::Result<()> {
+pub(super) fn delete(directory: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(directory) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => sync_parent(directory),
     }
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if parent.exists() => File::open(parent)?.sync_all(),
         _ => Ok(()),

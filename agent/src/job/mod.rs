@@ -11,6 +11,8 @@ mod fetch;
 mod install;
 mod mark;
 mod note;
+mod partial;
+mod plan;
 mod put_back;
 mod reinstate;
 mod reparent;
@@ -23,6 +25,8 @@ use seawall_common::{Error, Result, fault, ids::OperationId};
 use tokio_util::sync::CancellationToken;
 
 pub use mark::{abandon, put_pending_marks};
+pub use partial::discard_old;
+pub use plan::plan_fetch;
 pub use put_back::put_back;
 pub use reinstate::lead;
 

@@ -106,6 +106,9 @@ pub enum OperationState {
     GivingUp {
         reason: String,
         abandon: Option<BackupName>,
+        /// Somebody called it off: nobody will go on with what was fetched.
+        #[serde(default)]
+        discard: bool,
     },
     Done,
     Undone {

@@ -88,4 +88,4 @@ async fn wait_until_free(tablet: &Tablet) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -15,6 +15,8 @@ use tonic::transport::{Channel, Endpoint};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// An agent answers at once; the step's own time is spent in the stream.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// What an agent takes for a plan beyond the time in which it reads what it has: the lists.
+const PLAN_MARGIN: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that are kept; when they are more, all begin anew.
@@ -25,6 +27,12 @@ pub type Updates = BoxStream<'static, Result<v1::ExecuteUpdate>>;
 #[async_trait]
 pub trait AgentCalls: Send + Sync + 'static {
     async fn execute(&self, address: &str, request: v1::ExecuteRequest) -> Result<Updates>;
+
+    async fn plan_fetch(
+        &self,
+        address: &str,
+        request: v1::PlanFetchRequest,
+    ) -> Result<v1::FetchPlan>;
 }
 
 /// Agents over gRPC, by the addresses that they registered.
@@ -69,5 +77,23 @@ impl AgentCalls for GrpcAgents {
             .into_inner()
             .map(|update| update.map_err(Error::from))
             .boxed())
+    }
+
+    async fn plan_fetch(
+        &self,
+        address: &str,
+        request: v1::PlanFetchRequest,
+    ) -> Result<v1::FetchPlan> {
+        let mut client = AgentClient::new(self.channel(address)?);
+        let limit = Duration::from_millis(request.limit_ms) + PLAN_MARGIN;
+        let answer = tokio::time::timeout(limit, client.plan_fetch(request))
+            .await
+            .map_err(|_| {
+                Error::unavailable(format!(
+                    "the agent at {address} did not answer within {} s",
+                    limit.as_secs()
+                ))
+            })??;
+        Ok(answer.into_inner())
     }
 }

@@ -171,6 +171,7 @@ pub async fn undo(run: &Run, operation: &Operation) -> Result<String> {
         abandon_backup: name.unwrap_or_default(),
         reason: reason.to_owned(),
         r#type: wanted_type(run, alias).into(),
+        discard: false,
     };
     let (abandoned, complaint) =
         tokio::join!(abandon(run, operation, reason), put_back(run, alias, step));

@@ -68,6 +68,7 @@ async fn release(run: &Run, old_primary: &Alias) {
                 abandon_backup: String::new(),
                 reason: "another tablet is the primary now".to_owned(),
                 r#type: backup::wanted_type(run, old_primary).into(),
+                discard: false,
             })
         }),
     );

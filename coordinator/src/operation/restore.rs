@@ -120,6 +120,8 @@ pub async fn undo(run: &Run, operation: &Operation) -> Result<String> {
         abandon_backup: String::new(),
         reason: reason.unwrap_or_default(),
         r#type: backup::wanted_type(run, alias).into(),
+        // After a failure the next try goes on with what has been fetched.
+        discard: operation.cancelled,
     };
     Ok(backup::put_back(run, alias, step).await)
 }

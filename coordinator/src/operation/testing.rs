@@ -99,6 +99,8 @@ pub struct FakeAgents {
     does: Mutex<BTreeMap<String, Does>>,
     calls: Mutex<Vec<Call>>,
     group: Mutex<Option<Arc<MemoryGroup>>>,
+    /// Of each putting back: whether what was fetched is to go.
+    discards: Mutex<Vec<bool>>,
     /// Where a database is when it is stopped.
     stops_at: Mutex<String>,
 }
@@ -223,6 +225,9 @@ impl AgentCalls for Agents {
             term: request.term,
             attempt: request.attempt,
         });
+        if let Some(Step::PutBack(put_back)) = &request.step {
+            self.0.discards.lock().unwrap().push(put_back.discard);
+        }
         let agents = self.0.clone();
         if let Some(after) = agents.breaks(step_name(request.step.as_ref().unwrap())) {
             let progress = stream::once(async { Ok(progress()) });
@@ -239,6 +244,20 @@ impl AgentCalls for Agents {
             })
         };
         Ok(stream::once(answer.boxed()).boxed())
+    }
+
+    async fn plan_fetch(
+        &self,
+        address: &str,
+        request: v1::PlanFetchRequest,
+    ) -> Result<v1::FetchPlan> {
+        if self.0.does.lock().unwrap().contains_key("plan_fetch") {
+            return Err(Error::unavailable(format!("{address} is not there")));
+        }
+        Ok(v1::FetchPlan {
+            missing_bytes: request.limit_ms,
+            ..Default::default()
+        })
     }
 }
 
@@ -382,6 +401,10 @@ impl Stage {
 
     pub fn calls(&self) -> Vec<Call> {
         self.agents.calls.lock().unwrap().clone()
+    }
+
+    pub fn discards(&self) -> Vec<bool> {
+        self.agents.discards.lock().unwrap().clone()
     }
 
     pub fn steps_called(&self) -> Vec<String> {

@@ -362,6 +362,21 @@ async fn i6_a_restore_that_fails_before_the_install_is_undone_by_its_agent() {
     assert_eq!(ended.state, OperationState::Failed);
     assert_eq!(stage.steps_called(), ["drain", "fetch", "put_back"]);
     assert_eq!(type_of(&stage, "zone1-102"), TabletType::Replica);
+    assert_eq!(stage.discards(), [false], "the next try goes on with it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_fetched_goes_when_an_operator_cancels_the_restore() {
+    let mut cluster = Cluster::with_primary();
+    cluster.backed_up("zone1-101", "0-100-1");
+    let stage = Stage::new(cluster);
+    keep_in_store(&stage);
+    stage.tell("fetch", Does::Hang);
+    let id = stage.start(restore_of("zone1-102")).await;
+    stage.called("fetch").await;
+    stage.cancel(id).await;
+    assert_eq!(stage.ended(id).await.state, OperationState::Cancelled);
+    assert_eq!(stage.discards(), [true]);
 }
 
 #[tokio::test(start_paused = true)]

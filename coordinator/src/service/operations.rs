@@ -29,6 +29,8 @@ use crate::{
 const TRANSFER_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(600);
 const REPARENT_DEADLINE: Duration = Duration::from_secs(60);
+/// For how long an agent reads what it has for a plan, at most.
+const PLAN_LIMIT_MAX: Duration = Duration::from_secs(3600);
 const DEADLINE_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 /// Operations that ended within this time are listed without `all`.
 const LISTED_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -177,7 +179,31 @@ impl OperationsService {
         Ok(v1::PlanRestoreResponse {
             tablet: Some(tablet_view::tablet(state, heartbeats, tablet)),
             backup: Some(convert::backup(&entry)),
+            fetch: None,
+            fetch_unknown: String::new(),
         })
+    }
+
+    /// Only the agent knows what lies on its disk.
+    async fn ask_what_is_fetched(
+        &self,
+        alias: &Alias,
+        plan: &v1::PlanRestoreResponse,
+        limit_ms: u64,
+    ) -> seawall_common::Result<v1::FetchPlan> {
+        self.check_heard(alias)?;
+        let address = self.context.group.look(|state| {
+            let tablet = state.topology.tablet(alias)?;
+            Ok::<_, Error>(tablet.agent_address.clone())
+        })?;
+        let backup = plan.backup.clone().unwrap_or_default();
+        let request = v1::PlanFetchRequest {
+            alias: alias.to_string(),
+            backup: backup.name,
+            manifest_hash: backup.manifest_hash,
+            limit_ms,
+        };
+        self.context.agents.plan_fetch(&address, request).await
     }
 
     fn view(&self, operation: &Operation) -> v1::Operation {
@@ -250,13 +276,19 @@ impl Operations for OperationsService {
         let request = request.into_inner();
         let alias: Alias = request.alias.parse()?;
         let backup = convert::backup_named(&request.backup)?;
+        if request.limit_ms > millis(PLAN_LIMIT_MAX) {
+            return Err(Error::invalid(format!(
+                "a plan takes at most {} s",
+                PLAN_LIMIT_MAX.as_secs()
+            ))
+            .into());
+        }
         let spec = Spec::Restore {
             alias: alias.clone(),
             backup: backup.clone(),
             empty_start: false,
             concurrency: 0,
         };
-        self.check_before(&spec).await?;
         let shard = self.shard_of(&alias).await?;
         refresh::refresh(&self.context, &shard).await?;
         let start = start_command(OperationId::generate(), spec, TRANSFER_DEADLINE);
@@ -265,7 +297,17 @@ impl Operations for OperationsService {
             state.clone().apply(&start).into_result()?;
             self.plan(state, &alias, backup.as_ref())
         });
-        Ok(Response::new(plan.await??))
+        let mut plan = plan.await??;
+        if request.limit_ms > 0 {
+            match self
+                .ask_what_is_fetched(&alias, &plan, request.limit_ms)
+                .await
+            {
+                Ok(fetch) => plan.fetch = Some(fetch),
+                Err(error) => plan.fetch_unknown = error.to_string(),
+            }
+        }
+        Ok(Response::new(plan))
     }
 
     async fn list(

@@ -352,6 +352,7 @@ fn plan_request(alias: &str, backup: &str) -> Request<v1::PlanRestoreRequest> {
     Request::new(v1::PlanRestoreRequest {
         alias: alias.into(),
         backup: backup.into(),
+        limit_ms: 7,
     })
 }
 
@@ -371,6 +372,18 @@ async fn a_restore_is_planned_as_it_would_be_carried_out_and_nothing_changes() {
     let plan = plan.unwrap().into_inner();
     assert_eq!(plan.tablet.unwrap().alias, "zone1-101");
     assert_eq!(plan.backup.unwrap().name, good.to_string());
+    // The fake agent answers with the limit that it was given.
+    assert_eq!(plan.fetch.unwrap().missing_bytes, 7);
+    stage.tell("plan_fetch", Does::Fail);
+    let plan = service.plan_restore(plan_request("zone1-101", "")).await;
+    let plan = plan.unwrap().into_inner();
+    assert_eq!(plan.backup.unwrap().name, good.to_string());
+    assert_eq!(plan.fetch, None);
+    assert!(
+        plan.fetch_unknown.contains("is not there"),
+        "{}",
+        plan.fetch_unknown
+    );
     let named = plan_request("zone1-101", &diverged.to_string());
     let off_the_line = service.plan_restore(named).await.unwrap_err();
     assert!(

@@ -242,6 +242,21 @@ async fn a_dry_run_prints_what_the_coordinator_would_choose_and_starts_nothing()
                 "2026-10-14.174640.zone1-102",
                 v1::BackupState::Complete,
             )),
+            fetch: Some(v1::FetchPlan {
+                data_bytes: 3 << 30,
+                resumed_bytes: 1 << 30,
+                copied_bytes: 1 << 30,
+                missing_bytes: 1 << 30,
+                fetch_bytes: 700 << 20,
+                requests: 90,
+                upper_bound: true,
+                space: vec![v1::FileSystemSpace {
+                    path: "/var/lib".into(),
+                    needed_bytes: 2 << 30,
+                    free_bytes: 1 << 30,
+                }],
+            }),
+            fetch_unknown: String::new(),
         },
         ..Default::default()
     };
@@ -256,6 +271,14 @@ async fn a_dry_run_prints_what_the_coordinator_would_choose_and_starts_nothing()
     assert!(ended.result().starts_with(
         "would restore 2026-10-14.174640.zone1-102 onto zone1-103: 3.0 GiB at 0-1-100"
     ));
+    for line in [
+        "would fetch at most 700.0 MiB in 90 requests",
+        "1.0 GiB is here already, from a restore that was cut off",
+        "1.0 GiB would be copied from the data that is replaced",
+        "needs 2.0 GiB free below /var/lib, where 1.0 GiB is: it would be refused",
+    ] {
+        assert!(ended.stdout.contains(line), "{line} in {}", ended.stdout);
+    }
     let asked = coordinator.asked();
     assert!(
         asked.iter().all(|asked| asked.contains("PlanRestore")),

@@ -141,6 +141,7 @@ fn put_back() -> Step {
         abandon_backup: String::new(),
         reason: "a test".to_owned(),
         r#type: v1::TabletType::Replica.into(),
+        discard: false,
     })
 }
 

@@ -127,4 +127,57 @@ pub struct BackupRefs {
 pub struct RestorePlan {
     pub tablet: Tablet,
     pub backup: Backup,
+    pub fetch: Option<Fetch>,
+    pub fetch_unknown: Option<String>,
+}
+
+/// What a restore would take from where.
+#[derive(Debug, Serialize)]
+pub struct Fetch {
+    pub data_bytes: u64,
+    pub resumed_bytes: u64,
+    pub copied_bytes: u64,
+    pub missing_bytes: u64,
+    pub fetch_bytes: u64,
+    pub requests: u64,
+    pub upper_bound: bool,
+    pub space: Vec<Space>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Space {
+    pub path: String,
+    pub needed_bytes: u64,
+    pub free_bytes: u64,
+}
+
+impl RestorePlan {
+    pub fn new(tablet: &v1::Tablet, backup: &v1::Backup, plan: &v1::PlanRestoreResponse) -> Self {
+        Self {
+            tablet: tablet.into(),
+            backup: backup.into(),
+            fetch: plan.fetch.as_ref().map(Fetch::from),
+            fetch_unknown: known(&plan.fetch_unknown),
+        }
+    }
+}
+
+impl From<&v1::FetchPlan> for Fetch {
+    fn from(plan: &v1::FetchPlan) -> Self {
+        let space = |space: &v1::FileSystemSpace| Space {
+            path: space.path.clone(),
+            needed_bytes: space.needed_bytes,
+            free_bytes: space.free_bytes,
+        };
+        Self {
+            data_bytes: plan.data_bytes,
+            resumed_bytes: plan.resumed_bytes,
+            copied_bytes: plan.copied_bytes,
+            missing_bytes: plan.missing_bytes,
+            fetch_bytes: plan.fetch_bytes,
+            requests: plan.requests,
+            upper_bound: plan.upper_bound,
+            space: plan.space.iter().map(space).collect(),
+        }
+    }
 }
