@@ -68,7 +68,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// `path` as seen from `root`, whatever links lead to either; its last part may be a pattern.
-fn relative(path: &Path, root: &Path) -> Option<String> {
+pub(super) fn relative(path: &Path, root: &Path) -> Option<String> {
     let directory = real(path.parent()?);
     let inner = directory.strip_prefix(real(root)).ok()?;
     Some(inner.join(path.file_name()?).to_string_lossy().into_owned())

@@ -10,6 +10,7 @@ mod copy_set;
 mod directory;
 mod initialize;
 mod locks;
+mod pages;
 mod replication;
 mod server;
 mod settings;
@@ -26,7 +27,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use seawall_common::{Error, Result, position::Position};
+use seawall_common::{Error, Result, position::Position, repository::PageCheck};
 use tokio::sync::Mutex;
 
 use self::{
@@ -195,6 +196,10 @@ impl Engine for MariaDb {
 
     async fn copy_set(&self) -> Result<CopySet> {
         self.read_copy_set().await
+    }
+
+    async fn page_check(&self) -> Result<Option<Arc<dyn PageCheck>>> {
+        self.look_at_pages().await.map(Some)
     }
 
     async fn adopt(&self, position: &Position) -> Result<()> {

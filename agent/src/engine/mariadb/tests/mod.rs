@@ -4,5 +4,6 @@ mod copies;
 mod harness;
 mod lifecycle;
 mod mistakes;
+pub mod pages;
 mod replication;
 mod states;
