@@ -7,7 +7,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use seawall_common::{Error, Result};
+use seawall_common::{Error, Result, repository::Fetched};
 
 use crate::{status, tablet::Tablet};
 
@@ -17,11 +17,19 @@ struct StepLabels {
     result: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    source: String,
+}
+
 pub struct Metrics {
     registry: Mutex<Registry>,
     steps: Family<StepLabels, Counter>,
     fenced: Counter,
     put_backs: Counter,
+    restored_bytes: Family<SourceLabels, Counter>,
+    restore_requested_bytes: Counter,
+    restore_requests: Counter,
     serving: Gauge,
     running: Gauge,
     replicating: Gauge,
@@ -36,6 +44,9 @@ impl Default for Metrics {
             steps: Family::default(),
             fenced: Counter::default(),
             put_backs: Counter::default(),
+            restored_bytes: Family::default(),
+            restore_requested_bytes: Counter::default(),
+            restore_requests: Counter::default(),
             serving: Gauge::default(),
             running: Gauge::default(),
             replicating: Gauge::default(),
@@ -60,6 +71,21 @@ impl Metrics {
             "put_backs",
             "Databases put back after an operation was given up",
             self.put_backs.clone(),
+        );
+        registry.register(
+            "restored_bytes",
+            "Data of completed fetches, by where it came from",
+            self.restored_bytes.clone(),
+        );
+        registry.register(
+            "restore_requested_bytes",
+            "Stored bytes that completed fetches asked the repository for",
+            self.restore_requested_bytes.clone(),
+        );
+        registry.register(
+            "restore_requests",
+            "Requests of completed fetches to the repository",
+            self.restore_requests.clone(),
         );
         for (name, help, gauge) in [
             (
@@ -103,6 +129,21 @@ impl Metrics {
 
     pub fn count_put_back(&self) {
         self.put_backs.inc();
+    }
+
+    pub fn count_fetched(&self, fetched: &Fetched) {
+        for (source, bytes) in [
+            ("repository", fetched.missing_bytes),
+            ("cut_off_restore", fetched.resumed_bytes),
+            ("replaced_data", fetched.copied_bytes),
+        ] {
+            let source = source.to_owned();
+            self.restored_bytes
+                .get_or_create(&SourceLabels { source })
+                .inc_by(bytes);
+        }
+        self.restore_requested_bytes.inc_by(fetched.requested_bytes);
+        self.restore_requests.inc_by(fetched.requests);
     }
 
     /// All of it as text, with the gauges as they are now.

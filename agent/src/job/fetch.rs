@@ -62,10 +62,13 @@ pub(super) async fn run(
     )
     .await;
     match fetched {
-        Ok(fetched) => Ok(Outcome {
-            note: described(&fetched),
-            ..Outcome::at(manifest.header.position)
-        }),
+        Ok(fetched) => {
+            tablet.metrics.count_fetched(&fetched);
+            Ok(Outcome {
+                note: described(&fetched),
+                ..Outcome::at(manifest.header.position)
+            })
+        }
         Err(error) if partial::is_worth_keeping(&error) => Err(error),
         Err(error) => {
             if let Err(other) = partial::discard(tablet).await {

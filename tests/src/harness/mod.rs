@@ -12,6 +12,7 @@
 //! | [`cluster`] | all of them together, and what a test asks of them |
 //! | [`ctl`] | `seawallctl`, run as a person would |
 //! | [`faults`] | pause points |
+//! | [`small_disk`] | a file system that can be filled |
 //! | [`load`] | writers that remember what was acknowledged |
 //! | [`wait`] | waiting for a condition, with a limit |
 
@@ -28,6 +29,7 @@ pub mod ports;
 pub mod process;
 pub mod repository;
 pub mod scratch;
+pub mod small_disk;
 pub mod tablet;
 pub mod wait;
 

@@ -228,6 +228,16 @@ impl Tablet {
         Ok(agent.status(v1::AgentStatusRequest {}).await?.into_inner())
     }
 
+    /// A counter or gauge of the agent, by its name and labels as they stand in `/metrics`; 0 where
+    /// it is not there yet.
+    pub async fn metric(&self, name: &str) -> Result<u64> {
+        let text = http::get(&format!("http://{}/metrics", self.http_address())).await?;
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(Ok(0), |value| Ok(value.parse()?))
+    }
+
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(self.directory.join("agent.log")).unwrap_or_default()
     }

@@ -5,6 +5,7 @@
 //! the tests that kill things do so at every point there is instead of once a step.
 
 mod backup;
+mod disk_full;
 mod fencing;
 mod files;
 mod identity;
@@ -14,6 +15,7 @@ mod refusals;
 mod restore;
 mod restore_cut_off;
 mod restore_damaged;
+mod restore_delta;
 mod store_faults;
 mod wrong_input;
 
