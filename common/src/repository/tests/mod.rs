@@ -9,6 +9,7 @@ mod probing;
 mod records;
 mod resumed;
 mod round_trip;
+mod trees;
 mod verify;
 mod walking;
 

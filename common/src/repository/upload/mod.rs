@@ -163,7 +163,7 @@ async fn transfer(
         scribe.write(written_in),
     );
     let packs = match outcome {
-        Ok(((), packs, ())) => packs,
+        Ok(((), packs, ())) => puts::in_order(packs)?,
         Err(error) => {
             stop.cancel();
             return Err(error);

@@ -15,14 +15,14 @@ use crate::{
     },
 };
 
-/// Puts every pack that comes and returns all of them by their numbers.
+/// Puts every pack that comes and returns all of them with their numbers.
 pub(super) async fn put_packs(
     repository: &Repository,
     source: &BackupSource,
     session: &Session,
     at_once: usize,
     mut packs: Receiver<ClosedPack>,
-) -> Result<Vec<PackRecord>> {
+) -> Result<Vec<(u32, PackRecord)>> {
     let origin = Arc::new(PackOrigin {
         backup: source.name.clone(),
         session: session.id,
@@ -60,6 +60,12 @@ pub(super) async fn put_packs(
             }
         }
     }
+    Ok(put)
+}
+
+/// The packs by their numbers. Only when every worker has ended well: one that has not takes its
+/// pack with it, and itself says why.
+pub(super) fn in_order(mut put: Vec<(u32, PackRecord)>) -> Result<Vec<PackRecord>> {
     put.sort_by_key(|(number, _)| *number);
     let are_all_there = put
         .iter()

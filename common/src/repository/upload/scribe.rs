@@ -80,15 +80,15 @@ impl<'a> Scribe<'a> {
                 }
             }
         }
-        if self.early.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::internal("a piece of the backup was lost on the way"))
-        }
+        Ok(())
     }
 
-    /// Writes what is left and the list of packs.
+    /// Writes what is left and the list of packs. Only when every worker has ended well: one that
+    /// has not leaves a gap, and itself says why.
     pub async fn finish(mut self, packs: &[PackRecord]) -> Result<Lists> {
+        if !self.early.is_empty() {
+            return Err(Error::internal("a piece of the backup was lost on the way"));
+        }
         self.end_part().await?;
         for packs in pack_list_parts(packs) {
             let payload = encode_pack_list(packs);
