@@ -28,7 +28,7 @@ const FORMAT_NAME: &str = "seawall repository";
 const HEADER_BYTES_MAX: u64 = 64 << 10;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Header {
+pub(super) struct Header {
     format: String,
     version: u32,
     repository_id: Uuid,
@@ -207,9 +207,14 @@ async fn read(store: &Store, url: &str) -> Result<Header> {
         }
         other => other?,
     };
+    parse(&bytes, url)
+}
+
+/// Reads `seawall.json`.
+pub(super) fn parse(bytes: &[u8], url: &str) -> Result<Header> {
     let damaged = |why: String| Error::corrupt(format!("repository {url}: seawall.json {why}"));
     let value: serde_json::Value =
-        serde_json::from_slice(&bytes).map_err(|e| damaged(format!("is not valid JSON: {e}")))?;
+        serde_json::from_slice(bytes).map_err(|e| damaged(format!("is not valid JSON: {e}")))?;
     if value.get("format").and_then(|f| f.as_str()) != Some(FORMAT_NAME) {
         return Err(damaged("does not describe a Seawall repository".into()));
     }

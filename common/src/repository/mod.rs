@@ -15,6 +15,8 @@ mod epochs;
 mod failure;
 #[cfg(feature = "fault-injection")]
 mod faults;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod header;
 mod keys;
 mod layout;

@@ -89,7 +89,7 @@ pub(in super::super) fn encode_pack_list(packs: &[PackRecord]) -> Vec<u8> {
 }
 
 /// Reads what [`encode_pack_list`] wrote; `None`: that is not it.
-pub(super) fn decode_pack_list(payload: &[u8]) -> Option<Vec<PackRecord>> {
+pub(in super::super) fn decode_pack_list(payload: &[u8]) -> Option<Vec<PackRecord>> {
     let (count, mut rest) = payload.split_first_chunk::<2>()?;
     let mut origins = Vec::new();
     for _ in 0..u16::from_le_bytes(*count) {
