@@ -62,6 +62,11 @@ pub struct Global {
 }
 
 impl Global {
+    /// The coordinators that the flag names: for commands that need none, and ask one if they are told to.
+    pub fn named_coordinators(&self) -> Option<Vec<MemberUrl>> {
+        (!self.coordinator.is_empty()).then(|| self.coordinator.clone())
+    }
+
     /// Whom to ask: by the flag, else by the environment, else the usual place on this machine.
     ///
     /// Only commands that ask somebody call this: the others work whatever the variable says.

@@ -21,8 +21,10 @@ use super::{
 };
 use crate::ids::{BackupName, ShardId};
 
+type Target = fn(&[u8]);
+
 /// Every target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("header", header),
     ("manifest", manifest),
     ("pack_end", pack_end),

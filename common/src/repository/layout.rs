@@ -33,7 +33,8 @@ pub(super) fn keyspaces() -> Path {
     Path::from("keyspaces")
 }
 
-fn shard(shard: &ShardId) -> Path {
+/// Everything of a shard.
+pub(super) fn shard(shard: &ShardId) -> Path {
     keyspaces().join(shard.keyspace()).join(shard.shard())
 }
 

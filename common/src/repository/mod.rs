@@ -18,6 +18,7 @@ mod faults;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod header;
+mod inspect;
 mod keys;
 mod layout;
 mod list;
@@ -49,6 +50,7 @@ pub use download::{
 };
 pub use epochs::EpochRecord;
 pub use header::Repository;
+pub use inspect::{Finding, InspectOptions, InspectedBackup, Inspection, Objects, inspect};
 pub use keys::{GeneratedIdentity, generate_identity};
 pub use manifest::{
     DamagedPage, Manifest, ManifestHeader, PackRecord, PartRecord, RootRecord, read_manifest,

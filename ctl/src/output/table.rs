@@ -11,7 +11,7 @@ use seawall_proto::v1;
 
 use super::{
     human::{age, dash, or_dash, size, span_ms, time_short},
-    json::{BackupRef, RestoredBackup, kind_and_alias, stored_state, word},
+    json::{BackupRef, CheckedRepository, RestoredBackup, kind_and_alias, stored_state, word},
 };
 
 /// Columns whose heads end in `>` are aligned to the right.
@@ -160,6 +160,10 @@ pub fn stored_backups<'a>(
             of_header(|h| size(h.logical_bytes)),
             of_header(|h| size(h.stored_bytes)),
             of_header(|h| yes_no(h.encrypted)),
+            of_header(|h| match h.damaged_pages {
+                0 => dash(),
+                pages => pages.to_string(),
+            }),
             or_dash(note.unwrap_or_default()),
         ]
     });
@@ -178,6 +182,69 @@ pub fn stored_backups<'a>(
         ],
         rows,
     )
+}
+
+/// What `repository check` found: damage first.
+pub fn checked_repository(checked: &CheckedRepository) -> String {
+    let mut text = String::new();
+    for damage in &checked.damage {
+        text.push_str(&format!(
+            "DAMAGED  object {} {}\n",
+            damage.object, damage.what
+        ));
+    }
+    for differs in checked.catalogue.iter().flatten() {
+        let word = if differs.damage { "DAMAGED" } else { "differs" };
+        text.push_str(&format!(
+            "{word}  backup {} of {}/{}: {}\n",
+            differs.name, differs.keyspace, differs.shard, differs.what
+        ));
+    }
+    let number = |number: Option<u64>| number.map_or_else(dash, |n| n.to_string());
+    let rows = checked.backups.iter().map(|backup| {
+        vec![
+            format!("{}/{}", backup.keyspace, backup.shard),
+            backup.name.clone(),
+            backup.state.to_owned(),
+            number(backup.packs),
+            number(backup.packs_read),
+            number(backup.chunks_checked),
+            number(backup.damaged_objects),
+        ]
+    });
+    text.push_str(&render(
+        &[
+            "SHARD", "NAME", "STATE", "PACKS>", "READ>", "CHUNKS>", "DAMAGED>",
+        ],
+        rows,
+    ));
+    for (what, objects) in [
+        ("nobody refers to", &checked.unneeded),
+        ("of unfinished backups:", &checked.unfinished),
+        ("of no known kind:", &checked.unknown),
+    ] {
+        if objects.objects > 0 {
+            let first = objects.named.first().map_or("", String::as_str);
+            text.push_str(&format!(
+                "\n{what} {} objects, {}: {first}{}",
+                objects.objects,
+                size(objects.bytes),
+                if objects.objects > 1 { ", ..." } else { "" }
+            ));
+        }
+    }
+    for note in &checked.notes {
+        text.push_str(&format!("\nnote: {note}"));
+    }
+    for unchecked in &checked.not_checked {
+        text.push_str(&format!("\nnot checked: {unchecked}"));
+    }
+    text.push_str(if checked.clean {
+        "\nno damage found"
+    } else {
+        "\ndamaged"
+    });
+    text
 }
 
 /// What `repository restore` has done, or would do, and what is left to do.

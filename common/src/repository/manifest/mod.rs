@@ -13,12 +13,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use packs::decode_pack_list;
 pub(super) use packs::{PackOrigin, encode_pack_list, pack_list_parts};
 pub(super) use part::{get_part, get_part_object, load_key};
 pub(super) use read::{check_origins, check_totals, decode_header, get_pack_list, open_body};
 pub(super) use write::encode_manifest;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(super) use {packs::decode_pack_list, read::open_body};
 
 pub use packs::PackRecord;
 pub use read::read_manifest;

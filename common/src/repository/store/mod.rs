@@ -3,6 +3,8 @@
 
 mod listing;
 
+pub(super) use listing::Listed;
+
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;

@@ -1,4 +1,5 @@
 use seawall_common::{
+    ErrorKind,
     ids::ShardId,
     repository::{Repository, StoredBackup},
 };
@@ -42,7 +43,14 @@ impl List {
         Option<seawall_common::repository::Owner>,
         Vec<ShardContents>,
     )> {
-        let owner = repository.owner().await.map_err(Failure::failed)?;
+        let owner = match repository.owner().await {
+            // What is damaged does not hide the backups; a check says it in full.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                eprintln!("seawallctl: {error}");
+                None
+            }
+            other => other.map_err(Failure::failed)?,
+        };
         Ok((owner, contents(repository, self.shard.as_ref()).await?))
     }
 

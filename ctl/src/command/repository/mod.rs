@@ -1,6 +1,8 @@
 //! Straight on a repository, with no coordinator in sight: what is in it, whether it is whole, and
 //! a restore of it. Nothing here writes to a repository.
 
+mod catalogue;
+mod check;
 mod list;
 mod options;
 mod place;
@@ -22,6 +24,7 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub enum RepositoryCommand {
     List(list::List),
+    Check(check::Check),
     Restore(restore::Restore),
 }
 
@@ -29,6 +32,7 @@ impl RepositoryCommand {
     pub async fn run(self, global: &Global) -> Outcome {
         match self {
             RepositoryCommand::List(list) => list.run(global.output).await,
+            RepositoryCommand::Check(check) => check.run(global).await,
             RepositoryCommand::Restore(restore) => restore.run(global.output).await,
         }
         .map_err(|failure| failure.of("repository"))

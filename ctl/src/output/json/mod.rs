@@ -14,7 +14,10 @@ pub use backup::{Backup, BackupRef, BackupRefs, Backups, RestorePlan};
 pub use cluster::{Cluster, Member};
 pub use lock::{Broken, Hold, Holds};
 pub use operation::{Operation, Operations, kind_and_alias};
-pub use repository::{RestoredBackup, RestoredRoot, StoredRepository, stored_state};
+pub use repository::{
+    CatalogueDifference, CheckedRepository, RestoredBackup, RestoredRoot, StoredRepository,
+    stored_state,
+};
 pub use tablet::{History, Tablet, Tablets};
 
 use seawall_proto::v1;
@@ -48,7 +51,7 @@ pub fn word(value: impl Word) -> String {
     value.word()
 }
 
-fn known(text: &str) -> Option<String> {
+pub fn known(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 

@@ -2,7 +2,9 @@
 
 use seawall_common::{
     ids::ShardId,
-    repository::{Owner, Repository, StoredBackup, StoredState},
+    repository::{
+        Finding, InspectedBackup, Inspection, Objects, Owner, Repository, StoredBackup, StoredState,
+    },
 };
 use serde::Serialize;
 
@@ -41,6 +43,7 @@ struct Stored {
     stored_bytes: Option<u64>,
     files: Option<u64>,
     encrypted: Option<bool>,
+    damaged_pages: Option<u64>,
     refers_to: Option<Vec<String>>,
     manifest_hash: Option<String>,
     note: Option<String>,
@@ -99,9 +102,147 @@ fn stored((shard, backup): (&ShardId, &StoredBackup)) -> Stored {
         stored_bytes: header.map(|h| h.stored_bytes),
         files: header.map(|h| h.files),
         encrypted: header.map(|h| h.encrypted),
+        damaged_pages: header.map(|h| h.damaged_pages),
         refers_to: header.map(|h| h.refers_to.iter().map(ToString::to_string).collect()),
         manifest_hash,
         note: note.map(str::to_owned),
+    }
+}
+
+/// What `repository check` found.
+#[derive(Debug, Serialize)]
+pub struct CheckedRepository {
+    repository_url: String,
+    repository_id: String,
+    pub clean: bool,
+    pub backups: Vec<CheckedBackup>,
+    pub damaged_objects: u64,
+    pub damage: Vec<DamagedObject>,
+    pub unneeded: ObjectsOfASort,
+    pub unfinished: ObjectsOfASort,
+    pub unknown: ObjectsOfASort,
+    pub catalogue: Option<Vec<CatalogueDifference>>,
+    pub notes: Vec<String>,
+    pub not_checked: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct CheckedBackup {
+    pub name: String,
+    pub keyspace: String,
+    pub shard: String,
+    pub state: &'static str,
+    pub packs: Option<u64>,
+    pub packs_read: Option<u64>,
+    pub bytes_read: Option<u64>,
+    pub chunks_checked: Option<u64>,
+    pub damaged_objects: Option<u64>,
+    pub lost_files: Option<Vec<String>>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct DamagedObject {
+    pub object: String,
+    pub what: String,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ObjectsOfASort {
+    pub objects: u64,
+    pub bytes: u64,
+    pub named: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct CatalogueDifference {
+    pub keyspace: String,
+    pub shard: String,
+    pub name: String,
+    pub what: String,
+    pub damage: bool,
+}
+
+impl CheckedRepository {
+    pub fn new(
+        repository: &Repository,
+        found: &Inspection,
+        catalogue: Option<Vec<CatalogueDifference>>,
+    ) -> Self {
+        let mut checked = Self {
+            repository_url: repository.url().to_owned(),
+            repository_id: repository.id().to_owned(),
+            clean: true,
+            backups: found.backups.iter().map(checked_backup).collect(),
+            damaged_objects: found.damaged,
+            damage: found.damage.iter().map(damaged_object).collect(),
+            unneeded: (&found.unneeded).into(),
+            unfinished: (&found.unfinished).into(),
+            unknown: (&found.unknown).into(),
+            catalogue,
+            notes: found.notes.clone(),
+            not_checked: found.unchecked.clone(),
+        };
+        checked.clean = found.is_clean() && checked.first_damage().is_none();
+        checked
+    }
+
+    /// The damaged objects' keys.
+    pub fn names(&self) -> String {
+        let names: Vec<&str> = self.damage.iter().map(|d| d.object.as_str()).collect();
+        names.join("\n")
+    }
+
+    /// What to say of it in one line.
+    pub fn first_damage(&self) -> Option<String> {
+        let first = self
+            .damage
+            .first()
+            .map(|damage| format!("object {} {}", damage.object, damage.what));
+        let lost = self.catalogue.iter().flatten().find(|d| d.damage);
+        let lost = lost.map(|d| {
+            format!(
+                "backup {} of {}/{}: {}",
+                d.name, d.keyspace, d.shard, d.what
+            )
+        });
+        match (first, self.damaged_objects) {
+            (Some(first), 0 | 1) => Some(first),
+            (Some(first), n) => Some(format!("{first}, and {} more", n - 1)),
+            (None, _) => lost,
+        }
+    }
+}
+
+fn checked_backup(backup: &InspectedBackup) -> CheckedBackup {
+    let report = backup.report.as_ref();
+    CheckedBackup {
+        name: backup.name.to_string(),
+        keyspace: backup.shard.keyspace().to_owned(),
+        shard: backup.shard.shard().to_owned(),
+        state: stored_state(&backup.state).0,
+        packs: report.map(|r| r.packs),
+        packs_read: report.map(|r| r.packs_read),
+        bytes_read: report.map(|r| r.bytes_read),
+        chunks_checked: report.map(|r| r.chunks),
+        damaged_objects: report.map(|r| r.damaged_objects),
+        lost_files: report.map(|r| r.lost_files.clone()),
+    }
+}
+
+fn damaged_object(finding: &Finding) -> DamagedObject {
+    DamagedObject {
+        object: finding.object.clone(),
+        what: finding.what.clone(),
+    }
+}
+
+impl From<&Objects> for ObjectsOfASort {
+    fn from(objects: &Objects) -> Self {
+        Self {
+            objects: objects.count,
+            bytes: objects.bytes,
+            named: objects.named.clone(),
+        }
     }
 }
 
