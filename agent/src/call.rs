@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use seawall_common::{
     Error, Result,
-    ids::{BackupName, OperationId},
+    ids::{BackupName, OperationId, ShardId},
     position::Position,
 };
 use seawall_proto::v1::{self, execute_request::Step as Wire};
 
-use crate::journal::{OperationKind, Step};
+use crate::{
+    journal::{OperationKind, Step},
+    tablet::Tablet,
+};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
@@ -70,6 +73,37 @@ pub enum StepCall {
         limit: Duration,
     },
     Promote,
+    Verify {
+        aside: Aside,
+        percent: u8,
+        seed: u64,
+    },
+    TestRestore {
+        aside: Aside,
+    },
+}
+
+/// A backup that something is done with beside the database.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Aside {
+    /// Perhaps not this tablet's.
+    pub shard: ShardId,
+    pub backup: BackupName,
+    /// Empty: no catalogue to compare with.
+    pub manifest_hash: String,
+    /// None: as this agent is configured.
+    pub concurrency: Option<usize>,
+}
+
+impl Aside {
+    pub fn expected_hash(&self) -> Option<&str> {
+        Some(self.manifest_hash.as_str()).filter(|hash| !hash.is_empty())
+    }
+
+    pub fn concurrency(&self, tablet: &Tablet) -> usize {
+        self.concurrency
+            .unwrap_or(tablet.settings.restore_concurrency)
+    }
 }
 
 const COPY_CONCURRENCY_DEFAULT: usize = 4;
@@ -93,6 +127,8 @@ impl StepCall {
             StepCall::Reopen => Step::Reopen,
             StepCall::ReachPosition { .. } => Step::ReachPosition,
             StepCall::Promote => Step::Promote,
+            StepCall::Verify { .. } => Step::Verify,
+            StepCall::TestRestore { .. } => Step::TestRestore,
         }
     }
 }
@@ -171,6 +207,33 @@ fn action(step: Wire) -> Result<Action> {
             limit: Duration::from_millis(reach.timeout_ms),
         },
         Wire::Promote(v1::PromoteStep {}) => StepCall::Promote,
+        Wire::Verify(verify) => StepCall::Verify {
+            aside: Aside {
+                shard: ShardId::from_proto(verify.shard.as_ref())?,
+                backup: verify.backup.parse()?,
+                manifest_hash: verify.manifest_hash,
+                concurrency: concurrency(verify.concurrency),
+            },
+            percent: match u8::try_from(verify.percent) {
+                Ok(0) => 100,
+                Ok(percent) => percent,
+                Err(_) => {
+                    return Err(Error::invalid(format!(
+                        "{} per cent are more than all",
+                        verify.percent
+                    )));
+                }
+            },
+            seed: verify.seed,
+        },
+        Wire::TestRestore(test) => StepCall::TestRestore {
+            aside: Aside {
+                shard: ShardId::from_proto(test.shard.as_ref())?,
+                backup: test.backup.parse()?,
+                manifest_hash: test.manifest_hash,
+                concurrency: concurrency(test.concurrency),
+            },
+        },
     }))
 }
 

@@ -12,6 +12,7 @@ mod journal;
 mod live;
 mod metrics;
 mod reconcile;
+mod scratch;
 mod server;
 mod service;
 mod session;

@@ -122,6 +122,15 @@ fn done(outcome: Outcome) -> v1::StepDone {
         replication_was_stopped: outcome.replication_was_stopped,
         backup: outcome.backup.as_deref().map(Into::into),
         note: outcome.note,
+        verification: outcome.verification.map(|verification| v1::Verification {
+            passed: verification.passed,
+            percent: verification.percent,
+            seed: verification.seed,
+            message: verification.message,
+            bytes: verification.bytes,
+            ..v1::Verification::default()
+        }),
+        damaged_packs: outcome.damaged_packs,
     }
 }
 

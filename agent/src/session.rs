@@ -189,12 +189,14 @@ async fn heartbeat(tablet: &Tablet, executor: &Arc<Executor>) -> Result<()> {
 }
 
 /// Holds under which work goes on, or a mark is still to be put.
-fn holds(tablet: &Tablet) -> Vec<v1::HeldToken> {
+pub(crate) fn holds(tablet: &Tablet) -> Vec<v1::HeldToken> {
     let contents = tablet.journal.read();
     let mut holds: Vec<v1::HeldToken> = contents
-        .owner()
+        .operations
+        .iter()
+        .filter(|operation| operation.is_at_work_aside())
+        .chain(contents.owner())
         .map(|operation| (operation.hold_id.clone(), operation.token))
-        .into_iter()
         .chain(
             contents
                 .pending_marks
@@ -225,18 +227,24 @@ async fn remember_type(tablet: &Tablet, tablet_type: i32) -> Result<()> {
         .await
 }
 
-async fn lose_hold(tablet: &Tablet, executor: &Arc<Executor>, hold: &str) -> Result<()> {
+const HOLD_IS_GONE: &str = "the hold that it worked under is gone";
+
+pub(crate) async fn lose_hold(tablet: &Tablet, executor: &Arc<Executor>, hold: &str) -> Result<()> {
     let contents = tablet.journal.read();
+    let aside = contents
+        .operations
+        .iter()
+        .find(|operation| operation.hold_id == hold && operation.is_at_work_aside());
+    if let Some(operation) = aside {
+        return executor.call_off(operation.id, HOLD_IS_GONE).await;
+    }
     let Some(operation) = contents
         .owner()
         .filter(|operation| operation.hold_id == hold && needs_hold(operation))
     else {
         return Ok(());
     };
-    executor
-        .give_up(operation.id, "the hold that it worked under is gone")
-        .await
-        .map(drop)
+    executor.give_up(operation.id, HOLD_IS_GONE).await.map(drop)
 }
 
 /// A backup needs its hold until its manifest is put, a restore until all is fetched.
@@ -245,6 +253,7 @@ pub fn needs_hold(operation: &Operation) -> bool {
         OperationKind::Backup => !operation.has_done(Step::Copy),
         OperationKind::Restore => !operation.has_done(Step::Fetch),
         OperationKind::Reparent => false,
+        OperationKind::Aside => true,
     }
 }
 

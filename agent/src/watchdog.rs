@@ -70,6 +70,7 @@ async fn watch(tablet: &Tablet, executor: &Arc<Executor>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let contents = tablet.journal.read();
+        call_off_silent(tablet, executor).await;
         let Some(operation) = contents.owner().filter(|operation| !operation.local) else {
             watched = None;
             continue;
@@ -87,6 +88,22 @@ async fn watch(tablet: &Tablet, executor: &Arc<Executor>) {
         match look(tablet, executor, operation, watch).await {
             Ok(watch) => watched = Some(watch),
             Err(error) => tracing::warn!("cannot end operation {} yet: {error}", operation.id),
+        }
+    }
+}
+
+/// Nobody may be left to keep deleters away from what is being read.
+async fn call_off_silent(tablet: &Tablet, executor: &Executor) {
+    let silence = tablet.live.silence().unwrap_or_default();
+    if silence <= HOLD_LEASE {
+        return;
+    }
+    for operation in &tablet.journal.read().operations {
+        if operation.is_at_work_aside() && executor.is_busy(operation.id) {
+            let reason = format!("no coordinator has answered for {} s", silence.as_secs());
+            if let Err(error) = executor.call_off(operation.id, &reason).await {
+                tracing::warn!("cannot call operation {} off yet: {error}", operation.id);
+            }
         }
     }
 }
@@ -208,7 +225,7 @@ pub fn is_past_return(operation: &Operation) -> bool {
     match operation.kind {
         OperationKind::Backup => operation.has_done(Step::Copy),
         OperationKind::Restore => operation.has_done(Step::Install),
-        OperationKind::Reparent => false,
+        OperationKind::Reparent | OperationKind::Aside => false,
     }
 }
 

@@ -90,6 +90,11 @@ const OWN: &[Setting] = &[
     )
     .default("0s"),
     Setting::new(
+        "scratch_dir",
+        Kind::Text,
+        "Directory below which backups are restored aside to test them; none: this agent does not",
+    ),
+    Setting::new(
         "replace",
         Kind::Bool,
         "Take the alias over from an instance that is no longer seen",
@@ -137,6 +142,7 @@ pub struct Settings {
     pub operation_silence: Duration,
     #[serde(deserialize_with = "durations::read")]
     pub lag_limit: Duration,
+    pub scratch_dir: Option<PathBuf>,
     pub replace: bool,
     pub log_format: String,
     pub insecure: bool,
@@ -162,6 +168,14 @@ impl Settings {
             return Err(Error::invalid(format!(
                 "restore_concurrency is {}, not between 1 and {RESTORE_CONCURRENCY_MAX}",
                 self.restore_concurrency
+            )));
+        }
+        if let Some(scratch_dir) = &self.scratch_dir
+            && !scratch_dir.is_dir()
+        {
+            return Err(Error::invalid(format!(
+                "scratch_dir: {} is not a directory",
+                scratch_dir.display()
             )));
         }
         for (key, listen) in [("listen", self.listen), ("http_listen", self.http_listen)] {

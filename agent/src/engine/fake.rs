@@ -15,7 +15,8 @@ use async_trait::async_trait;
 use seawall_common::{Error, Result, position::Position};
 
 use super::{
-    CopyRoot, CopySet, DataState, Engine, Flags, Health, Replication, Source, StoppedGuard,
+    Checked, Checksums, CopyRoot, CopySet, DataState, Engine, Flags, Health, Replication, Say,
+    ScratchGround, ScratchServer, Source, StoppedGuard,
 };
 
 /// File that makes a directory more than system schemas.
@@ -43,6 +44,8 @@ pub struct Server {
     pub failing: BTreeSet<String>,
     /// What other servers, by port, have written.
     pub others: BTreeMap<u16, Position>,
+    /// What is noted as the checksum of the rows, whatever they are.
+    pub planted: Option<String>,
     /// Whether the `removed` mark was there when the server was started last.
     pub saw_at_start: Vec<bool>,
 }
@@ -346,6 +349,77 @@ impl Engine for FakeEngine {
         server.replication = Replication::default();
         server.position = position.clone();
         server.adopted.push(position.clone());
+        Ok(())
+    }
+
+    async fn checksums(&self) -> Result<Checksums> {
+        self.called("checksums").await?;
+        let rows = self.rows().unwrap_or_default();
+        let planted = self.server().planted.clone();
+        Ok(Checksums {
+            noted: vec![(
+                CHECKSUM.to_owned(),
+                planted.unwrap_or_else(|| checksum(&rows)),
+            )],
+            guard: None,
+        })
+    }
+
+    fn can_start_scratch(&self) -> bool {
+        true
+    }
+
+    async fn start_scratch(&self, ground: &ScratchGround) -> Result<Box<dyn ScratchServer>> {
+        self.called("start_scratch").await?;
+        Ok(Box::new(FakeScratch {
+            ground: ground.clone(),
+            server: self.server.clone(),
+        }))
+    }
+}
+
+const CHECKSUM: &str = "checksum commerce.orders";
+
+fn checksum(rows: &[u8]) -> String {
+    rows.iter()
+        .map(|byte| u64::from(*byte))
+        .sum::<u64>()
+        .to_string()
+}
+
+struct FakeScratch {
+    ground: ScratchGround,
+    server: Arc<Mutex<Server>>,
+}
+
+#[async_trait]
+impl ScratchServer for FakeScratch {
+    async fn check(&self, say: Say<'_>) -> Result<Checked> {
+        say("checking".to_owned());
+        let hangs = self
+            .server
+            .lock()
+            .unwrap()
+            .hanging
+            .contains("check_scratch");
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        let rows = std::fs::read(self.ground.root("data")?.join(USER_DATA)).unwrap_or_default();
+        let mut checked = Checked::default();
+        if self.ground.detail(CHECKSUM) != Some(&checksum(&rows)) {
+            checked.problem("table commerce.orders has another checksum".to_owned());
+        }
+        "1 checksum compared".clone_into(&mut checked.summary);
+        Ok(checked)
+    }
+
+    async fn stop(&self) -> Result<()> {
+        self.server
+            .lock()
+            .unwrap()
+            .calls
+            .push("stop_scratch".to_owned());
         Ok(())
     }
 }

@@ -10,12 +10,14 @@ mod files;
 mod mariadb;
 mod process;
 mod registry;
+mod scratch;
 mod settings;
 
 pub use registry::open;
+pub use scratch::{Checked, Say, ScratchGround, ScratchServer, end_all_in};
 pub use settings::{ENGINE_SETTINGS, EngineSettings};
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{any::Any, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use seawall_common::{Result, position::Position, repository::PageCheck};
@@ -87,6 +89,15 @@ pub struct CopyRoot {
     pub path: PathBuf,
     /// Files that must not be copied, relative to the root. A trailing `*` stands for any ending.
     pub exclude: Vec<String>,
+}
+
+/// Checksums of parts of the database, for its restore tests.
+#[derive(Default)]
+pub struct Checksums {
+    /// Names and values, as they stand in a manifest's details.
+    pub noted: Vec<(String, String)>,
+    /// While this lives nothing changes what they were made of.
+    pub guard: Option<Box<dyn Any + Send>>,
 }
 
 #[async_trait]
@@ -176,6 +187,17 @@ pub trait Engine: Send + Sync {
     /// After the first start on restored files: forgets whom the copied server replicated from and
     /// makes this server's own history go on from `position`.
     async fn adopt(&self, position: &Position) -> Result<()>;
+
+    /// Makes checksums, smallest parts first, as far as that goes in the time that the engine is given for it. On a database
+    /// that nobody else changes any more; before it is stopped.
+    async fn checksums(&self) -> Result<Checksums>;
+
+    /// Whether restored files can be looked at aside.
+    fn can_start_scratch(&self) -> bool;
+
+    /// Starts a server on restored files apart from the tablet's own. [`seawall_common::ErrorKind::Corrupt`]:
+    /// these files are what keeps it from starting.
+    async fn start_scratch(&self, ground: &ScratchGround) -> Result<Box<dyn ScratchServer>>;
 }
 
 /// Held while files are copied.

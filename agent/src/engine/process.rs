@@ -103,6 +103,16 @@ impl Launcher {
 
     /// Starts `program` detached. It is running, not yet serving, when this returns.
     pub fn launch(&self, program: &Path, arguments: &[String]) -> Result<Launched> {
+        self.launch_with(program, arguments, &[])
+    }
+
+    /// With more in its environment.
+    pub fn launch_with(
+        &self,
+        program: &Path,
+        arguments: &[String],
+        environment: &[(String, String)],
+    ) -> Result<Launched> {
         let (log, log_start) = self.open_log()?;
         let stderr = log
             .try_clone()
@@ -110,6 +120,7 @@ impl Launcher {
         let mut command = std::process::Command::new(program);
         command
             .args(arguments)
+            .envs(environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::from(log))
             .stderr(Stdio::from(stderr));
@@ -202,9 +213,20 @@ pub(super) fn last_line(log: &Path, start: u64) -> Option<String> {
 /// Runs a program to its end and answers what it wrote to its standard output. One that fails, or
 /// takes longer than `limit`, is an error with the last thing that it said; it is killed then.
 pub(super) async fn run(program: &Path, arguments: &[String], limit: Duration) -> Result<String> {
+    run_with(program, arguments, &[], limit).await
+}
+
+/// With more in its environment.
+pub(super) async fn run_with(
+    program: &Path,
+    arguments: &[String],
+    environment: &[(String, String)],
+    limit: Duration,
+) -> Result<String> {
     let name = program.display();
     let running = Command::new(program)
         .args(arguments)
+        .envs(environment.iter().cloned())
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();

@@ -71,6 +71,17 @@ pub const ENGINE_SETTINGS: &[Setting] = &[
     )
     .default("10m"),
     Setting::new(
+        "engine.checksum_time",
+        Kind::Text,
+        "How long a backup may take to note checksums of tables for restore tests; 0s: none",
+    )
+    .default("5s"),
+    Setting::new(
+        "engine.check_command",
+        Kind::Words,
+        "files: what looks at a restored directory, given as its last argument, in a restore test",
+    ),
+    Setting::new(
         "engine.replication.user",
         Kind::Text,
         "The user that replicas come as",
@@ -114,6 +125,10 @@ pub struct EngineSettings {
     pub start_timeout: Duration,
     #[serde(default = "ten_minutes", deserialize_with = "duration")]
     pub stop_timeout: Duration,
+    #[serde(default = "five_seconds", deserialize_with = "duration")]
+    pub checksum_time: Duration,
+    #[serde(default)]
+    pub check_command: Vec<String>,
     #[serde(default)]
     pub replication: ReplicationSettings,
 }
@@ -129,6 +144,10 @@ pub struct ReplicationSettings {
 
 fn root() -> String {
     "root".to_owned()
+}
+
+fn five_seconds() -> Duration {
+    Duration::from_secs(5)
 }
 
 fn ten_minutes() -> Duration {

@@ -104,7 +104,11 @@ pub(super) fn admit(
             "the agent has brought the database back without a coordinator",
         )));
     }
-    if operation.state == OperationState::Done && operation.kind != OperationKind::Reparent {
+    let is_never_open = matches!(
+        operation.kind,
+        OperationKind::Reparent | OperationKind::Aside
+    );
+    if operation.state == OperationState::Done && !is_never_open {
         return Err(Error::refused(format!(
             "operation {} has ended here already",
             operation.id
@@ -120,6 +124,9 @@ fn check_owner(contents: &Contents, call: &Call, step_call: &StepCall) -> Result
     let Some(owner) = contents.owner().filter(|owner| owner.id != call.operation) else {
         return Ok(());
     };
+    if kind_of(step_call) == OperationKind::Aside {
+        return Ok(());
+    }
     let is_up_again = owner.state == OperationState::Open && owner.has_done(Step::Reinstate);
     if kind_of(step_call) == OperationKind::Reparent && is_up_again {
         return Ok(());
@@ -136,7 +143,11 @@ fn check_owner(contents: &Contents, call: &Call, step_call: &StepCall) -> Result
 
 fn check_is_first(call: &Call, step_call: &StepCall) -> Result<()> {
     let step = step_call.step();
-    if step == Step::Drain || kind_of(step_call) == OperationKind::Reparent {
+    let begins_alone = matches!(
+        kind_of(step_call),
+        OperationKind::Reparent | OperationKind::Aside
+    );
+    if step == Step::Drain || begins_alone {
         return Ok(());
     }
     Err(Error::invalid(format!(
@@ -150,7 +161,7 @@ fn check_order(operation: &Operation, step: Step) -> Result<()> {
     let order = match operation.kind {
         OperationKind::Backup => BACKUP,
         OperationKind::Restore => RESTORE,
-        OperationKind::Reparent => return Ok(()),
+        OperationKind::Reparent | OperationKind::Aside => return Ok(()),
     };
     let Some(place) = order.iter().position(|s| *s == step) else {
         return Err(Error::invalid(format!(
@@ -179,6 +190,7 @@ pub(super) fn kind_of(step: &StepCall) -> OperationKind {
         | StepCall::Reopen
         | StepCall::ReachPosition { .. }
         | StepCall::Promote => OperationKind::Reparent,
+        StepCall::Verify { .. } | StepCall::TestRestore { .. } => OperationKind::Aside,
         _ => OperationKind::Backup,
     }
 }

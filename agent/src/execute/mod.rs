@@ -30,6 +30,9 @@ use crate::{
 };
 use admit::Admission;
 
+/// What is done beside the database at a time.
+const ASIDE_MAX: usize = 2;
+
 /// What of an operation is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
@@ -128,6 +131,7 @@ impl Executor {
                 call.operation
             ))))),
             Admission::Begin => {
+                self.check_room_aside(&step)?;
                 self.journal_begin(call, &step).await?;
                 Ok(self.spawn_step(call.operation, step))
             }
@@ -151,6 +155,9 @@ impl Executor {
                 }
                 if operation.kind == OperationKind::Reparent {
                     operation.state = admit::reparent_state(operation, step.step());
+                }
+                if operation.kind == OperationKind::Aside {
+                    operation.state = OperationState::Done;
                 }
                 operation.hold_id.clone_from(&call.hold_id);
                 operation.token = call.token;
@@ -229,6 +236,12 @@ impl Executor {
         if self.doing(id) == Some(Doing::PutBack) {
             return self.attach(id);
         }
+        if let Some(operation) = contents.operation(id)
+            && operation.is_at_work_aside()
+        {
+            self.call_off(id, &giving_up.reason).await?;
+            return Ok(Run::over(Answer::Done(Outcome::default())));
+        }
         let state = contents.operation(id).map(|operation| &operation.state);
         let is_over = matches!(
             state,
@@ -256,6 +269,44 @@ impl Executor {
         Ok(Run::over(Answer::Done(Outcome::noted(
             "nothing of it had been done here",
         ))))
+    }
+
+    /// Ends what is at work beside the database, and waits for that end. Nothing is put back.
+    pub async fn call_off(&self, id: OperationId, reason: &str) -> Result<()> {
+        let why = reason.to_owned();
+        self.tablet
+            .journal
+            .update(move |contents| {
+                contents.operation_mut(id)?.state = OperationState::Undone { reason: why };
+                Ok(())
+            })
+            .await?;
+        let running = self
+            .running()
+            .get(&id)
+            .map(|running| (running.cancel.clone(), running.run.clone()));
+        if let Some((cancel, run)) = running {
+            tracing::info!(operation = %id, "called off: {reason}");
+            cancel.cancel();
+            run.end().await;
+        }
+        Ok(())
+    }
+
+    /// What goes on beside the database has a bound: its memory, and the store's patience.
+    fn check_room_aside(&self, step: &StepCall) -> Result<()> {
+        let is_aside = |step| matches!(step, Step::Verify | Step::TestRestore);
+        let running = self.running();
+        let at_work = running
+            .values()
+            .filter(|running| matches!(running.doing, Doing::Step(step) if is_aside(step)))
+            .count();
+        if !is_aside(step.step()) || at_work < ASIDE_MAX {
+            return Ok(());
+        }
+        Err(Error::unavailable(format!(
+            "{at_work} verifications are at work here already"
+        )))
     }
 
     /// An operation that has done nothing here: a late command must not begin it.

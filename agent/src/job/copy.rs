@@ -85,7 +85,7 @@ fn source(
         name: backup.clone(),
         alias: job.tablet.alias.clone(),
         engine: job.tablet.engine.kind().to_owned(),
-        details: copy_set.details,
+        details: [copy_set.details, operation.facts.checksums.clone()].concat(),
         epoch,
         position: operation
             .facts

@@ -92,14 +92,8 @@ pub(super) fn check_fits(
     manifest: &Manifest,
     roots: &[(String, PathBuf)],
 ) -> Result<()> {
-    let kind = tablet.engine.kind();
+    check_engine(tablet, manifest)?;
     let header = &manifest.header;
-    if header.engine != kind {
-        return Err(Error::refused(format!(
-            "backup {} is of engine {}, this tablet's is {kind}",
-            header.name, header.engine
-        )));
-    }
     let mut theirs: Vec<&str> = manifest.roots.iter().map(|r| r.name.as_str()).collect();
     let mut ours: Vec<&str> = roots.iter().map(|(name, _)| name.as_str()).collect();
     theirs.sort_unstable();
@@ -114,6 +108,18 @@ pub(super) fn check_fits(
         ours.join(", ")
     ))
     .hint("Configure this server with its files in the same kinds of directories."))
+}
+
+pub(super) fn check_engine(tablet: &Tablet, manifest: &Manifest) -> Result<()> {
+    let kind = tablet.engine.kind();
+    let header = &manifest.header;
+    if header.engine == kind {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "backup {} is of engine {}, this tablet's is {kind}",
+        header.name, header.engine
+    )))
 }
 
 /// What is restored is fetched beside the old and takes its place by renaming: that works within

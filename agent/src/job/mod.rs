@@ -18,6 +18,8 @@ mod reinstate;
 mod reparent;
 mod start;
 mod stop;
+mod test_restore;
+mod verify;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -153,6 +155,12 @@ pub async fn run(job: &Job, call: &StepCall) -> Result<Outcome> {
             reparent::reach_position(job, position, *limit).await
         }
         StepCall::Promote => reparent::promote(job).await,
+        StepCall::Verify {
+            aside,
+            percent,
+            seed,
+        } => verify::run(job, aside, *percent, *seed).await,
+        StepCall::TestRestore { aside } => test_restore::run(job, aside).await,
     }?;
     job.reach(&format!("agent.{name}.end")).await?;
     Ok(outcome)
@@ -167,5 +175,7 @@ async fn serve(job: &Job) -> Result<Outcome> {
     Ok(Outcome::default())
 }
 
+#[cfg(test)]
+mod aside_tests;
 #[cfg(test)]
 mod tests;

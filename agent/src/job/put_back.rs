@@ -48,7 +48,7 @@ async fn once(job: &Job, reason: &str) -> Result<Outcome> {
     match operation.kind {
         OperationKind::Backup => reinstate::make_sure(job).await?,
         OperationKind::Restore => after_restore(job, &operation).await?,
-        OperationKind::Reparent => {}
+        OperationKind::Reparent | OperationKind::Aside => {}
     }
     let id = job.operation;
     let why = reason.to_owned();

@@ -3,7 +3,10 @@
 use seawall_common::{Error, Result};
 
 use super::Job;
-use crate::journal::Outcome;
+use crate::{
+    engine::Checksums,
+    journal::{OperationKind, Outcome},
+};
 
 pub(super) async fn run(job: &Job) -> Result<Outcome> {
     let tablet = &job.tablet;
@@ -19,8 +22,13 @@ pub(super) async fn run(job: &Job) -> Result<Outcome> {
             true => engine.close_for_writes().await?,
             false => engine.position().await?,
         };
-        job.note(move |facts| facts.position = Some(position))
-            .await?;
+        let checksums = make_checksums(job).await;
+        let noted = checksums.noted;
+        job.note(move |facts| {
+            facts.position = Some(position);
+            facts.checksums = noted;
+        })
+        .await?;
         job.reach("agent.stop.middle").await?;
         job.progress.say("shutting the database down");
         // What lies there after a crash is no cold copy: its own log would have to mend it first.
@@ -31,6 +39,7 @@ pub(super) async fn run(job: &Job) -> Result<Outcome> {
             )));
         }
         engine.stop().await?;
+        drop(checksums.guard);
         job.note(|facts| facts.is_stopped = true).await?;
     }
     let facts = job.record()?.facts;
@@ -47,4 +56,22 @@ pub(super) async fn run(job: &Job) -> Result<Outcome> {
         )));
     }
     Ok(Outcome::at(position))
+}
+
+/// A backup without checksums is a backup: its restore tests have less to compare.
+async fn make_checksums(job: &Job) -> Checksums {
+    let is_backup = job
+        .record()
+        .is_ok_and(|operation| operation.kind == OperationKind::Backup);
+    if !is_backup {
+        return Checksums::default();
+    }
+    job.progress.say("noting checksums");
+    match job.tablet.engine.checksums().await {
+        Ok(checksums) => checksums,
+        Err(error) => {
+            tracing::warn!("no checksums are noted: {error}");
+            Checksums::default()
+        }
+    }
 }

@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 pub use file::replace as replace_file;
 pub use record::{
     BackupRecord, Contents, Ended, Facts, Goal, KnownShard, Operation, OperationKind,
-    OperationState, Outcome, PendingMark, RestoreFacts, RootMove, Step,
+    OperationState, Outcome, PendingMark, RestoreFacts, RootMove, Step, Verification,
 };
 
 /// A handle to the journal; clones are the same journal.

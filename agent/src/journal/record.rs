@@ -60,10 +60,14 @@ impl Contents {
     }
 
     pub(super) fn forget_old(&mut self) {
-        let finished = self.operations.iter().filter(|o| !o.is_open()).count();
+        let is_kept = |o: &Operation| o.is_open() || o.is_at_work_aside();
+        let finished = self.operations.iter().filter(|o| !is_kept(o)).count();
+        for operation in self.operations.iter_mut().filter(|o| !o.is_open()) {
+            operation.facts.checksums = Vec::new();
+        }
         let mut surplus = finished.saturating_sub(FINISHED_MAX);
         self.operations.retain(|operation| {
-            let forgotten = surplus > 0 && !operation.is_open();
+            let forgotten = surplus > 0 && !is_kept(operation);
             surplus -= usize::from(forgotten);
             !forgotten
         });
@@ -96,6 +100,8 @@ pub enum OperationKind {
     Backup,
     Restore,
     Reparent,
+    /// Beside the database: never has it, and is never open.
+    Aside,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -146,6 +152,13 @@ impl Operation {
             steps: Vec::new(),
             facts: Facts::default(),
         }
+    }
+
+    /// A step beside the database has begun and not ended.
+    pub fn is_at_work_aside(&self) -> bool {
+        self.kind == OperationKind::Aside
+            && self.state == OperationState::Done
+            && self.last_step().is_some_and(|step| step.ended.is_none())
     }
 
     pub fn is_open(&self) -> bool {
@@ -215,6 +228,8 @@ pub enum Step {
     Reopen,
     ReachPosition,
     Promote,
+    Verify,
+    TestRestore,
 }
 
 impl Step {
@@ -236,6 +251,8 @@ impl Step {
             Step::Reopen => "reopen",
             Step::ReachPosition => "reach_position",
             Step::Promote => "promote",
+            Step::Verify => "verify",
+            Step::TestRestore => "test_restore",
         }
     }
 }
@@ -283,6 +300,20 @@ pub struct Outcome {
     pub backup: Option<Box<BackupRecord>>,
     /// Something the operator should know although it went well.
     pub note: String,
+    pub verification: Option<Verification>,
+    /// Ids of packs that were found damaged.
+    #[serde(default)]
+    pub damaged_packs: Vec<String>,
+}
+
+/// What came of reading a backup back, or of restoring it aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    pub passed: bool,
+    pub percent: u32,
+    pub seed: u64,
+    pub message: String,
+    pub bytes: u64,
 }
 
 impl Outcome {
@@ -341,6 +372,8 @@ impl From<&BackupRecord> for v1::Backup {
             operation_id: record.operation.to_string(),
             encrypted: record.encrypted,
             note: String::new(),
+            verified: None,
+            tested: None,
         }
     }
 }
@@ -352,6 +385,9 @@ pub struct Facts {
     pub flags: Option<Flags>,
     pub replication: Option<Replication>,
     pub copy_set: Option<CopySet>,
+    /// Made of what is copied, for its restore tests; only until the operation ends.
+    #[serde(default)]
+    pub checksums: Vec<(String, String)>,
     /// Where the database stood when it was stopped.
     pub position: Option<Position>,
     /// By us and cleanly, not by a crash.

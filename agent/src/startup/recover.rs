@@ -6,11 +6,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use seawall_common::{Result, ids::OperationId, repository::StoredState};
+use seawall_common::{Error, Result, ids::OperationId, repository::StoredState};
 
 use crate::{
     execute::Executor,
     journal::{BackupRecord, Ended, Operation, OperationKind, OperationState, Outcome, Step},
+    scratch,
     tablet::Tablet,
     watchdog::{close, go_forward, is_past_return},
 };
@@ -20,6 +21,8 @@ const LOOK_LIMIT: Duration = Duration::from_secs(20);
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 pub async fn recover(tablet: &Arc<Tablet>, executor: &Arc<Executor>) -> Result<()> {
+    end_aside(tablet).await?;
+    clear_scratch(tablet).await;
     let contents = tablet.journal.read();
     for operation in contents.operations.iter().filter(|o| o.is_open()) {
         tracing::warn!(
@@ -31,6 +34,37 @@ pub async fn recover(tablet: &Arc<Tablet>, executor: &Arc<Executor>) -> Result<(
     }
     tablet.set_recovered();
     Ok(())
+}
+
+/// What a restore test left keeps nothing else from being done.
+async fn clear_scratch(tablet: &Tablet) {
+    if let Some(directory) = &tablet.settings.scratch_dir
+        && let Err(error) = scratch::clear(directory, &tablet.alias).await
+    {
+        tracing::error!("cannot clear {}: {error}", directory.display());
+    }
+}
+
+/// What was at work beside the database has ended with the process: it may be asked for again.
+async fn end_aside(tablet: &Tablet) -> Result<()> {
+    let why = Err(Error::unavailable(format!(
+        "the agent of {} ended in it",
+        tablet.alias
+    )));
+    let ended = Ended::from_result(&why);
+    tablet
+        .journal
+        .update(move |contents| {
+            for operation in &mut contents.operations {
+                if operation.is_at_work_aside()
+                    && let Some(step) = operation.last_step().map(|record| record.step)
+                {
+                    operation.end(step, ended.clone());
+                }
+            }
+            Ok(())
+        })
+        .await
 }
 
 async fn recover_one(

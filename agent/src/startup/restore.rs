@@ -70,6 +70,7 @@ async fn start(tablet: &Tablet, id: OperationId) -> Result<()> {
         backup: String::new(),
         empty_start: true,
         concurrency,
+        allow_broken: false,
     });
     tablet
         .coordinator
@@ -96,8 +97,12 @@ async fn wait_for_end(tablet: &Tablet, executor: &Arc<Executor>, id: OperationId
         match tablet.coordinator.operation(id.to_string()).await {
             Ok(operation) => match operation.state() {
                 Known::Succeeded => {
-                    if operation.backup.is_empty() {
-                        tracing::info!("{} has no backup: it starts empty", tablet.shard_id);
+                    match operation.backup.is_empty() {
+                        true => {
+                            tracing::info!("{} has no backup: it starts empty", tablet.shard_id);
+                        }
+                        // Backups that were passed over are told of in it.
+                        false => tracing::warn!("{}", operation.result),
                     }
                     return Ok(());
                 }
@@ -207,6 +212,12 @@ async fn choose(tablet: &Tablet) -> Result<Option<(BackupName, String)>> {
             StoredState::Incomplete => passed_over.push(format!("{name} is incomplete")),
             StoredState::Broken { reason } => {
                 passed_over.push(format!("{name} is broken: {reason}"));
+            }
+            StoredState::Complete { header, .. } if header.damaged_pages > 0 => {
+                passed_over.push(format!(
+                    "{name} holds {} damaged pages",
+                    header.damaged_pages
+                ));
             }
             StoredState::Complete { header, .. } if header.engine != tablet.engine.kind() => {
                 passed_over.push(format!("{name} is of engine {}", header.engine));

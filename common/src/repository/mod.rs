@@ -62,4 +62,4 @@ pub use remove::Swept;
 pub use scan::{StoredBackup, StoredState};
 pub use throttle::Throttle;
 pub use upload::{BackupSource, PreparedManifest, SourceRoot, upload};
-pub use verify::{Damage, Depth, VerifyOptions, VerifyReport, verify};
+pub use verify::{Damage, Depth, VerifyOptions, VerifyReport, pack_name, packs_named_in, verify};

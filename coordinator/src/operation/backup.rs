@@ -13,7 +13,7 @@ use seawall_proto::v1::{self, execute_request::Step};
 use super::{
     agent_call,
     driver::{Run, outcome},
-    removal,
+    removal, verify,
 };
 use crate::{
     service::convert,
@@ -48,6 +48,7 @@ pub async fn forward(run: &Run, operation: &Operation) -> Result<String> {
         .await?;
     run.step("copy", copy(run, operation, alias, *concurrency))
         .await?;
+    mark_if_damaged(run, operation).await;
     let no_wait = *no_wait || noted.replication_was_stopped;
     let serving = bring_back(run, alias, no_wait).await?;
     let name = operation.backup.as_ref().map(ToString::to_string);
@@ -56,6 +57,13 @@ pub async fn forward(run: &Run, operation: &Operation) -> Result<String> {
         result.push_str(&format!("; {}", serving.note));
     }
     Ok(result)
+}
+
+/// It may refer to a pack that was found damaged since it began.
+async fn mark_if_damaged(run: &Run, operation: &Operation) {
+    if let Err(e) = verify::mark_reaching(run, &operation.shard).await {
+        tracing::error!(operation = %run.id, "cannot see whether the backup needs what is damaged: {e}");
+    }
 }
 
 /// Steps 6 to 9, which a restore ends with too.

@@ -15,9 +15,13 @@ use crate::{
         State,
         catalogue::{Entry, Known},
         epochs::is_on_line,
-        topology::TabletType,
+        operations::Spec,
+        topology::{Tablet, TabletType},
     },
 };
+
+/// Tablets that are named when none can do what is asked.
+const REASONS_NAMED: usize = 10;
 
 /// The backup to restore, and what was passed over on the way to it.
 #[derive(Debug)]
@@ -35,10 +39,11 @@ struct Target<'a> {
 }
 
 /// Why a backup cannot be restored on this database.
-fn misfit(state: &State, entry: &Entry, target: Target<'_>) -> Option<String> {
+fn misfit(state: &State, entry: &Entry, target: Target<'_>, allow_broken: bool) -> Option<String> {
     let engine = target.engine;
     let line = state.topology.line(&entry.shard);
-    if entry.known != Known::Complete {
+    let is_allowed = allow_broken && entry.known == Known::Broken;
+    if entry.known != Known::Complete && !is_allowed {
         Some(format!("{} is {}", entry.name, entry.described()))
     } else if entry.facts.engine != engine {
         Some(format!(
@@ -66,6 +71,7 @@ pub fn for_tablet(
     heartbeats: &Heartbeats,
     alias: &Alias,
     backup: Option<&BackupName>,
+    allow_broken: bool,
 ) -> Result<Choice> {
     let tablet = state.topology.tablet(alias)?;
     let status = heartbeats.seen_status(alias).unwrap_or_default();
@@ -75,7 +81,13 @@ pub fn for_tablet(
     };
     match backup {
         Some(name) => Ok(Choice {
-            chosen: Some(named_backup(state, &tablet.shard, name, target)?),
+            chosen: Some(named_backup(
+                state,
+                &tablet.shard,
+                name,
+                target,
+                allow_broken,
+            )?),
             skipped: Vec::new(),
         }),
         None => backup_to_restore(state, &tablet.shard, target),
@@ -98,7 +110,7 @@ fn backup_to_restore(state: &State, shard: &ShardId, target: Target<'_>) -> Resu
     candidates.sort_by(|a, b| b.order_key().cmp(&a.order_key()));
     let mut skipped = Vec::new();
     for entry in &candidates {
-        match misfit(state, entry, target) {
+        match misfit(state, entry, target, false) {
             None => {
                 return Ok(Choice {
                     chosen: Some((*entry).clone()),
@@ -127,9 +139,10 @@ fn named_backup(
     shard: &ShardId,
     name: &BackupName,
     target: Target<'_>,
+    allow_broken: bool,
 ) -> Result<Entry> {
     let entry = state.catalogue.entry(shard, name)?;
-    match misfit(state, entry, target) {
+    match misfit(state, entry, target, allow_broken) {
         None => Ok(entry.clone()),
         Some(reason) => Err(Error::refused(format!("backup {reason}"))
             .hint("ListBackups shows those of this shard.")),
@@ -190,6 +203,102 @@ pub fn tablet_to_back_up(
         reasons.join(", ")
     ))
     .hint("ListTablets shows their state; --allow-primary takes the primary."))
+}
+
+/// The tablet whose agent verifies a backup, or tests its restore: the one that was asked for, or
+/// one that can, of the backup's own shard before others, a primary last.
+pub fn tablet_to_verify(
+    state: &State,
+    heartbeats: &Heartbeats,
+    entry: &Entry,
+    spec: &Spec,
+) -> Result<Alias> {
+    let asked = match spec {
+        Spec::Verify { alias, .. } | Spec::TestRestore { alias, .. } => alias.as_ref(),
+        _ => return Err(Error::internal("not a verification")),
+    };
+    let is_test = matches!(spec, Spec::TestRestore { .. });
+    if let Some(alias) = asked {
+        let tablet = state.topology.tablet(alias)?;
+        return match unfit_to_verify(state, heartbeats, entry, tablet, is_test) {
+            None => Ok(alias.clone()),
+            Some(reason) => Err(Error::refused(format!("{alias} {reason}"))
+                .hint("Leave --on out to have a tablet chosen that can.")),
+        };
+    }
+    let mut reasons = Vec::new();
+    let mut best: Option<((bool, bool), &Alias)> = None;
+    for tablet in state.topology.tablets() {
+        match unfit_to_verify(state, heartbeats, entry, tablet, is_test) {
+            Some(reason) => reasons.push(format!("{} {reason}", tablet.alias)),
+            None => {
+                let is_primary = tablet.tablet_type == TabletType::Primary;
+                let rank = (is_primary, tablet.shard != entry.shard);
+                if best.as_ref().is_none_or(|(least, _)| rank < *least) {
+                    best = Some((rank, &tablet.alias));
+                }
+            }
+        }
+    }
+    if let Some((_, alias)) = best {
+        return Ok(alias.clone());
+    }
+    if heartbeats.is_young() {
+        return Err(Error::unavailable(
+            "the leader has just changed: which agents are running is not known yet",
+        )
+        .hint("Try again in a few seconds."));
+    }
+    reasons.truncate(REASONS_NAMED);
+    let what = match is_test {
+        true => "restore it aside",
+        false => "verify it",
+    };
+    Err(
+        Error::refused(format!("no agent can {what}: {}", reasons.join(", "))).hint(
+            match is_test {
+                true => "Set scratch_dir in the configuration of an agent with the same engine.",
+                false => "An agent needs repository.identity_file to verify encrypted backups.",
+            },
+        ),
+    )
+}
+
+/// Why this tablet's agent cannot do it now.
+fn unfit_to_verify(
+    state: &State,
+    heartbeats: &Heartbeats,
+    entry: &Entry,
+    tablet: &Tablet,
+    is_test: bool,
+) -> Option<String> {
+    let Some(status) = heartbeats.seen_status(&tablet.alias) else {
+        return Some("is not heard".to_owned());
+    };
+    if let Some(operation) = state.operations.open_on(&tablet.alias) {
+        return Some(format!("is at work in operation {}", operation.id));
+    }
+    if entry.facts.encrypted && !status.can_read_repository {
+        return Some("has no identity to read the backup with".to_owned());
+    }
+    if !is_test {
+        return None;
+    }
+    if !status.can_test_restore {
+        return Some("has no scratch_dir".to_owned());
+    }
+    if tablet.engine != entry.facts.engine {
+        return Some(format!(
+            "is of engine {}, not {}",
+            tablet.engine, entry.facts.engine
+        ));
+    }
+    (!version::opens_files_of(&status.engine_version, &entry.facts.engine_version)).then(|| {
+        format!(
+            "has a server of version {}, the backup is of {}",
+            status.engine_version, entry.facts.engine_version
+        )
+    })
 }
 
 #[cfg(test)]

@@ -44,8 +44,8 @@ fn i4_a_backup_off_the_line_of_epochs_or_of_another_engine_is_passed_over() {
     let choice = backup_to_restore(&cluster.state, &shard(), MARIADB).unwrap();
     assert_eq!(choice.chosen.unwrap().name, good);
     assert!(choice.skipped[0].contains("line of epochs"));
-    assert!(named_backup(&cluster.state, &shard(), &diverged, MARIADB).is_err());
-    assert!(named_backup(&cluster.state, &shard(), &good, FILES).is_err());
+    assert!(named_backup(&cluster.state, &shard(), &diverged, MARIADB, false).is_err());
+    assert!(named_backup(&cluster.state, &shard(), &good, FILES, false).is_err());
     let refused = backup_to_restore(&cluster.state, &shard(), FILES).unwrap_err();
     assert!(refused.message().contains("of engine mariadb, not files"));
 }

@@ -15,7 +15,7 @@ use seawall_common::{
 };
 use seawall_proto::v1::{self, execute_request::Step};
 
-use super::{Coordination, agent_call, backup, removal, reparent, restore};
+use super::{Coordination, agent_call, backup, removal, reparent, restore, verify};
 use crate::state::{
     Command, Response,
     operations::{self, Effect, Finish, Operation, OperationState, Outcome, Spec},
@@ -107,6 +107,7 @@ async fn forward(run: &Run, operation: &Operation) -> Result<String> {
         Spec::Sweep { .. } => removal::sweep(run, operation).await,
         Spec::InitShardPrimary { .. } => reparent::init(run, operation).await,
         Spec::PlannedReparent { .. } => reparent::planned(run, operation).await,
+        Spec::Verify { .. } | Spec::TestRestore { .. } => verify::forward(run, operation).await,
     }
 }
 
@@ -115,6 +116,7 @@ async fn undo(run: &Run, operation: &Operation) -> Result<String> {
         Spec::Backup { .. } => backup::undo(run, operation).await,
         Spec::Restore { .. } => restore::undo(run, operation).await,
         Spec::PlannedReparent { .. } => reparent::undo(run, operation).await,
+        Spec::Verify { .. } | Spec::TestRestore { .. } => verify::undo(run, operation).await,
         Spec::RemoveBackup { .. } | Spec::Sweep { .. } | Spec::InitShardPrimary { .. } => {
             Ok(String::new())
         }
@@ -370,5 +372,6 @@ pub fn outcome(alias: &Alias, done: &v1::StepDone) -> Result<Outcome> {
         position,
         replication_was_stopped: done.replication_was_stopped,
         note: done.note.clone(),
+        ..Outcome::default()
     })
 }

@@ -10,6 +10,7 @@ pub mod reparent;
 pub mod restore;
 pub mod runner;
 pub mod store;
+pub mod verify;
 
 #[cfg(test)]
 pub mod testing;

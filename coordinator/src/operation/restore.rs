@@ -9,7 +9,7 @@ use seawall_proto::v1::{self, execute_request::Step};
 use super::{
     agent_call, backup, choice,
     driver::{Run, outcome},
-    refresh,
+    refresh, verify,
 };
 use crate::state::{
     catalogue::Entry,
@@ -28,7 +28,7 @@ pub async fn forward(run: &Run, operation: &Operation) -> Result<String> {
     else {
         return Err(Error::internal("not a restore"));
     };
-    run.step("choose", choose(run, operation)).await?;
+    let chosen_outcome = run.step("choose", choose(run, operation)).await?;
     let Some(entry) = chosen(run)? else {
         return Ok(STARTS_EMPTY.to_owned());
     };
@@ -49,8 +49,11 @@ pub async fn forward(run: &Run, operation: &Operation) -> Result<String> {
     run.step("start", start(run, alias)).await?;
     let serving = backup::bring_back(run, alias, false).await?;
     let mut result = format!("{alias} is restored from {}", entry.name);
-    if !serving.note.is_empty() {
-        result.push_str(&format!("; {}", serving.note));
+    let passed_over = &chosen_outcome.note;
+    for note in [passed_over, &serving.note] {
+        if !note.is_empty() {
+            result.push_str(&format!("; {note}"));
+        }
     }
     Ok(result)
 }
@@ -61,6 +64,7 @@ async fn choose(run: &Run, operation: &Operation) -> Result<(Outcome, Effect)> {
         alias,
         backup,
         empty_start,
+        allow_broken,
         ..
     } = &operation.spec
     else {
@@ -70,7 +74,7 @@ async fn choose(run: &Run, operation: &Operation) -> Result<(Outcome, Effect)> {
     refresh::refresh(&run.context, shard).await?;
     let choice = run.context.group.look(|state| {
         let heartbeats = &run.context.heartbeats;
-        choice::for_tablet(state, heartbeats, alias, backup.as_ref())
+        choice::for_tablet(state, heartbeats, alias, backup.as_ref(), *allow_broken)
     })?;
     for skipped in &choice.skipped {
         tracing::warn!(operation = %run.id, %shard, "passed over for the restore: {skipped}");
@@ -114,6 +118,10 @@ pub async fn undo(run: &Run, operation: &Operation) -> Result<String> {
     };
     if operation.step("drain").is_none() {
         return Ok(String::new());
+    }
+    if let Err(e) = verify::note_failed_restore(run, operation).await {
+        // The tablet goes before: a verification finds it as well.
+        tracing::error!(operation = %run.id, "cannot mark what is damaged: {e}");
     }
     let reason = operation.error.as_ref().map(|error| error.message.clone());
     let step = v1::PutBackStep {

@@ -1,5 +1,7 @@
 //! What the sagas do in the repository. The trait is there so that tests can make it fail.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use seawall_common::{
     Result,
@@ -14,6 +16,13 @@ pub trait Store: Send + Sync + 'static {
     async fn put_epoch(&self, shard: &ShardId, record: &EpochRecord) -> Result<()>;
     async fn newest_epoch(&self, shard: &ShardId) -> Result<u64>;
     async fn scan(&self, shard: &ShardId) -> Result<Vec<StoredBackup>>;
+    /// Ids of the packs that a backup needs, as its manifest of this hash says.
+    async fn packs_of(
+        &self,
+        shard: &ShardId,
+        name: &BackupName,
+        manifest_hash: &str,
+    ) -> Result<BTreeSet<String>>;
     async fn abandon(&self, shard: &ShardId, name: &BackupName, reason: &str) -> Result<()>;
     async fn sweep(&self, shard: &ShardId, name: &BackupName) -> Result<Swept>;
 }
@@ -38,6 +47,15 @@ impl Store for Repository {
 
     async fn scan(&self, shard: &ShardId) -> Result<Vec<StoredBackup>> {
         Repository::scan(self, shard).await
+    }
+
+    async fn packs_of(
+        &self,
+        shard: &ShardId,
+        name: &BackupName,
+        manifest_hash: &str,
+    ) -> Result<BTreeSet<String>> {
+        Repository::packs_of(self, shard, name, manifest_hash).await
     }
 
     async fn abandon(&self, shard: &ShardId, name: &BackupName, reason: &str) -> Result<()> {

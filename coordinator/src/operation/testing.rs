@@ -2,7 +2,7 @@
 //! a store that notes what was done in it. Time is the runtime's, which tests stop.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -103,6 +103,10 @@ pub struct FakeAgents {
     discards: Mutex<Vec<bool>>,
     /// Where a database is when it is stopped.
     stops_at: Mutex<String>,
+    /// Kind and message of steps that fail.
+    failures: Mutex<BTreeMap<String, (String, String)>>,
+    /// What a verification finds.
+    damaged_packs: Mutex<Vec<String>>,
 }
 
 pub fn step_name(step: &Step) -> &'static str {
@@ -123,6 +127,8 @@ pub fn step_name(step: &Step) -> &'static str {
         Step::Reopen(_) => "reopen",
         Step::ReachPosition(_) => "reach_position",
         Step::Promote(_) => "promote",
+        Step::Verify(_) => "verify",
+        Step::TestRestore(_) => "test_restore",
     }
 }
 
@@ -155,12 +161,34 @@ impl FakeAgents {
             }
             Some(Does::FailTimes(_) | Does::PanicTimes(_) | Does::BreakTimes(..)) | None => {}
         }
+        if let Some((kind, message)) = self.failures.lock().unwrap().get(name).cloned() {
+            return Ok(Update::Failed(v1::StepFailed {
+                kind,
+                message,
+                ..v1::StepFailed::default()
+            }));
+        }
         let mut done = v1::StepDone::default();
         if matches!(step, Step::Demote(_) | Step::ReadPosition(_)) {
             done.position = "0-100-7".into();
         }
         if matches!(step, Step::Stop(_)) {
             done.position.clone_from(&self.stops_at.lock().unwrap());
+        }
+        if matches!(step, Step::Verify(_) | Step::TestRestore(_)) {
+            let damaged = self.damaged_packs.lock().unwrap().clone();
+            done.verification = Some(v1::Verification {
+                passed: damaged.is_empty(),
+                percent: match &step {
+                    Step::Verify(verify) => verify.percent,
+                    _ => 100,
+                },
+                message: damaged.first().map_or("all is well".to_owned(), |pack| {
+                    format!("object packs/{pack} is missing")
+                }),
+                ..v1::Verification::default()
+            });
+            done.damaged_packs = damaged;
         }
         if let Step::Copy(copy) = step {
             done.backup = Some(self.announce(&request, &copy).await?);
@@ -268,6 +296,10 @@ pub struct FakeStore {
     pub backups: Mutex<Vec<StoredBackup>>,
     pub failures: Mutex<u32>,
     pub owner: Mutex<Option<Error>>,
+    /// The packs that each backup needs.
+    pub packs: Mutex<BTreeMap<BackupName, BTreeSet<String>>>,
+    /// How often they cannot be read.
+    pub packs_failures: Mutex<u32>,
 }
 
 impl FakeStore {
@@ -302,6 +334,21 @@ impl Store for FakeStore {
 
     async fn scan(&self, _shard: &ShardId) -> Result<Vec<StoredBackup>> {
         Ok(self.backups.lock().unwrap().clone())
+    }
+
+    async fn packs_of(
+        &self,
+        _shard: &ShardId,
+        name: &BackupName,
+        _manifest_hash: &str,
+    ) -> Result<BTreeSet<String>> {
+        let mut failures = self.packs_failures.lock().unwrap();
+        if *failures > 0 {
+            *failures -= 1;
+            return Err(Error::unavailable("the store is away"));
+        }
+        let packs = self.packs.lock().unwrap().get(name).cloned();
+        Ok(packs.unwrap_or_default())
     }
 
     async fn abandon(&self, _shard: &ShardId, _name: &BackupName, _reason: &str) -> Result<()> {
@@ -348,6 +395,8 @@ impl Stage {
             backups: Mutex::default(),
             failures: Mutex::default(),
             owner: Mutex::default(),
+            packs: Mutex::default(),
+            packs_failures: Mutex::default(),
         });
         let agents = Arc::new(FakeAgents::default());
         *agents.group.lock().unwrap() = Some(group.clone());
@@ -393,6 +442,21 @@ impl Stage {
 
     pub fn stop_at(&self, position: &str) {
         position.clone_into(&mut self.agents.stops_at.lock().unwrap());
+    }
+
+    /// What verifications find from now on.
+    pub fn find_damaged(&self, packs: &[String]) {
+        *self.agents.damaged_packs.lock().unwrap() = packs.to_vec();
+    }
+
+    /// A step fails with an error of this kind.
+    pub fn fail_as(&self, step: &str, kind: &str, message: &str) {
+        let failure = (kind.to_owned(), message.to_owned());
+        self.agents
+            .failures
+            .lock()
+            .unwrap()
+            .insert(step.to_owned(), failure);
     }
 
     pub fn untell(&self, step: &str) {
@@ -493,6 +557,8 @@ async fn beat(context: Arc<Coordination>, agents: Arc<FakeAgents>, stop: Cancell
                         database_running: true,
                         lag_ms: Some(0),
                         serving: true,
+                        can_read_repository: true,
+                        can_test_restore: true,
                         ..v1::TabletStatus::default()
                     },
                 };

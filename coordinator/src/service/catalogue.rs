@@ -2,14 +2,21 @@
 
 use std::sync::Arc;
 
-use seawall_common::ids::{BackupName, ShardId};
+use seawall_common::{
+    clock::now_unix_ms,
+    ids::{BackupName, ShardId},
+};
 use seawall_proto::v1::{self, catalogue_server::Catalogue};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
-use super::{convert, read, topology::unknown_shard, wants_stale};
+use super::{check_given, check_text, convert, read, topology::unknown_shard, wants_stale};
 use crate::{
     operation::{Coordination, refresh::refresh_for_listing},
-    state::catalogue::{Entry, Known},
+    state::{
+        Command, State,
+        catalogue::{Entry, Known},
+        verification,
+    },
 };
 
 pub struct CatalogueService {
@@ -66,5 +73,29 @@ impl Catalogue for CatalogueService {
             state.catalogue.entry(&shard, &name).map(convert::backup)
         });
         Ok(Response::new(backup.await??))
+    }
+
+    async fn mark_backup_broken(
+        &self,
+        request: Request<v1::MarkBackupBrokenRequest>,
+    ) -> Result<Response<v1::Backup>, Status> {
+        let request = request.into_inner();
+        let shard = ShardId::from_proto(request.shard.as_ref())?;
+        let name: BackupName = request.name.parse()?;
+        match request.undo {
+            true => check_text("reason", &request.reason)?,
+            false => check_given("reason", &request.reason)?,
+        }
+        let mark = verification::Command::Mark {
+            shard: shard.clone(),
+            name: name.clone(),
+            reason: request.reason,
+            undo: request.undo,
+            now_unix_ms: now_unix_ms(),
+        };
+        let group = &self.context.group;
+        group.propose(Command::Verification(mark)).await?;
+        let look = |state: &State| state.catalogue.entry(&shard, &name).map(convert::backup);
+        Ok(Response::new(group.read(look).await??))
     }
 }

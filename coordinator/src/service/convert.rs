@@ -2,7 +2,7 @@
 
 use seawall_common::{
     Error, Result,
-    ids::{BackupName, ShardId},
+    ids::{Alias, BackupName, ShardId},
     position::Position,
 };
 use seawall_proto::v1;
@@ -14,6 +14,7 @@ use crate::state::{
     locks::{BrokenHold, Hold, Scope, Side},
     operations::{Operation, OperationState, Spec, Step},
     topology::{DatabaseAddress, TabletType},
+    verification::Verification,
 };
 
 pub fn tablet_type(tablet_type: TabletType) -> v1::TabletType {
@@ -103,6 +104,20 @@ pub fn backup(entry: &Entry) -> v1::Backup {
             .map_or_else(String::new, |id| id.to_string()),
         encrypted: facts.encrypted,
         note: entry.note.clone(),
+        verified: entry.verified.as_ref().map(verification),
+        tested: entry.tested.as_ref().map(verification),
+    }
+}
+
+fn verification(verification: &Verification) -> v1::Verification {
+    v1::Verification {
+        at_unix_ms: verification.at_unix_ms,
+        passed: verification.passed,
+        percent: verification.percent,
+        seed: verification.seed,
+        message: verification.message.clone(),
+        alias: verification.alias.clone(),
+        bytes: verification.bytes,
     }
 }
 
@@ -245,11 +260,13 @@ fn spec(spec: &Spec) -> v1::operation_spec::Spec {
             backup,
             empty_start,
             concurrency,
+            allow_broken,
         } => Out::Restore(v1::RestoreSpec {
             alias: alias.to_string(),
             backup: backup.map_or_else(String::new, |name| name.to_string()),
             empty_start,
             concurrency,
+            allow_broken,
         }),
         Spec::RemoveBackup {
             shard,
@@ -281,7 +298,47 @@ fn spec(spec: &Spec) -> v1::operation_spec::Spec {
                 new_primary: new_primary.to_string(),
             })
         }
+        Spec::Verify {
+            shard,
+            backup,
+            percent,
+            alias,
+            concurrency,
+        } => Out::Verify(v1::VerifySpec {
+            shard: Some(shard.to_proto()),
+            backup: backup.to_string(),
+            percent,
+            alias: alias.map_or_else(String::new, |alias| alias.to_string()),
+            concurrency,
+        }),
+        Spec::TestRestore {
+            shard,
+            backup,
+            alias,
+            concurrency,
+        } => Out::TestRestore(v1::TestRestoreSpec {
+            shard: Some(shard.to_proto()),
+            backup: backup.to_string(),
+            alias: alias.map_or_else(String::new, |alias| alias.to_string()),
+            concurrency,
+        }),
     }
+}
+
+/// Of a verification; 0 is all.
+fn percent(asked: u32) -> Result<u32> {
+    match asked {
+        0 => Ok(100),
+        1..=100 => Ok(asked),
+        _ => Err(Error::invalid(format!(
+            "{asked} per cent are more than all"
+        ))),
+    }
+}
+
+/// Empty: none is named.
+fn alias_named(alias: &str) -> Result<Option<Alias>> {
+    (!alias.is_empty()).then(|| alias.parse()).transpose()
 }
 
 /// Parallel transfers that may be asked for.
@@ -328,6 +385,7 @@ pub fn spec_from(spec: Option<v1::OperationSpec>) -> Result<Spec> {
             backup: backup_named(&spec.backup)?,
             empty_start: spec.empty_start,
             concurrency: check_concurrency(spec.concurrency)?,
+            allow_broken: spec.allow_broken,
         },
         In::RemoveBackup(spec) => Spec::RemoveBackup {
             shard: ShardId::from_proto(spec.shard.as_ref())?,
@@ -341,6 +399,19 @@ pub fn spec_from(spec: Option<v1::OperationSpec>) -> Result<Spec> {
         In::PlannedReparent(spec) => Spec::PlannedReparent {
             shard: ShardId::from_proto(spec.shard.as_ref())?,
             new_primary: spec.new_primary.parse()?,
+        },
+        In::Verify(spec) => Spec::Verify {
+            shard: ShardId::from_proto(spec.shard.as_ref())?,
+            backup: spec.backup.parse()?,
+            percent: percent(spec.percent)?,
+            alias: alias_named(&spec.alias)?,
+            concurrency: check_concurrency(spec.concurrency)?,
+        },
+        In::TestRestore(spec) => Spec::TestRestore {
+            shard: ShardId::from_proto(spec.shard.as_ref())?,
+            backup: spec.backup.parse()?,
+            alias: alias_named(&spec.alias)?,
+            concurrency: check_concurrency(spec.concurrency)?,
         },
         In::Sweep(_) => {
             return Err(

@@ -49,7 +49,13 @@ fn deadline(spec: &Spec, timeout_ms: u64) -> seawall_common::Result<Duration> {
         )));
     }
     Ok(match (timeout_ms, spec) {
-        (0, Spec::Backup { .. } | Spec::Restore { .. }) => TRANSFER_DEADLINE,
+        (
+            0,
+            Spec::Backup { .. }
+            | Spec::Restore { .. }
+            | Spec::Verify { .. }
+            | Spec::TestRestore { .. },
+        ) => TRANSFER_DEADLINE,
         (0, Spec::RemoveBackup { .. } | Spec::Sweep { .. }) => REMOVAL_DEADLINE,
         (0, Spec::InitShardPrimary { .. } | Spec::PlannedReparent { .. }) => REPARENT_DEADLINE,
         (timeout_ms, _) => Duration::from_millis(timeout_ms),
@@ -117,6 +123,17 @@ impl OperationsService {
             Spec::InitShardPrimary { .. } | Spec::PlannedReparent { .. } => {
                 self.context.check_owner().await
             }
+            Spec::Verify { shard, backup, .. } | Spec::TestRestore { shard, backup, .. } => {
+                refresh::refresh(&self.context, shard).await?;
+                let heartbeats = &self.context.heartbeats;
+                let look = |state: &State| {
+                    let entry = state.catalogue.entry(shard, backup)?;
+                    choice::tablet_to_verify(state, heartbeats, entry, spec).map(drop)
+                };
+                self.context.group.read(look).await??;
+                wait_for_deleters(&self.context, &Scope::Shard(shard.clone())).await;
+                Ok(())
+            }
             Spec::Sweep { .. } => Ok(()),
         }
     }
@@ -169,10 +186,11 @@ impl OperationsService {
         state: &State,
         alias: &Alias,
         backup: Option<&BackupName>,
+        allow_broken: bool,
     ) -> seawall_common::Result<v1::PlanRestoreResponse> {
         let heartbeats = &self.context.heartbeats;
         let tablet = state.topology.tablet(alias)?;
-        let choice = choice::for_tablet(state, heartbeats, alias, backup)?;
+        let choice = choice::for_tablet(state, heartbeats, alias, backup, allow_broken)?;
         let entry = choice
             .chosen
             .ok_or_else(|| choice::no_backup(&tablet.shard))?;
@@ -288,6 +306,7 @@ impl Operations for OperationsService {
             backup: backup.clone(),
             empty_start: false,
             concurrency: 0,
+            allow_broken: request.allow_broken,
         };
         let shard = self.shard_of(&alias).await?;
         refresh::refresh(&self.context, &shard).await?;
@@ -295,7 +314,7 @@ impl Operations for OperationsService {
         let plan = self.context.group.read(|state| {
             // On a copy that nobody keeps: whatever the state machine refuses, it refuses here.
             state.clone().apply(&start).into_result()?;
-            self.plan(state, &alias, backup.as_ref())
+            self.plan(state, &alias, backup.as_ref(), request.allow_broken)
         });
         let mut plan = plan.await??;
         if request.limit_ms > 0 {

@@ -353,6 +353,7 @@ fn plan_request(alias: &str, backup: &str) -> Request<v1::PlanRestoreRequest> {
         alias: alias.into(),
         backup: backup.into(),
         limit_ms: 7,
+        allow_broken: false,
     })
 }
 

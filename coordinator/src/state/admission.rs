@@ -43,7 +43,12 @@ pub fn start(state: &mut State, start: &Start) -> Result<Response> {
             allow_primary,
             ..
         } => admit_backup(state, start, alias, *allow_primary)?,
-        Spec::Restore { alias, backup, .. } => admit_restore(state, start, alias, backup.as_ref())?,
+        Spec::Restore {
+            alias,
+            backup,
+            allow_broken,
+            ..
+        } => admit_restore(state, start, alias, backup.as_ref(), *allow_broken)?,
         Spec::RemoveBackup {
             shard,
             backup,
@@ -52,6 +57,9 @@ pub fn start(state: &mut State, start: &Start) -> Result<Response> {
         Spec::InitShardPrimary { shard, alias } => admit_init(state, start, shard, alias)?,
         Spec::PlannedReparent { shard, new_primary } => {
             admit_reparent(state, start, shard, new_primary)?
+        }
+        Spec::Verify { shard, backup, .. } | Spec::TestRestore { shard, backup, .. } => {
+            admit_verification(state, start, shard, backup)?
         }
         Spec::Sweep { .. } => {
             return Err(Error::invalid("sweeps are begun by removals only"));
@@ -117,6 +125,7 @@ fn admit_restore(
     start: &Start,
     alias: &Alias,
     backup: Option<&BackupName>,
+    allow_broken: bool,
 ) -> Result<Operation> {
     let tablet = registered_and_idle(state, alias)?.clone();
     let shard = &tablet.shard;
@@ -127,13 +136,12 @@ fn admit_restore(
     check_no_reparent(state, shard)?;
     if let Some(name) = backup {
         let entry = state.catalogue.entry(shard, name)?;
-        if entry.known != Known::Complete {
-            return Err(Error::refused(format!(
-                "backup {name} of {shard} is {}",
-                entry.described()
-            ))
-            .hint("ListBackups shows those that are complete."));
-        }
+        check_restorable(entry, allow_broken)?;
+    } else if allow_broken {
+        return Err(
+            Error::invalid("a broken backup is restored by its name only")
+                .hint("Name it with --backup."),
+        );
     }
     let claim = backup_side(shard, format!("restore of {alias}"), start.now_unix_ms);
     state.locks.check_claim(&claim)?;
@@ -142,6 +150,51 @@ fn admit_restore(
     operation.token = state.locks.claim(start.id, &claim)?.token;
     operation.backup = backup.cloned();
     state.topology.set_at_work(alias, TabletType::Restore);
+    Ok(operation)
+}
+
+/// A broken one only when that is asked for, and only one that has a manifest to be held to.
+fn check_restorable(entry: &Entry, allow_broken: bool) -> Result<()> {
+    let is_broken = entry.known == Known::Broken && !entry.facts.manifest_hash.is_empty();
+    if entry.known == Known::Complete || (is_broken && allow_broken) {
+        return Ok(());
+    }
+    let refused = Error::refused(format!(
+        "backup {} of {} is {}",
+        entry.name,
+        entry.shard,
+        entry.described()
+    ));
+    Err(refused.hint(match is_broken {
+        true => "ListBackups shows those that are complete; --allow-broken restores this one all the same.",
+        false => "ListBackups shows those that are complete.",
+    }))
+}
+
+/// Nothing that is read meanwhile may be deleted: the backup side, as for a restore.
+fn admit_verification(
+    state: &mut State,
+    start: &Start,
+    shard: &ShardId,
+    backup: &BackupName,
+) -> Result<Operation> {
+    let entry = state.catalogue.entry(shard, backup)?;
+    if !matches!(entry.known, Known::Complete | Known::Broken) {
+        return Err(Error::refused(format!(
+            "backup {backup} of {shard} is {}",
+            entry.described()
+        ))
+        .hint("ListBackups shows those that are complete."));
+    }
+    let claim = backup_side(
+        shard,
+        format!("verification of {backup}"),
+        start.now_unix_ms,
+    );
+    state.locks.check_claim(&claim)?;
+    let mut operation = Operation::new(start.id, start.spec.clone(), shard.clone(), start);
+    operation.token = state.locks.claim(start.id, &claim)?.token;
+    operation.backup = Some(backup.clone());
     Ok(operation)
 }
 

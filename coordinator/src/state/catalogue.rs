@@ -17,6 +17,7 @@ use super::{
     Response, State,
     operations::{OperationState, Spec},
     topology::Tablet,
+    verification::{DamagedPacks, Mark, Verification},
 };
 
 /// Removed backups of a shard that are remembered; the oldest are forgotten first.
@@ -67,6 +68,14 @@ pub struct Entry {
     pub operation: Option<OperationId>,
     /// Why it is broken, incomplete or removed.
     pub note: String,
+    /// Set while it is broken for another reason than what its manifest shows.
+    #[serde(default)]
+    pub mark: Option<Mark>,
+    /// The last reading back, and the last restore test.
+    #[serde(default)]
+    pub verified: Option<Verification>,
+    #[serde(default)]
+    pub tested: Option<Verification>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -74,6 +83,8 @@ pub struct Catalogue {
     shards: BTreeMap<ShardId, BTreeMap<BackupName, Entry>>,
     /// Time of the newest name of each shard: a clock that goes back cannot give one again.
     named_unix_ms: BTreeMap<ShardId, u64>,
+    #[serde(default)]
+    pub damaged: DamagedPacks,
 }
 
 /// One backup as a scan of the repository found it.
@@ -211,7 +222,7 @@ impl Catalogue {
             .ok_or_else(|| unknown(shard, name))
     }
 
-    fn entry_mut(&mut self, shard: &ShardId, name: &BackupName) -> Result<&mut Entry> {
+    pub(super) fn entry_mut(&mut self, shard: &ShardId, name: &BackupName) -> Result<&mut Entry> {
         self.shards
             .get_mut(shard)
             .and_then(|entries| entries.get_mut(name))
@@ -281,6 +292,9 @@ impl Catalogue {
             },
             operation: Some(operation),
             note: String::new(),
+            mark: None,
+            verified: None,
+            tested: None,
         };
         self.shards
             .entry(tablet.shard.clone())
@@ -342,6 +356,7 @@ impl Catalogue {
             (Known::Running | Known::Removed, _) => {}
             (_, Known::Removed) | (Known::Complete | Known::Incomplete, Known::Broken) => {
                 entry.known = found.known;
+                entry.mark = None;
                 entry.note.clone_from(&found.note);
             }
             (Known::Complete, Known::Complete)
@@ -398,6 +413,9 @@ impl Entry {
             facts: found.facts.clone(),
             operation: None,
             note: found.note.clone(),
+            mark: None,
+            verified: None,
+            tested: None,
         }
     }
 }

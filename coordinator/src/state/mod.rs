@@ -15,6 +15,7 @@ pub mod locks;
 pub mod operations;
 pub mod timestamps;
 pub mod topology;
+pub mod verification;
 
 #[cfg(test)]
 mod properties;
@@ -49,6 +50,7 @@ pub enum Command {
     Locks(locks::Command),
     Operations(operations::Command),
     Catalogue(catalogue::Command),
+    Verification(verification::Command),
     Timestamps(timestamps::Command),
 }
 
@@ -91,6 +93,7 @@ impl State {
             Command::Locks(command) => self.locks.apply(command),
             Command::Operations(command) => operations::apply(self, command),
             Command::Catalogue(command) => catalogue::apply(self, command),
+            Command::Verification(command) => verification::apply(self, command),
         };
         answer.unwrap_or_else(|error| Response::Refused(error.into()))
     }

@@ -17,6 +17,7 @@ use super::{
     Refusal, Response, State, admission,
     catalogue::{Facts, Known},
     closing,
+    verification::{self, Verification},
 };
 
 /// Operations that ended and are remembered; the oldest are forgotten first.
@@ -38,6 +39,9 @@ pub enum Spec {
         backup: Option<BackupName>,
         empty_start: bool,
         concurrency: u32,
+        /// Also one that is marked as broken, when it is named.
+        #[serde(default)]
+        allow_broken: bool,
     },
     RemoveBackup {
         shard: ShardId,
@@ -57,6 +61,22 @@ pub enum Spec {
     PlannedReparent {
         shard: ShardId,
         new_primary: Alias,
+    },
+    Verify {
+        shard: ShardId,
+        backup: BackupName,
+        /// 1 to 100.
+        percent: u32,
+        /// None: a tablet whose agent can.
+        alias: Option<Alias>,
+        /// 0: the agent's default.
+        concurrency: u32,
+    },
+    TestRestore {
+        shard: ShardId,
+        backup: BackupName,
+        alias: Option<Alias>,
+        concurrency: u32,
     },
 }
 
@@ -93,6 +113,14 @@ pub struct Outcome {
     pub replication_was_stopped: bool,
     /// Something the operator should know although it went well.
     pub note: String,
+    /// The tablet whose agent a verification is done by.
+    #[serde(default)]
+    pub alias: Option<Alias>,
+    #[serde(default)]
+    pub verification: Option<Verification>,
+    /// Ids of packs that a verification found damaged.
+    #[serde(default)]
+    pub damaged_packs: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,6 +225,8 @@ pub enum Effect {
     WorkEnded,
     /// The backup's manifest is in the repository: it stands whatever comes.
     BackupComplete(Box<Facts>),
+    /// A verification, or a restore test, has come to the result that is in the outcome.
+    Verified,
     /// The backup's `removed` mark is in the repository.
     BackupRemoved {
         reason: String,
@@ -272,7 +302,7 @@ pub fn apply(state: &mut State, command: &Command) -> Result<Response> {
             outcome,
             effect,
         } => {
-            take_effect(state, id, effect)?;
+            take_effect(state, id, outcome, effect)?;
             let operation = state.operations.open_mut(id)?;
             operation.end_step(step, *now_unix_ms, error.clone(), outcome.clone());
             Ok(Response::Done)
@@ -299,7 +329,12 @@ pub fn apply(state: &mut State, command: &Command) -> Result<Response> {
     }
 }
 
-fn take_effect(state: &mut State, id: &OperationId, effect: &Effect) -> Result<()> {
+fn take_effect(
+    state: &mut State,
+    id: &OperationId,
+    outcome: &Outcome,
+    effect: &Effect,
+) -> Result<()> {
     let operation = state.operations.open_mut(id)?;
     let shard = operation.shard.clone();
     let running = operation.state == OperationState::Running;
@@ -333,6 +368,16 @@ fn take_effect(state: &mut State, id: &OperationId, effect: &Effect) -> Result<(
             let name = operation.own_backup()?.clone();
             operation.irrevocable = true;
             state.catalogue.complete(&shard, &name, facts);
+        }
+        Effect::Verified => {
+            check_running()?;
+            let name = operation.own_backup()?.clone();
+            let is_test = matches!(operation.spec, Spec::TestRestore { .. });
+            if let Some(result) = &outcome.verification {
+                let damaged = &outcome.damaged_packs;
+                let catalogue = &mut state.catalogue;
+                verification::record(catalogue, &shard, &name, result, is_test, damaged);
+            }
         }
         Effect::BackupRemoved { reason } => {
             let name = operation.own_backup()?.clone();

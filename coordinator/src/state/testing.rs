@@ -35,6 +35,7 @@ pub fn restore_of(alias_text: &str) -> Spec {
         backup: None,
         empty_start: true,
         concurrency: 4,
+        allow_broken: false,
     }
 }
 

@@ -16,6 +16,7 @@ mod list_backups;
 mod list_operations;
 mod list_tablets;
 mod man;
+mod mark_backup_broken;
 mod planned_reparent_shard;
 mod remove_backup;
 mod remove_tablet;
@@ -23,7 +24,9 @@ mod repository;
 mod restore;
 mod scope;
 mod tablet_type;
+mod test_restore;
 mod timestamp;
+mod verify;
 mod watch_operation;
 
 use serde::Serialize;
@@ -64,6 +67,12 @@ pub enum Command {
     GetBackup(get_backup::GetBackup),
     #[command(alias = "remove-backup")]
     RemoveBackup(remove_backup::RemoveBackup),
+    #[command(alias = "verify")]
+    Verify(verify::Verify),
+    #[command(alias = "test-restore")]
+    TestRestore(test_restore::TestRestore),
+    #[command(alias = "mark-backup-broken")]
+    MarkBackupBroken(mark_backup_broken::MarkBackupBroken),
     #[command(alias = "restore")]
     Restore(restore::Restore),
     #[command(name = "timestamp", subcommand)]
@@ -128,6 +137,9 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::ListBackups(command) => command.run(&context()?).await,
         Command::GetBackup(command) => command.run(&context()?).await,
         Command::RemoveBackup(command) => command.run(&context()?).await,
+        Command::Verify(command) => command.run(&context()?).await,
+        Command::TestRestore(command) => command.run(&context()?).await,
+        Command::MarkBackupBroken(command) => command.run(&context()?).await,
         Command::Restore(command) => command.run(&context()?).await,
         Command::Timestamp(command) => command.run(&context()?).await,
         Command::BackupLock(command) => command.run(&context()?).await,

@@ -29,6 +29,9 @@ pub struct Restore {
     /// Files that are fetched and written at the same time; unset: the agent's restore_concurrency
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     concurrency: Option<u32>,
+    /// Also a backup that is marked as broken; only together with --backup
+    #[arg(long, requires = "backup")]
+    allow_broken: bool,
     /// Print which backup would be taken and what would be fetched, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -54,6 +57,7 @@ impl Restore {
             empty_start: false,
             // 0: the agent knows best.
             concurrency: self.concurrency.unwrap_or(0),
+            allow_broken: self.allow_broken,
         });
         let Some(operation) = carry_out(context, &what, spec, &self.launch).await? else {
             return Ok(());
@@ -72,6 +76,7 @@ impl Restore {
             alias: self.alias.to_string(),
             backup: backup.unwrap_or_default(),
             limit_ms: u64::try_from(self.read_for.as_millis()).unwrap_or(u64::MAX),
+            allow_broken: self.allow_broken,
         };
         context
             .client

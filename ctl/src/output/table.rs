@@ -102,7 +102,7 @@ pub fn backups(backups: &[v1::Backup]) -> String {
             known(backup.logical_bytes),
             known(backup.stored_bytes),
             took(backup.started_unix_ms, backup.ended_unix_ms),
-            dash(),
+            last_verification(backup),
         ];
         if noted {
             row.push(or_dash(&backup.note));
@@ -110,6 +110,33 @@ pub fn backups(backups: &[v1::Backup]) -> String {
         row
     });
     render(&heads, rows)
+}
+
+/// How and when a backup was looked at last: a restore test says more than reading it back.
+fn last_verification(backup: &v1::Backup) -> String {
+    let verified = backup.verified.as_ref().map(|v| (v, "read"));
+    let tested = backup.tested.as_ref().map(|v| (v, "restored"));
+    let last = verified.into_iter().chain(tested);
+    last.max_by_key(|(v, _)| v.at_unix_ms)
+        .map_or_else(dash, |(v, how)| verification(v, how))
+}
+
+fn verification(verification: &v1::Verification, how: &str) -> String {
+    let share = match verification.percent {
+        100 => String::new(),
+        percent => format!(" {percent}%"),
+    };
+    let at = time_short(verification.at_unix_ms);
+    match verification.passed {
+        true => format!("{how}{share} {at}"),
+        false => format!("DAMAGED {at}"),
+    }
+}
+
+fn verification_in_full(last: Option<&v1::Verification>, how: &str) -> String {
+    last.map_or_else(dash, |v| {
+        format!("{} on {}: {}", verification(v, how), v.alias, v.message)
+    })
 }
 
 pub fn backup(backup: &v1::Backup) -> String {
@@ -135,6 +162,14 @@ pub fn backup(backup: &v1::Backup) -> String {
         ("encrypted", yes_no(backup.encrypted)),
         ("manifest", or_dash(&backup.manifest_hash)),
         ("operation", or_dash(&backup.operation_id)),
+        (
+            "verified",
+            verification_in_full(backup.verified.as_ref(), "read"),
+        ),
+        (
+            "tested",
+            verification_in_full(backup.tested.as_ref(), "restored"),
+        ),
         ("note", or_dash(&backup.note)),
     ])
 }

@@ -233,3 +233,45 @@ async fn a_fetched_timestamp_is_what_is_fast_forwarded_to() {
         says(&request, &[last]);
     }
 }
+
+#[tokio::test]
+async fn a_backup_is_verified_tested_and_marked_as_broken() {
+    let name = "2026-10-14.174640.zone1-102";
+    let verify = [
+        "Verify",
+        "commerce/0",
+        name,
+        "--percent",
+        "5",
+        "--on",
+        "zone1-102",
+    ];
+    let request = request_of("Operations.Start", &verify).await;
+    says(
+        &request,
+        &["Verify(", name, "percent: 5", "alias: \"zone1-102\""],
+    );
+    let whole = request_of("Operations.Start", &["Verify", "commerce/0", name]).await;
+    says(&whole, &["percent: 100", "alias: \"\""]);
+
+    let test = ["TestRestore", "commerce/0", name, "--on", "zone1-103"];
+    let request = request_of("Operations.Start", &test).await;
+    says(&request, &["TestRestore(", name, "alias: \"zone1-103\""]);
+
+    let mark = [
+        "MarkBackupBroken",
+        "commerce/0",
+        name,
+        "--reason",
+        "wrong data",
+    ];
+    let request = request_of("Catalogue.MarkBackupBroken", &mark).await;
+    says(&request, &[name, "reason: \"wrong data\"", "undo: false"]);
+    let undo = ["MarkBackupBroken", "commerce/0", name, "--undo"];
+    let request = request_of("Catalogue.MarkBackupBroken", &undo).await;
+    says(&request, &["undo: true"]);
+
+    let restore = ["Restore", "zone1-102", "--backup", name, "--allow-broken"];
+    let request = request_of("Operations.Start", &restore).await;
+    says(&request, &["allow_broken: true"]);
+}

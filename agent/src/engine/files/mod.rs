@@ -4,6 +4,7 @@
 //! Nothing keeps a program that we know nothing about from being started during a copy, so the guard
 //! can only notice: by the program's own answer, and by the directory's change times.
 
+mod scratch;
 #[cfg(test)]
 mod tests;
 
@@ -19,8 +20,8 @@ use seawall_common::{Error, ErrorKind, Result, position::Position};
 use tokio::sync::Mutex;
 
 use super::{
-    CopyRoot, CopySet, DataState, Engine, EngineSettings, Flags, Health, Replication, Source,
-    StoppedGuard,
+    Checksums, CopyRoot, CopySet, DataState, Engine, EngineSettings, Flags, Health, Replication,
+    ScratchGround, ScratchServer, Source, StoppedGuard,
     process::{self, Launched, Launcher, POLL, wait_until},
     settings::{check_command, required},
 };
@@ -38,6 +39,7 @@ pub struct Files {
     probe: Probe,
     start_timeout: Duration,
     stop_timeout: Duration,
+    check: Option<(PathBuf, Vec<String>)>,
     turn: Mutex<()>,
 }
 
@@ -86,6 +88,7 @@ impl Files {
             },
             start_timeout: settings.start_timeout,
             stop_timeout: settings.stop_timeout,
+            check: optional(&settings.check_command, "engine.check_command")?,
             turn: Mutex::new(()),
         })
     }
@@ -293,6 +296,21 @@ impl Engine for Files {
 
     async fn adopt(&self, _position: &Position) -> Result<()> {
         Ok(())
+    }
+
+    async fn checksums(&self) -> Result<Checksums> {
+        Ok(Checksums::default())
+    }
+
+    fn can_start_scratch(&self) -> bool {
+        true
+    }
+
+    async fn start_scratch(&self, ground: &ScratchGround) -> Result<Box<dyn ScratchServer>> {
+        Ok(Box::new(scratch::FilesScratch {
+            ground: ground.clone(),
+            command: self.check.clone(),
+        }))
     }
 }
 

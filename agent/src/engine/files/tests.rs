@@ -5,6 +5,8 @@ use crate::engine::settings::ReplicationSettings;
 
 fn settings(directory: &Path, start: &[&str]) -> EngineSettings {
     EngineSettings {
+        checksum_time: Duration::ZERO,
+        check_command: Vec::new(),
         kind: "files".to_owned(),
         defaults_file: None,
         data_dir: Some(directory.join("data")),

@@ -15,7 +15,7 @@ use super::{MariaDb, configuration::Configuration, locks::Guard, sql::Session};
 use crate::engine::{CopyRoot, CopySet};
 
 /// What may lie outside the data directory: name of the root, the setting that moves it there.
-const MOVABLE: [(&str, &str); 4] = [
+pub(super) const MOVABLE: [(&str, &str); 4] = [
     ("tablespace", "innodb-data-home-dir"),
     ("redo", "innodb-log-group-home-dir"),
     ("undo", "innodb-undo-directory"),

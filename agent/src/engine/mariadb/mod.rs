@@ -5,6 +5,7 @@
 //! making the replication user, on a primary, enters the binary log; the server is never killed.
 
 mod adopt;
+mod check_tables;
 mod configuration;
 mod copy_set;
 mod directory;
@@ -12,6 +13,7 @@ mod initialize;
 mod locks;
 mod pages;
 mod replication;
+mod scratch;
 mod server;
 mod settings;
 mod sql;
@@ -37,8 +39,8 @@ use self::{
     sql::{Session, SqlError, denied},
 };
 use super::{
-    CopySet, DataState, Engine, EngineSettings, Flags, Health, Source, StoppedGuard,
-    process::Launcher,
+    Checksums, CopySet, DataState, Engine, EngineSettings, Flags, Health, ScratchGround,
+    ScratchServer, Source, StoppedGuard, process::Launcher,
 };
 
 pub struct MariaDb {
@@ -204,5 +206,21 @@ impl Engine for MariaDb {
 
     async fn adopt(&self, position: &Position) -> Result<()> {
         self.adopt_history(position).await
+    }
+
+    async fn checksums(&self) -> Result<Checksums> {
+        let budget = self.settings.checksum_time;
+        match budget.is_zero() {
+            true => Ok(Checksums::default()),
+            false => self.note_checksums(budget).await,
+        }
+    }
+
+    fn can_start_scratch(&self) -> bool {
+        true
+    }
+
+    async fn start_scratch(&self, ground: &ScratchGround) -> Result<Box<dyn ScratchServer>> {
+        Ok(Box::new(self.start_scratch_server(ground).await?))
     }
 }

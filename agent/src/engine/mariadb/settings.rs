@@ -28,6 +28,8 @@ pub(super) struct MariaDbSettings {
     pub start: Start,
     pub start_timeout: Duration,
     pub stop_timeout: Duration,
+    /// What checksums may cost a backup; zero: none are made.
+    pub checksum_time: Duration,
     pub replication_user: String,
     replication_password_file: PathBuf,
     /// Where other tablets reach this server.
@@ -68,6 +70,7 @@ impl MariaDbSettings {
             start: start(settings)?,
             start_timeout: settings.start_timeout,
             stop_timeout: settings.stop_timeout,
+            checksum_time: settings.checksum_time,
             replication_user: required(
                 replication.user.as_deref(),
                 "engine.replication.user",
@@ -170,7 +173,7 @@ impl MariaDbSettings {
     }
 }
 
-fn options() -> OptsBuilder {
+pub(super) fn options() -> OptsBuilder {
     // The limits are given here so that the client does not ask the server for them.
     OptsBuilder::default()
         .prefer_socket(false)

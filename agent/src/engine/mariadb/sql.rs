@@ -49,6 +49,11 @@ impl SqlError {
         }
     }
 
+    /// The statement was ended by its own limit, here or in the server.
+    pub fn is_over_time(&self) -> bool {
+        self.kind() == ErrorKind::Timeout
+    }
+
     pub fn is_access_denied(&self) -> bool {
         matches!(
             self.code(),
@@ -214,6 +219,12 @@ async fn within<T>(
 pub(super) struct Record(Vec<(String, String)>);
 
 impl Record {
+    #[cfg(test)]
+    pub fn of(columns: &[(&str, &str)]) -> Self {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self(columns.iter().map(own).collect())
+    }
+
     pub fn text(&self, column: &str) -> &str {
         self.0
             .iter()
@@ -258,6 +269,11 @@ impl From<Row> for Record {
 /// A string literal; right only under the `sql_mode` of [`Session::open`].
 pub(super) fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\\', r"\\").replace('\'', "''"))
+}
+
+/// A name of a schema, table or column.
+pub(super) fn quote_name(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
 }
 
 /// Connections that may have been refused by name rather than by password carry the same hint; this

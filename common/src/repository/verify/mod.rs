@@ -9,6 +9,7 @@ mod keys;
 mod lists;
 mod outline;
 mod pack;
+mod reach;
 mod readers;
 mod report;
 mod sample;
@@ -28,6 +29,7 @@ use outline::Outline;
 use pack::Marker;
 use readers::{Readers, Target};
 
+pub use reach::{pack_name, packs_named_in};
 pub use report::{Damage, VerifyReport};
 
 /// How closely it is looked.
@@ -94,7 +96,8 @@ pub async fn verify(
     let cancelled = || Error::cancelled(format!("the verification of {name} was cancelled"));
     let mut report = VerifyReport::new(name, options.percent, options.seed);
     let work = async {
-        let outline = Outline::read(repository, shard, name, expected_hash, &mut report).await?;
+        let outline =
+            Outline::read(repository, shard, name, expected_hash, true, &mut report).await?;
         if let Some(outline) = outline {
             check(repository, outline, options, progress, &mut report).await?;
         }

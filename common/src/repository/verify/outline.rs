@@ -32,12 +32,14 @@ pub(super) struct Outline {
 }
 
 impl Outline {
-    /// `None`: the manifest itself is damaged, so nothing else can be found.
+    /// `None`: the manifest itself is damaged, so nothing else can be found. Without `lists` only
+    /// the pack lists are read of the parts.
     pub async fn read(
         repository: &Repository,
         shard: &ShardId,
         name: &BackupName,
         expected_hash: Option<&str>,
+        lists: bool,
         report: &mut VerifyReport,
     ) -> Result<Option<Self>> {
         let key = layout::manifest(shard, name);
@@ -73,7 +75,10 @@ impl Outline {
             packs: Vec::new(),
             parts_are_whole: true,
         };
-        outline.read_parts(repository, report).await?;
+        if lists {
+            outline.read_lists(repository, report).await?;
+        }
+        outline.read_pack_lists(repository, report).await?;
         report.packs = outline.packs.len() as u64;
         if let Err(why) = check_origins(&outline.header, &outline.prefix, &outline.packs) {
             report.damaged(object_damage(&key, why));
@@ -82,7 +87,7 @@ impl Outline {
         Ok(Some(outline))
     }
 
-    async fn read_parts(
+    async fn read_lists(
         &mut self,
         repository: &Repository,
         report: &mut VerifyReport,
@@ -94,6 +99,15 @@ impl Outline {
             self.parts_are_whole &= is_whole;
             report.bytes_read += part.bytes;
         }
+        Ok(())
+    }
+
+    async fn read_pack_lists(
+        &mut self,
+        repository: &Repository,
+        report: &mut VerifyReport,
+    ) -> Result<()> {
+        let header = &self.header;
         for part in &header.pack_lists {
             let found = get_pack_list(repository, header, &self.prefix, part).await;
             match note(found, &self.part_key(part.number), report)? {

@@ -24,8 +24,8 @@ pub struct Backup {
     encrypted: bool,
     manifest_hash: Option<String>,
     operation_id: Option<String>,
-    /// Backups are not verified yet.
-    verified: Option<bool>,
+    verified: Option<Verification>,
+    tested: Option<Verification>,
     note: Option<String>,
 }
 
@@ -49,8 +49,35 @@ impl From<&v1::Backup> for Backup {
             encrypted: backup.encrypted,
             manifest_hash: known(&backup.manifest_hash),
             operation_id: known(&backup.operation_id),
-            verified: None,
+            verified: backup.verified.as_ref().map(Verification::from),
+            tested: backup.tested.as_ref().map(Verification::from),
             note: known(&backup.note),
+        }
+    }
+}
+
+/// What came of reading a backup back, or of restoring it aside.
+#[derive(Debug, Serialize)]
+struct Verification {
+    at: Option<String>,
+    passed: bool,
+    percent: u32,
+    seed: u64,
+    message: Option<String>,
+    alias: String,
+    bytes: u64,
+}
+
+impl From<&v1::Verification> for Verification {
+    fn from(verification: &v1::Verification) -> Self {
+        Self {
+            at: time(verification.at_unix_ms),
+            passed: verification.passed,
+            percent: verification.percent,
+            seed: verification.seed,
+            message: known(&verification.message),
+            alias: verification.alias.clone(),
+            bytes: verification.bytes,
         }
     }
 }

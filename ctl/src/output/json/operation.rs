@@ -104,6 +104,8 @@ pub fn kind_and_alias(operation: &v1::Operation) -> (&'static str, Option<String
         Some(Spec::Sweep(_)) => ("sweep", None),
         Some(Spec::InitShardPrimary(spec)) => ("init_shard_primary", known(&spec.alias)),
         Some(Spec::PlannedReparent(spec)) => ("planned_reparent", known(&spec.new_primary)),
+        Some(Spec::Verify(spec)) => ("verify", known(&spec.alias)),
+        Some(Spec::TestRestore(spec)) => ("test_restore", known(&spec.alias)),
         None => ("unknown", None),
     }
 }

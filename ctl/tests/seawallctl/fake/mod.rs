@@ -236,5 +236,7 @@ pub fn backup(name: &str, state: BackupState) -> v1::Backup {
         operation_id: "0193f9b0-0000-7000-8000-000000000001".into(),
         encrypted: true,
         note: String::new(),
+        verified: None,
+        tested: None,
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use super::{Fake, Script};
+use super::{Fake, Script, backup};
 
 type Answer<T> = Result<Response<T>, Status>;
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -245,6 +245,17 @@ impl catalogue_server::Catalogue for Fake {
         found
             .map(|backup| Response::new(backup.clone()))
             .ok_or_else(|| Status::not_found(format!("there is no backup {}", request.name)))
+    }
+
+    async fn mark_backup_broken(
+        &self,
+        request: Request<MarkBackupBrokenRequest>,
+    ) -> Answer<v1::Backup> {
+        let (request, _script) = self.take("Catalogue.MarkBackupBroken", request)?;
+        answer(v1::Backup {
+            note: request.reason,
+            ..backup(&request.name, BackupState::Broken)
+        })
     }
 }
 

@@ -213,6 +213,8 @@ pub fn settings(directory: &Path, port: u16, server_id: u32) -> EngineSettings {
         format!("--server-id={server_id}"),
     ]);
     EngineSettings {
+        checksum_time: Duration::from_secs(5),
+        check_command: Vec::new(),
         kind: "mariadb".to_owned(),
         defaults_file: None,
         data_dir: Some(path("data")),
