@@ -7,7 +7,7 @@ CARGO := cargo
 # pause points that let a test stop or kill a program in the middle of a step.
 TESTED := --workspace --all-features --locked
 
-.PHONY: help setup build test lint quickstart bench soak
+.PHONY: help setup setup-tests build test lint quickstart bench soak
 
 help:
 	@echo "make quickstart   a small cluster on this machine: backup, restore, compare (ARGS=--keep leaves it up)"
@@ -23,12 +23,15 @@ setup:
 build:
 	$(CARGO) build --workspace --locked
 
+setup-tests:
+	@deploy/setup test
+
 quickstart: setup build
 	@target/debug/quickstart $(ARGS)
 
 # nextest runs each test in a process of its own and prints one summary; without it cargo's own
 # runner does, two clusters at a time.
-test: setup
+test: setup-tests
 	$(CARGO) build $(TESTED)
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	    $(CARGO) nextest run $(TESTED) $(ARGS); \
@@ -50,7 +53,7 @@ bench:
 	$(CARGO) build --workspace --locked --release
 	@target/release/bench $(ARGS)
 
-soak: setup
+soak: setup-tests
 	$(CARGO) build $(TESTED)
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	    SEAWALL_SOAK=1 $(CARGO) nextest run $(TESTED) --profile soak $(ARGS); \

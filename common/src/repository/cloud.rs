@@ -32,10 +32,23 @@ pub(super) fn open(
     bucket: &str,
     prefix: &Path,
 ) -> Result<Arc<dyn ObjectStore>> {
+    open_with(config, cloud, bucket, prefix, false)
+}
+
+/// `unsigned`: without credentials, for tests.
+pub(super) fn open_with(
+    config: &RepositoryConfig,
+    cloud: Cloud,
+    bucket: &str,
+    prefix: &Path,
+    unsigned: bool,
+) -> Result<Arc<dyn ObjectStore>> {
+    // Nobody else may have chosen one yet; who did is right.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     match cloud {
-        Cloud::S3 => Ok(below(prefix, s3(config, bucket)?)),
-        Cloud::Google => Ok(below(prefix, google(config, bucket)?)),
-        Cloud::Azure => Ok(below(prefix, azure(config, bucket)?)),
+        Cloud::S3 => Ok(below(prefix, s3(config, bucket, unsigned)?)),
+        Cloud::Google => Ok(below(prefix, google(config, bucket, unsigned)?)),
+        Cloud::Azure => Ok(below(prefix, azure(config, bucket, unsigned)?)),
     }
 }
 
@@ -46,7 +59,7 @@ fn below<T: ObjectStore>(prefix: &Path, store: T) -> Arc<dyn ObjectStore> {
     }
 }
 
-fn s3(config: &RepositoryConfig, bucket: &str) -> Result<impl ObjectStore + use<>> {
+fn s3(config: &RepositoryConfig, bucket: &str, unsigned: bool) -> Result<impl ObjectStore + use<>> {
     let mut builder = AmazonS3Builder::from_env();
     if let Some(endpoint) = &config.endpoint {
         builder = builder
@@ -69,15 +82,24 @@ fn s3(config: &RepositoryConfig, bucket: &str) -> Result<impl ObjectStore + use<
     builder
         .with_bucket_name(bucket)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_skip_signature(unsigned)
         .with_retry(no_retries())
         .build()
         .map_err(|e| unusable(config, &e))
 }
 
-fn google(config: &RepositoryConfig, bucket: &str) -> Result<impl ObjectStore + use<>> {
+fn google(
+    config: &RepositoryConfig,
+    bucket: &str,
+    unsigned: bool,
+) -> Result<impl ObjectStore + use<>> {
     let mut builder = GoogleCloudStorageBuilder::from_env();
     if let Some(endpoint) = &config.endpoint {
         builder = builder.with_base_url(endpoint);
+    }
+    if unsigned {
+        // It would ask for a token all the same.
+        builder = builder.with_bearer_token("none");
     }
     let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl);
     for (key, value) in client_options(config, endpoint.as_deref())? {
@@ -85,12 +107,17 @@ fn google(config: &RepositoryConfig, bucket: &str) -> Result<impl ObjectStore + 
     }
     builder
         .with_bucket_name(bucket)
+        .with_skip_signature(unsigned)
         .with_retry(no_retries())
         .build()
         .map_err(|e| unusable(config, &e))
 }
 
-fn azure(config: &RepositoryConfig, container: &str) -> Result<impl ObjectStore + use<>> {
+fn azure(
+    config: &RepositoryConfig,
+    container: &str,
+    unsigned: bool,
+) -> Result<impl ObjectStore + use<>> {
     let mut builder = MicrosoftAzureBuilder::from_env();
     if let Some(endpoint) = &config.endpoint {
         builder = builder.with_endpoint(endpoint.clone());
@@ -101,6 +128,7 @@ fn azure(config: &RepositoryConfig, container: &str) -> Result<impl ObjectStore 
     }
     builder
         .with_container_name(container)
+        .with_skip_signature(unsigned)
         .with_retry(no_retries())
         .build()
         .map_err(|e| unusable(config, &e))
@@ -189,7 +217,6 @@ mod tests {
             let config = with_endpoint(endpoint, allow_http);
             super::open(&config, Cloud::S3, "bucket", &Path::from("a")).map(drop)
         };
-        let _ = rustls::crypto::ring::default_provider().install_default();
         for endpoint in [
             "http://127.0.0.1:9000",
             "http://[::1]:9000",

@@ -56,8 +56,9 @@ fn convert_cause(what: &str, message: String, error: &object_store::Error) -> Er
         };
     }
     // What the store refuses it will refuse again; what it cannot do now, it may do later.
+    // A range that it cannot satisfy (416) says something of the object: whoever asked looks at it.
     match status(&message) {
-        Some(408 | 425 | 429) | None => Error::unavailable(message),
+        Some(408 | 416 | 425 | 429) | None => Error::unavailable(message),
         Some(501) => {
             Error::internal(message).hint("Seawall needs a store that knows this request.")
         }
@@ -145,6 +146,7 @@ pub(super) fn chain_without_markup(error: &(dyn std::error::Error + 'static)) ->
             let parts: Vec<&str> = ["Code", "Message"]
                 .into_iter()
                 .filter_map(|name| element(markup, name))
+                .filter(|text| !text.is_empty())
                 .collect();
             format!("{} {}", before.trim_end(), parts.join(": "))
         }

@@ -10,6 +10,8 @@ mod chunk;
 mod cloud;
 mod compress;
 mod config;
+#[cfg(feature = "fault-injection")]
+mod conformance;
 mod download;
 mod epochs;
 mod failure;
@@ -45,6 +47,8 @@ mod upload;
 mod verify;
 
 pub use config::{REPOSITORY_SETTINGS, RepositoryConfig};
+#[cfg(feature = "fault-injection")]
+pub use conformance::{conformance, put_and_read_back};
 pub use download::{
     Destination, Destinations, FetchPlan, Fetched, Space, download, plan_restore, restore,
 };

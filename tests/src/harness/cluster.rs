@@ -18,6 +18,7 @@ use tonic::{Code, transport::Channel};
 use super::{
     coordinator::Coordinator,
     ctl,
+    objects::Bucket,
     process::Process,
     repository::RepositoryDirectory,
     scratch::{Scratch, collect_logs, end_processes},
@@ -35,6 +36,8 @@ pub struct ClusterPlan {
     pub settings: Vec<(String, Value)>,
     /// Settings of every agent.
     pub agent_settings: Vec<(String, Value)>,
+    /// Where the repository is, when it is not a directory of the test's own.
+    pub bucket: Option<Bucket>,
 }
 
 impl ClusterPlan {
@@ -45,6 +48,7 @@ impl ClusterPlan {
             coordinators: 1,
             settings: Vec::new(),
             agent_settings: Vec::new(),
+            bucket: None,
         };
         plan.set_agents("drain_time", "200ms")
     }
@@ -65,6 +69,29 @@ impl ClusterPlan {
     pub fn set_agents(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.agent_settings.push((key.to_owned(), value.into()));
         self
+    }
+
+    /// A repository in an object store.
+    #[must_use]
+    pub fn bucket(mut self, bucket: Bucket) -> Self {
+        for (key, value) in &bucket.settings {
+            self = self.set(key, value.clone()).set_agents(key, value.clone());
+        }
+        self.bucket = Some(bucket);
+        self
+    }
+
+    fn url(&self, directory: &RepositoryDirectory) -> String {
+        match &self.bucket {
+            Some(bucket) => bucket.url.clone(),
+            None => directory.url(),
+        }
+    }
+
+    fn environment(&self) -> Vec<(String, String)> {
+        self.bucket
+            .as_ref()
+            .map_or_else(Vec::new, |bucket| bucket.environment.clone())
     }
 
     /// Lays it out in a scratch directory and starts the coordinators.
@@ -89,7 +116,10 @@ impl Cluster {
         let mut coordinators = Vec::new();
         for id in 1..=plan.coordinators {
             let name = format!("coordinator-{id}");
-            let mut member = Coordinator::plan(&scratch, &name, id, &repository.url())?;
+            let mut member = Coordinator::plan(&scratch, &name, id, &plan.url(&repository))?;
+            for (name, value) in plan.environment() {
+                member.environment(&name, &value);
+            }
             for (key, value) in &plan.settings {
                 member.config.set(key, value.clone());
             }
@@ -135,8 +165,11 @@ impl Cluster {
         let mut merged = plan.clone();
         merged.settings = self.plan.agent_settings.clone();
         merged.settings.extend(plan.settings.iter().cloned());
+        merged.environment = self.plan.environment();
+        merged.environment.extend(plan.environment.iter().cloned());
         let urls = self.coordinator_urls();
-        let tablet = Tablet::prepare(&self.scratch, &merged, &urls, &self.repository.url())?;
+        let repository = self.plan.url(&self.repository);
+        let tablet = Tablet::prepare(&self.scratch, &merged, &urls, &repository)?;
         Ok(self.tablets.entry(plan.alias.clone()).or_insert(tablet))
     }
 

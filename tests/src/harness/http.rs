@@ -2,7 +2,8 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+pub use reqwest::Method;
 
 /// One client for all: it holds no more than a few idle connections.
 static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
@@ -36,5 +37,21 @@ pub async fn put(url: &str, body: &str) -> Result<()> {
     response
         .with_context(|| format!("PUT {url}"))?
         .error_for_status()?;
+    Ok(())
+}
+
+/// Sends a request that was signed elsewhere; an error unless the answer is a success.
+pub async fn send(signed: object_store::client::HttpRequest, body: &str) -> Result<()> {
+    let (parts, _) = signed.into_parts();
+    let (method, url) = (parts.method, parts.uri.to_string());
+    let request = CLIENT.request(method.clone(), &url).headers(parts.headers);
+    let response = request.body(body.to_owned()).send().await;
+    let response = response.with_context(|| format!("{method} {url}"))?;
+    let status = response.status();
+    ensure!(
+        status.is_success(),
+        "{method} {url}: {status}: {}",
+        response.text().await?
+    );
     Ok(())
 }

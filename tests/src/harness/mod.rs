@@ -9,6 +9,8 @@
 //! | [`config`] | configuration files, key by key |
 //! | [`mariadb`] | server configurations, data directories, SQL |
 //! | [`coordinator`], [`tablet`] | one member; one agent with its database |
+//! | [`proxy`] | a network that fails on command |
+//! | [`objects`], [`ceph`], [`azurite`] | object stores: S3 and Azure |
 //! | [`cluster`] | all of them together, and what a test asks of them |
 //! | [`ctl`] | `seawallctl`, run as a person would |
 //! | [`faults`] | pause points |
@@ -16,7 +18,9 @@
 //! | [`load`] | writers that remember what was acknowledged |
 //! | [`wait`] | waiting for a condition, with a limit |
 
+pub mod azurite;
 pub mod binary;
+pub mod ceph;
 pub mod cluster;
 pub mod config;
 pub mod coordinator;
@@ -25,8 +29,10 @@ pub mod faults;
 pub mod http;
 pub mod load;
 pub mod mariadb;
+pub mod objects;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod repository;
 pub mod scratch;
 pub mod small_disk;

@@ -38,6 +38,7 @@ pub struct TabletPlan {
     pub settings: Vec<(String, Value)>,
     /// Pause points armed from the first moment on: `agent.fetch.middle=pause;...`.
     pub faults: String,
+    pub environment: Vec<(String, String)>,
 }
 
 impl TabletPlan {
@@ -50,6 +51,7 @@ impl TabletPlan {
             data: Data::Installed,
             settings: Vec::new(),
             faults: String::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -88,6 +90,7 @@ pub struct Tablet {
     grpc: Port,
     http: Port,
     faults: String,
+    environment: Vec<(String, String)>,
     process: Option<Process>,
 }
 
@@ -145,6 +148,7 @@ impl Tablet {
             grpc,
             http,
             faults: plan.faults.clone(),
+            environment: plan.environment.clone(),
             process: None,
         })
     }
@@ -155,6 +159,7 @@ impl Tablet {
         let mut command = Command::new(binary("seawall-agent")?);
         command.arg("--config").arg(&file);
         command.env("SEAWALL_FAULTS", &self.faults);
+        command.envs(self.environment.clone());
         let log = self.directory.join("agent.log");
         let name = format!("agent {}", self.alias);
         self.process = Some(Process::start(&name, &mut command, &log)?);

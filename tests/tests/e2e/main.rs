@@ -5,6 +5,7 @@
 //! the tests that kill things do so at every point there is instead of once a step.
 
 mod backup;
+mod clouds;
 mod disk_full;
 mod fencing;
 mod files;

@@ -53,8 +53,8 @@ pub(super) struct LocalStore {
 }
 
 impl LocalStore {
-    /// `create`: the directory is made when it is not there. `patience`: a request that takes longer
-    /// hangs.
+    /// `create`: the directory is made when it is not there. `patience`: a request that took longer
+    /// and was given up hangs.
     pub async fn open(
         root: PathBuf,
         url: String,

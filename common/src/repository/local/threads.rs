@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,16 @@ use crate::{clock, repository::failure::NotAnswering};
 /// A thread with nothing to do goes after this time.
 const IDLE: Duration = Duration::from_secs(10);
 
-type Job = Box<dyn FnOnce() + Send>;
+struct Job {
+    work: Box<dyn FnOnce() + Send>,
+    /// Dead when nobody waits for it any more.
+    wanted: Weak<()>,
+}
+
+struct Running {
+    began: Instant,
+    wanted: Weak<()>,
+}
 
 #[derive(Debug)]
 pub(super) struct Threads(Arc<Shared>);
@@ -25,7 +34,7 @@ struct Shared {
     state: Mutex<State>,
     more: Condvar,
     threads_max: usize,
-    /// A job that takes longer hangs.
+    /// A job that took longer, and was given up by its caller, hangs.
     patience: Duration,
 }
 
@@ -38,8 +47,8 @@ impl std::fmt::Debug for Shared {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Job>,
-    /// When each job began, by number.
-    running: BTreeMap<u64, Instant>,
+    /// By number: the oldest first.
+    running: BTreeMap<u64, Running>,
     next: u64,
     threads: usize,
     idle: usize,
@@ -63,13 +72,13 @@ impl Threads {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
+        let wanted = Arc::new(());
         let (answer, answered) = oneshot::channel();
-        self.submit(Box::new(move || {
-            if !answer.is_closed() {
-                // Nobody may be waiting any more by then.
-                let _ = answer.send(work());
-            }
-        }))?;
+        self.submit(Job {
+            // Nobody may be waiting any more by then.
+            work: Box::new(move || drop(answer.send(work()))),
+            wanted: Arc::downgrade(&wanted),
+        })?;
         answered
             .await
             .map_err(|_| NotAnswering("the thread of a request to the store died".to_owned()))
@@ -99,12 +108,13 @@ impl Drop for Threads {
 
 impl State {
     fn all_hang(&self, patience: Duration) -> Option<NotAnswering> {
-        let hang = |began: &Instant| began.elapsed() > patience;
+        let hangs =
+            |job: &Running| job.wanted.strong_count() == 0 && job.began.elapsed() > patience;
         let oldest = self.running.values().next()?;
-        if self.running.len() < self.threads || !self.running.values().all(hang) {
+        if self.running.len() < self.threads || !self.running.values().all(hangs) {
             return None;
         }
-        let for_ms = u64::try_from(oldest.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let for_ms = u64::try_from(oldest.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let since = clock::now_unix_ms().saturating_sub(for_ms);
         let since = jiff::Timestamp::from_millisecond(i64::try_from(since).ok()?).ok()?;
         Some(NotAnswering(format!(
@@ -144,7 +154,7 @@ impl Thread {
     fn live(&mut self) {
         while let Some(job) = self.next() {
             // Whoever waits for one that panicked is told so, since its answer is gone.
-            let _ = catch_unwind(AssertUnwindSafe(job));
+            let _ = catch_unwind(AssertUnwindSafe(job.work));
         }
     }
 
@@ -157,9 +167,16 @@ impl Thread {
         let began = Instant::now();
         loop {
             if let Some(job) = state.waiting.pop_front() {
+                if job.wanted.strong_count() == 0 {
+                    continue;
+                }
                 let number = state.next;
                 state.next += 1;
-                state.running.insert(number, Instant::now());
+                let running = Running {
+                    began: Instant::now(),
+                    wanted: Weak::clone(&job.wanted),
+                };
+                state.running.insert(number, running);
                 self.job = Some(number);
                 return Some(job);
             }

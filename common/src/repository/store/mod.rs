@@ -12,7 +12,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 
 use super::{
     cloud, config::RepositoryConfig, failure::convert, local::LocalStore, location::Location,
-    pack::PACK_BYTES_MAX, retry::Retry, throttle::Throttle,
+    retry::Retry, throttle::Throttle,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -39,7 +39,7 @@ impl Store {
         };
         let (inner, local): (Arc<dyn ObjectStore>, _) = match Location::parse(&config.url)? {
             Location::Directory(root) => {
-                let patience = retry.with_data(PACK_BYTES_MAX as u64).request_timeout;
+                let patience = retry.request_timeout;
                 let url = config.url.clone();
                 let local = Arc::new(LocalStore::open(root, url, create, patience).await?);
                 (Arc::clone(&local) as _, Some(local))

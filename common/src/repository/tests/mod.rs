@@ -5,6 +5,7 @@ mod damage;
 mod faults;
 mod forged;
 mod format;
+mod hanging;
 mod probing;
 mod records;
 mod resumed;
@@ -12,6 +13,7 @@ mod round_trip;
 mod trees;
 mod verify;
 mod walking;
+mod wire;
 
 use std::{
     collections::BTreeMap,

@@ -112,3 +112,11 @@ async fn a_local_repository_is_probed_when_it_is_made_and_left_clean() {
     assert!(!ground.path("repository/probes").exists());
     ground.repository.probe().await.unwrap();
 }
+
+#[cfg(feature = "fault-injection")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_does_what_every_store_must_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = RepositoryConfig::at(format!("file://{}/a", directory.path().display()));
+    super::super::conformance(&config).await.unwrap();
+}
