@@ -8,6 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::backups::BackupNumbers;
 use crate::raft::Node;
 
 type Number = Gauge<u64, AtomicU64>;
@@ -19,6 +20,7 @@ pub struct Metrics {
     is_leader: Number,
     applied_index: Number,
     log_bytes: Number,
+    backups: BackupNumbers,
 }
 
 impl Metrics {
@@ -45,8 +47,10 @@ impl Metrics {
             "Timestamps that this member gave out",
             timestamps,
         );
+        let backups = BackupNumbers::new(&mut registry);
         Self {
             registry,
+            backups,
             term,
             leader,
             is_leader,
@@ -62,6 +66,7 @@ impl Metrics {
         self.is_leader.set(leadership.is_ours.into());
         self.applied_index.set(node.last_applied());
         self.log_bytes.set(node.log_bytes());
+        node.look(|state| self.backups.set(state));
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

@@ -1,5 +1,6 @@
 //! The HTTP side: is it alive, can it serve, what do its numbers say.
 
+mod backups;
 mod metrics;
 
 use std::sync::Arc;

@@ -48,7 +48,7 @@ pub async fn forward(run: &Run, operation: &Operation) -> Result<String> {
         true => Ok(format!("backup {name} passed on {alias}: {}", result.message)),
         false => Err(
             Error::corrupt(format!("backup {name} is damaged: {}", result.message)).hint(
-                "It is marked as broken, with every backup that needs what is damaged; the next backup sends the damaged parts anew.",
+                "It is marked as broken, and so is every backup that needs a damaged pack: ListBackups shows them.",
             ),
         ),
     }

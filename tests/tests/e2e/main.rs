@@ -18,6 +18,7 @@ mod restore_cut_off;
 mod restore_damaged;
 mod restore_delta;
 mod store_faults;
+mod verify;
 mod wrong_input;
 
 /// Whether this is the long run.
