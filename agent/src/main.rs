@@ -22,6 +22,7 @@ mod status;
 mod tablet;
 #[cfg(test)]
 mod testing;
+mod transfers;
 mod watchdog;
 
 use std::process::ExitCode;

@@ -9,7 +9,12 @@ use prometheus_client::{
 };
 use seawall_common::{Error, Result, repository::Fetched};
 
-use crate::{status, tablet::Tablet};
+use crate::{status, tablet::Tablet, transfers};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TransferLabels {
+    direction: &'static str,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StepLabels {
@@ -35,6 +40,8 @@ pub struct Metrics {
     replicating: Gauge,
     lag_ms: Gauge,
     open_operations: Gauge,
+    transfer_bytes: Family<TransferLabels, Counter>,
+    transfer_limit: Gauge,
 }
 
 impl Default for Metrics {
@@ -52,6 +59,8 @@ impl Default for Metrics {
             replicating: Gauge::default(),
             lag_ms: Gauge::default(),
             open_operations: Gauge::default(),
+            transfer_bytes: Family::default(),
+            transfer_limit: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -87,6 +96,11 @@ impl Metrics {
             "Requests of completed fetches to the repository",
             self.restore_requests.clone(),
         );
+        registry.register(
+            "transfer_bytes",
+            "Data that went to the repository (put) and came from it (get)",
+            self.transfer_bytes.clone(),
+        );
         for (name, help, gauge) in [
             (
                 "serving",
@@ -108,6 +122,11 @@ impl Metrics {
                 "open_operations",
                 "Operations that have the database now",
                 &self.open_operations,
+            ),
+            (
+                "transfer_limit_bytes_per_second",
+                "What all transfers together may reach; 0: paused, -1: no limit",
+                &self.transfer_limit,
             ),
         ] {
             registry.register(name, help, gauge.clone());
@@ -146,6 +165,22 @@ impl Metrics {
         self.restore_requests.inc_by(fetched.requests);
     }
 
+    fn look_at_transfers(&self, tablet: &Tablet) {
+        let limit = transfers::limit(tablet);
+        self.transfer_limit
+            .set(limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX)));
+        let done = tablet
+            .known_repository()
+            .map(|repository| repository.throttle().transferred())
+            .unwrap_or_default();
+        for (direction, bytes) in [("put", done.to_repository), ("get", done.from_repository)] {
+            let counter = self
+                .transfer_bytes
+                .get_or_create(&TransferLabels { direction });
+            counter.inc_by(bytes.saturating_sub(counter.get()));
+        }
+    }
+
     /// All of it as text, with the gauges as they are now.
     pub fn render(&self, tablet: &Tablet) -> Result<String> {
         let status = status::status(tablet);
@@ -159,6 +194,7 @@ impl Metrics {
         );
         self.open_operations
             .set(i64::from(tablet.journal.read().owner().is_some()));
+        self.look_at_transfers(tablet);
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         encode(&mut text, &registry)

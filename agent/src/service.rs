@@ -15,6 +15,7 @@ use crate::{
     journal::Outcome,
     status,
     tablet::Tablet,
+    transfers,
 };
 
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -54,6 +55,30 @@ impl Agent for AgentService {
         let limit = Duration::from_millis(request.limit_ms);
         let plan = job::plan_fetch(&self.tablet, &backup, &request.manifest_hash, limit).await?;
         Ok(Response::new(plan))
+    }
+
+    async fn transfer_status(
+        &self,
+        request: Request<v1::TransferStatusRequest>,
+    ) -> Result<Response<v1::TransferReport>, Status> {
+        check_meant(&self.tablet, &request.into_inner().alias)?;
+        Ok(Response::new(transfers::report(
+            &self.tablet,
+            &self.executor,
+        )))
+    }
+
+    async fn set_throttle(
+        &self,
+        request: Request<v1::SetThrottleRequest>,
+    ) -> Result<Response<v1::TransferReport>, Status> {
+        let request = request.into_inner();
+        check_meant(&self.tablet, &request.alias)?;
+        transfers::set_limit(&self.tablet, request.limit).await?;
+        Ok(Response::new(transfers::report(
+            &self.tablet,
+            &self.executor,
+        )))
     }
 
     async fn status(

@@ -13,8 +13,14 @@ use seawall_common::{
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use crate::{
-    config::Settings, coordinators::Coordinator, engine::Engine, journal::Journal, live::Live,
-    metrics::Metrics, shard::ShardWatch,
+    config::Settings,
+    coordinators::Coordinator,
+    engine::Engine,
+    journal::Journal,
+    live::Live,
+    metrics::Metrics,
+    shard::ShardWatch,
+    transfers::{self, Throttling},
 };
 
 pub struct Tablet {
@@ -29,6 +35,7 @@ pub struct Tablet {
     pub coordinator: Arc<dyn Coordinator>,
     pub live: Live,
     pub metrics: Metrics,
+    throttling: Throttling,
     repository: OnceCell<Repository>,
     /// Held while the database's role or its being up is changed, for short actions only.
     database: Mutex<()>,
@@ -56,6 +63,7 @@ impl Tablet {
             coordinator,
             live: Live::default(),
             metrics: Metrics::default(),
+            throttling: Throttling::default(),
             repository: OnceCell::new(),
             database: Mutex::new(()),
             partial_restore: Mutex::new(()),
@@ -66,9 +74,30 @@ impl Tablet {
 
     /// The repository, opened at the first need of it.
     pub async fn repository(&self) -> Result<&Repository> {
-        self.repository
-            .get_or_try_init(|| Repository::open(&self.settings.repository))
-            .await
+        let was_open = self.repository.initialized();
+        let open = || async {
+            let repository = Repository::open(&self.settings.repository).await?;
+            repository.throttle().set_limit(transfers::limit(self));
+            Ok::<_, Error>(repository)
+        };
+        let repository = self.repository.get_or_try_init(open).await?;
+        if !was_open {
+            // It may have been changed meanwhile.
+            self.apply_limit();
+        }
+        Ok(repository)
+    }
+
+    /// The repository, if it has been opened.
+    pub fn known_repository(&self) -> Option<&Repository> {
+        self.repository.get()
+    }
+
+    /// What may be transferred from now on, by journal and settings.
+    pub fn apply_limit(&self) {
+        if let Some(repository) = self.repository.get() {
+            self.throttling.apply(repository, || transfers::limit(self));
+        }
     }
 
     pub async fn lock_database(&self) -> MutexGuard<'_, ()> {

@@ -7,6 +7,7 @@ pub mod error;
 pub mod fault;
 pub mod ids;
 pub mod position;
+pub mod rate;
 pub mod repository;
 pub mod telemetry;
 pub mod version;

@@ -7,6 +7,7 @@ use seawall_proto::v1::{
     agents_server::AgentsServer, catalogue_server::CatalogueServer, cluster_server::ClusterServer,
     locks_server::LocksServer, operations_server::OperationsServer, raft_server::RaftServer,
     timestamps_server::TimestampsServer, topology_server::TopologyServer,
+    transfers_server::TransfersServer,
 };
 use tokio::{
     net::TcpListener,
@@ -250,6 +251,9 @@ async fn routes(
                 context: coordination.clone(),
             },
         ))
+        .add_service(TransfersServer::new(service::transfers::TransfersService {
+            context: coordination.clone(),
+        }))
         .add_service(CatalogueServer::new(service::catalogue::CatalogueService {
             context: coordination.clone(),
         }))

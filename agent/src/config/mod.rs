@@ -5,6 +5,7 @@
 
 mod addresses;
 mod durations;
+mod rates;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -65,6 +66,12 @@ const OWN: &[Setting] = &[
         "How long the beginning of a restore that was cut off is kept, for the next try to go on with",
     )
     .default("24h"),
+    Setting::new(
+        "transfer_limit",
+        Kind::Text,
+        "Bytes per second to and from the repository (50MB), until BackupThrottle sets another limit; 0: paused",
+    )
+    .default("unlimited"),
     Setting::new(
         "initialize",
         Kind::Bool,
@@ -135,6 +142,9 @@ pub struct Settings {
     pub restore_alone_after: Duration,
     #[serde(deserialize_with = "durations::read")]
     pub partial_restore_kept: Duration,
+    /// `None`: no limit; `Some(0)`: paused.
+    #[serde(deserialize_with = "rates::read")]
+    pub transfer_limit: Option<u64>,
     pub initialize: bool,
     #[serde(deserialize_with = "durations::read")]
     pub drain_time: Duration,

@@ -42,6 +42,9 @@ fn the_least_that_a_file_holds_is_enough() {
     assert_eq!(settings.restore_concurrency, 4);
     assert_eq!(settings.operation_silence, Duration::from_secs(120));
     assert!(!settings.restore_from_backup && !settings.initialize);
+    assert_eq!(settings.transfer_limit, None);
+    let limited = read(LEAST, &["--transfer-limit=50MB"]).unwrap();
+    assert_eq!(limited.transfer_limit, Some(50_000_000));
 }
 
 #[test]
@@ -71,6 +74,11 @@ fn wrong_input_is_named_in_one_line() {
             LEAST.into(),
             vec!["--drain-time=soon"],
             "--drain-time: \"soon\"",
+        ),
+        (
+            LEAST.into(),
+            vec!["--transfer-limit=fast"],
+            "--transfer-limit: malformed rate \"fast\"",
         ),
         (LEAST.into(), vec!["--coordinators="], "coordinator"),
         (

@@ -5,6 +5,7 @@
 //! whoever asks again for a step finds the run under way or the recorded result.
 
 mod admit;
+mod pace;
 mod run;
 
 use std::{
@@ -413,6 +414,17 @@ impl Executor {
     /// Whether a step of the operation, or its putting back, is under way.
     pub fn is_busy(&self, id: OperationId) -> bool {
         self.doing(id).is_some()
+    }
+
+    /// The step of an operation that is under way, and how far it has come.
+    pub fn under_way(&self, id: OperationId) -> Option<(&'static str, StepProgress)> {
+        let running = self.running();
+        let running = running.get(&id)?;
+        let name = match running.doing {
+            Doing::Step(step) => step.name(),
+            Doing::PutBack => "put_back",
+        };
+        Some((name, running.run.progress.clone()))
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<OperationId, Running>> {

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use seawall_common::{Error, repository::Progress};
 use seawall_proto::v1;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
+use super::pace::Pace;
 use crate::journal::Outcome;
 
 /// What a run came to.
@@ -32,6 +33,7 @@ impl Answer {
 pub struct StepProgress {
     pub transfer: Progress,
     message: Arc<Mutex<String>>,
+    pace: Arc<Mutex<Pace>>,
 }
 
 impl StepProgress {
@@ -42,6 +44,12 @@ impl StepProgress {
 
     pub fn to_proto(&self) -> v1::Progress {
         let transfer = self.transfer.snapshot();
+        let bytes_per_second = self
+            .pace
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .look(Instant::now(), transfer.bytes_done);
+        let left = transfer.bytes_total.saturating_sub(transfer.bytes_done);
         v1::Progress {
             bytes_done: transfer.bytes_done,
             bytes_total: transfer.bytes_total,
@@ -52,6 +60,11 @@ impl StepProgress {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
+            bytes_per_second,
+            left_ms: match transfer.bytes_total {
+                0 => None,
+                _ => left.saturating_mul(1000).checked_div(bytes_per_second),
+            },
         }
     }
 }

@@ -19,7 +19,8 @@ use tokio::sync::Mutex;
 pub use file::replace as replace_file;
 pub use record::{
     BackupRecord, Contents, Ended, Facts, Goal, KnownShard, Operation, OperationKind,
-    OperationState, Outcome, PendingMark, RestoreFacts, RootMove, Step, Verification,
+    OperationState, Outcome, PendingMark, RestoreFacts, RootMove, Step, TransferLimit,
+    Verification,
 };
 
 /// A handle to the journal; clones are the same journal.

@@ -31,6 +31,9 @@ pub struct Contents {
     pub asked_restore: Option<OperationId>,
     /// Backups given up whose `removed` mark could not be put yet.
     pub pending_marks: Vec<PendingMark>,
+    /// Set by hand; absent: the agent's own setting holds.
+    #[serde(default)]
+    pub transfer_limit: Option<TransferLimit>,
     /// Oldest first.
     pub operations: Vec<Operation>,
 }
@@ -74,6 +77,14 @@ impl Contents {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferLimit {
+    Unlimited,
+    /// 0: paused.
+    BytesPerSecond(u64),
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownShard {
     /// The coordinator group that said so. Another group counts epochs and terms of its own.
@@ -102,6 +113,17 @@ pub enum OperationKind {
     Reparent,
     /// Beside the database: never has it, and is never open.
     Aside,
+}
+
+impl OperationKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            OperationKind::Backup => "backup",
+            OperationKind::Restore => "restore",
+            OperationKind::Reparent => "reparent",
+            OperationKind::Aside => "aside",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -64,6 +64,6 @@ pub use page_check::{FIRST_BYTES, FilePages, PageCheck, PageFile, PagesSeen};
 pub use progress::{Progress, ProgressSnapshot};
 pub use remove::Swept;
 pub use scan::{StoredBackup, StoredState};
-pub use throttle::Throttle;
+pub use throttle::{Throttle, Transferred};
 pub use upload::{BackupSource, PreparedManifest, SourceRoot, upload};
 pub use verify::{Damage, Depth, VerifyOptions, VerifyReport, pack_name, packs_named_in, verify};

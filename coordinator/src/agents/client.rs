@@ -33,6 +33,18 @@ pub trait AgentCalls: Send + Sync + 'static {
         address: &str,
         request: v1::PlanFetchRequest,
     ) -> Result<v1::FetchPlan>;
+
+    async fn transfer_status(
+        &self,
+        address: &str,
+        request: v1::TransferStatusRequest,
+    ) -> Result<v1::TransferReport>;
+
+    async fn set_throttle(
+        &self,
+        address: &str,
+        request: v1::SetThrottleRequest,
+    ) -> Result<v1::TransferReport>;
 }
 
 /// Agents over gRPC, by the addresses that they registered.
@@ -65,18 +77,8 @@ impl GrpcAgents {
 impl AgentCalls for GrpcAgents {
     async fn execute(&self, address: &str, request: v1::ExecuteRequest) -> Result<Updates> {
         let mut client = AgentClient::new(self.channel(address)?);
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, client.execute(request))
-            .await
-            .map_err(|_| {
-                Error::unavailable(format!(
-                    "the agent at {address} did not answer within {} s",
-                    ANSWER_TIMEOUT.as_secs()
-                ))
-            })??;
-        Ok(answer
-            .into_inner()
-            .map(|update| update.map_err(Error::from))
-            .boxed())
+        let updates = within(address, ANSWER_TIMEOUT, client.execute(request)).await?;
+        Ok(updates.map(|update| update.map_err(Error::from)).boxed())
     }
 
     async fn plan_fetch(
@@ -86,14 +88,38 @@ impl AgentCalls for GrpcAgents {
     ) -> Result<v1::FetchPlan> {
         let mut client = AgentClient::new(self.channel(address)?);
         let limit = Duration::from_millis(request.limit_ms) + PLAN_MARGIN;
-        let answer = tokio::time::timeout(limit, client.plan_fetch(request))
-            .await
-            .map_err(|_| {
-                Error::unavailable(format!(
-                    "the agent at {address} did not answer within {} s",
-                    limit.as_secs()
-                ))
-            })??;
-        Ok(answer.into_inner())
+        within(address, limit, client.plan_fetch(request)).await
     }
+
+    async fn transfer_status(
+        &self,
+        address: &str,
+        request: v1::TransferStatusRequest,
+    ) -> Result<v1::TransferReport> {
+        let mut client = AgentClient::new(self.channel(address)?);
+        within(address, ANSWER_TIMEOUT, client.transfer_status(request)).await
+    }
+
+    async fn set_throttle(
+        &self,
+        address: &str,
+        request: v1::SetThrottleRequest,
+    ) -> Result<v1::TransferReport> {
+        let mut client = AgentClient::new(self.channel(address)?);
+        within(address, ANSWER_TIMEOUT, client.set_throttle(request)).await
+    }
+}
+
+async fn within<T>(
+    address: &str,
+    limit: Duration,
+    answer: impl Future<Output = std::result::Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T> {
+    let answer = tokio::time::timeout(limit, answer).await.map_err(|_| {
+        Error::unavailable(format!(
+            "the agent at {address} did not answer within {} s",
+            limit.as_secs()
+        ))
+    })??;
+    Ok(answer.into_inner())
 }

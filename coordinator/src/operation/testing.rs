@@ -14,7 +14,9 @@ use seawall_common::{
     ids::{BackupName, OperationId, ShardId},
     repository::{EpochRecord, ManifestHeader, StoredBackup, StoredState, Swept},
 };
-use seawall_proto::v1::{self, execute_request::Step, execute_update::Update};
+use seawall_proto::v1::{
+    self, execute_request::Step, execute_update::Update, set_throttle_request::Limit,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -107,6 +109,7 @@ pub struct FakeAgents {
     failures: Mutex<BTreeMap<String, (String, String)>>,
     /// What a verification finds.
     damaged_packs: Mutex<Vec<String>>,
+    throttle: Mutex<Option<u64>>,
 }
 
 pub fn step_name(step: &Step) -> &'static str {
@@ -286,6 +289,34 @@ impl AgentCalls for Agents {
             missing_bytes: request.limit_ms,
             ..Default::default()
         })
+    }
+
+    async fn transfer_status(
+        &self,
+        address: &str,
+        request: v1::TransferStatusRequest,
+    ) -> Result<v1::TransferReport> {
+        if self.0.does.lock().unwrap().contains_key("transfer_status") {
+            return Err(Error::unavailable(format!("{address} is not there")));
+        }
+        Ok(v1::TransferReport {
+            alias: request.alias,
+            limit_bytes_per_second: *self.0.throttle.lock().unwrap(),
+            ..Default::default()
+        })
+    }
+
+    async fn set_throttle(
+        &self,
+        address: &str,
+        request: v1::SetThrottleRequest,
+    ) -> Result<v1::TransferReport> {
+        if let Some(Limit::BytesPerSecond(bytes)) = request.limit {
+            *self.0.throttle.lock().unwrap() = Some(bytes);
+        }
+        let alias = request.alias;
+        self.transfer_status(address, v1::TransferStatusRequest { alias })
+            .await
     }
 }
 

@@ -12,6 +12,7 @@ pub mod operations;
 pub mod tablet_view;
 pub mod timestamps;
 pub mod topology;
+pub mod transfers;
 pub mod watch;
 
 #[cfg(test)]

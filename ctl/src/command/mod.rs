@@ -3,6 +3,8 @@
 mod backup;
 mod backup_lock;
 mod backup_shard;
+mod backup_status;
+mod backup_throttle;
 mod cancel_operation;
 mod change_tablet_type;
 mod cluster_status;
@@ -61,6 +63,10 @@ pub enum Command {
     BackupShard(backup_shard::BackupShard),
     #[command(alias = "backup-keyspace")]
     BackupKeyspace(backup_shard::BackupKeyspace),
+    #[command(alias = "backup-status")]
+    BackupStatus(backup_status::BackupStatus),
+    #[command(alias = "backup-throttle")]
+    BackupThrottle(backup_throttle::BackupThrottle),
     #[command(alias = "list-backups")]
     ListBackups(list_backups::ListBackups),
     #[command(alias = "get-backup")]
@@ -134,6 +140,8 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Backup(command) => command.run(&context()?).await,
         Command::BackupShard(command) => command.run(&context()?).await,
         Command::BackupKeyspace(command) => command.run(&context()?).await,
+        Command::BackupStatus(command) => command.run(&context()?).await,
+        Command::BackupThrottle(command) => command.run(&context()?).await,
         Command::ListBackups(command) => command.run(&context()?).await,
         Command::GetBackup(command) => command.run(&context()?).await,
         Command::RemoveBackup(command) => command.run(&context()?).await,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use seawall_proto::v1;
 
 /// 1536 → `1.5 KiB`.
 pub fn size(bytes: u64) -> String {
@@ -18,6 +19,24 @@ pub fn size(bytes: u64) -> String {
         unit += 1;
     }
     format!("{value:.1} {}", UNITS[unit])
+}
+
+/// Never more than 100; of nothing all is done.
+pub fn percent(done: u64, total: u64) -> u64 {
+    let percent = u128::from(done) * 100 / u128::from(total.max(1));
+    u64::try_from(percent).unwrap_or(100).min(100)
+}
+
+/// `, 3.4 MiB/s, 2m30s left`, as far as it is known.
+pub fn pace(progress: &v1::Progress) -> String {
+    let mut text = String::new();
+    if progress.bytes_per_second > 0 {
+        text.push_str(&format!(", {}/s", size(progress.bytes_per_second)));
+    }
+    if let Some(left) = progress.left_ms {
+        text.push_str(&format!(", {} left", span_ms(left)));
+    }
+    text
 }
 
 /// The two largest units: `450ms`, `8s`, `2m05s`, `3h10m`, `4d02h`.

@@ -12,7 +12,7 @@ use seawall_common::{error::one_line, repository::ProgressSnapshot};
 use seawall_proto::v1::Operation;
 
 use super::{
-    human::size,
+    human::{pace, percent, size},
     json::{kind_and_alias, word},
     table::{current_step, shard},
 };
@@ -24,6 +24,9 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(120);
 const BAR: &str = "{prefix} {msg} [{bar:30}] {percent}% {binary_bytes} of {binary_total_bytes} \
                    {binary_bytes_per_sec} {eta} left";
+/// The agent says how fast it goes: a watch that begins in the middle could not know.
+const OPERATION_BAR: &str =
+    "{prefix} [{bar:30}] {percent}% {binary_bytes} of {binary_total_bytes} {msg}";
 
 pub struct Progress {
     began: Instant,
@@ -160,7 +163,7 @@ fn new_bar(all: &MultiProgress, operation: &Operation) -> ProgressBar {
 fn show(bar: &ProgressBar, operation: &Operation) {
     let total = operation.progress.as_ref().map_or(0, |p| p.bytes_total);
     let template = if total > 0 {
-        BAR
+        OPERATION_BAR
     } else {
         "{prefix} {spinner} {msg} ({elapsed})"
     };
@@ -171,7 +174,8 @@ fn show(bar: &ProgressBar, operation: &Operation) {
         bar.set_length(total);
         bar.set_position(operation.progress.as_ref().map_or(0, |p| p.bytes_done));
     }
-    bar.set_message(stage(operation));
+    let pace = operation.progress.as_ref().map(pace).unwrap_or_default();
+    bar.set_message(format!("{}{pace}", stage(operation)));
 }
 
 /// What the operation is about: `backup commerce/0 zone1-102`.
@@ -203,7 +207,8 @@ fn stage(operation: &Operation) -> String {
 fn figures(operation: &Operation) -> String {
     match operation.progress.as_ref() {
         Some(progress) if progress.bytes_total > 0 => {
-            part_of(progress.bytes_done, progress.bytes_total)
+            let part = part_of(progress.bytes_done, progress.bytes_total);
+            format!("{part}{}", pace(progress))
         }
         Some(progress) if !progress.message.is_empty() => {
             format!(" ({})", one_line(&progress.message))
@@ -213,10 +218,9 @@ fn figures(operation: &Operation) -> String {
 }
 
 fn part_of(bytes_done: u64, bytes_total: u64) -> String {
-    let percent = u128::from(bytes_done) * 100 / u128::from(bytes_total.max(1));
     format!(
         " {}%, {} of {}",
-        percent.min(100),
+        percent(bytes_done, bytes_total),
         size(bytes_done),
         size(bytes_total)
     )
@@ -249,6 +253,8 @@ mod tests {
             progress: Some(v1::Progress {
                 bytes_done: 512 << 20,
                 bytes_total: 1 << 30,
+                bytes_per_second: 10 << 20,
+                left_ms: Some(51_200),
                 ..Default::default()
             }),
             ..Default::default()
@@ -260,7 +266,7 @@ mod tests {
                 stage(&operation),
                 figures(&operation)
             ),
-            "backup commerce/0 zone1-102: copy 50%, 512.0 MiB of 1.0 GiB"
+            "backup commerce/0 zone1-102: copy 50%, 512.0 MiB of 1.0 GiB, 10.0 MiB/s, 51s left"
         );
     }
 }

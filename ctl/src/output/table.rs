@@ -1,5 +1,7 @@
 //! Tables with aligned columns and no lines, as they survive `awk` and a narrow terminal.
 
+mod transfers;
+
 use comfy_table::{CellAlignment, Table, presets};
 use seawall_common::{
     clock::now_unix_ms,
@@ -13,6 +15,8 @@ use super::{
     human::{age, dash, or_dash, size, span_ms, time_short},
     json::{BackupRef, CheckedRepository, RestoredBackup, kind_and_alias, stored_state, word},
 };
+
+pub use transfers::transfers;
 
 /// Columns whose heads end in `>` are aligned to the right.
 pub fn render(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {

@@ -6,4 +6,5 @@ mod fake;
 mod printing;
 mod repository;
 mod requests;
+mod transfers;
 mod watching;

@@ -216,7 +216,8 @@ async fn json_of_operations_is_the_contract() {
             "created_at": "2026-10-14T17:46:40.000Z", "deadline_at": null, "finished_at": null,
             "error": null, "result": null,
             "progress": {"bytes_done": 5, "bytes_total": null, "files_done": 1,
-                         "files_total": 2, "message": null}
+                         "files_total": 2, "message": null,
+                         "bytes_per_second": 0, "left_ms": null}
         })
     );
 }

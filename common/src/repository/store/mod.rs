@@ -11,8 +11,13 @@ use bytes::Bytes;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
 
 use super::{
-    cloud, config::RepositoryConfig, failure::convert, local::LocalStore, location::Location,
-    retry::Retry, throttle::Throttle,
+    cloud,
+    config::RepositoryConfig,
+    failure::convert,
+    local::LocalStore,
+    location::Location,
+    retry::Retry,
+    throttle::{Direction, Throttle},
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -88,7 +93,7 @@ impl Store {
         let count = bytes.len() as u64;
         self.throttle.take(count).await?;
         self.put_create(key, bytes).await?;
-        self.throttle.count(count);
+        self.throttle.count(Direction::ToRepository, count);
         Ok(())
     }
 
@@ -96,7 +101,8 @@ impl Store {
     pub async fn get_data_range(&self, key: &Path, range: Range<u64>) -> Result<Bytes> {
         self.throttle.take(range.end - range.start).await?;
         let bytes = self.get_range(key, range).await?;
-        self.throttle.count(bytes.len() as u64);
+        self.throttle
+            .count(Direction::FromRepository, bytes.len() as u64);
         Ok(bytes)
     }
 

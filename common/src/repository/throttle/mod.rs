@@ -26,6 +26,20 @@ use crate::error::{Error, Result};
 /// of a transfer that has only one under way.
 const SAVED: Duration = Duration::from_millis(250);
 
+/// Which way data goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    ToRepository,
+    FromRepository,
+}
+
+/// Bytes that were transferred since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transferred {
+    pub to_repository: u64,
+    pub from_repository: u64,
+}
+
 /// A clone is the same bucket.
 #[derive(Clone, Debug)]
 pub struct Throttle(Arc<Shared>);
@@ -36,6 +50,7 @@ struct Shared {
     turn: Semaphore,
     bucket: Mutex<Bucket>,
     meter: Mutex<Meter>,
+    transferred: Mutex<Transferred>,
     limit_changed: Notify,
 }
 
@@ -53,6 +68,7 @@ impl Throttle {
             turn: Semaphore::new(1),
             bucket: Mutex::new(Bucket::new(now)),
             meter: Mutex::new(Meter::new(now)),
+            transferred: Mutex::default(),
             limit_changed: Notify::new(),
         }))
     }
@@ -108,8 +124,22 @@ impl Throttle {
     }
 
     /// Counts bytes that have been transferred.
-    pub(super) fn count(&self, bytes: u64) {
+    pub(super) fn count(&self, direction: Direction, bytes: u64) {
         self.meter().add(Instant::now(), bytes);
+        let mut transferred = self.counters();
+        match direction {
+            Direction::ToRepository => transferred.to_repository += bytes,
+            Direction::FromRepository => transferred.from_repository += bytes,
+        }
+    }
+
+    pub fn transferred(&self) -> Transferred {
+        *self.counters()
+    }
+
+    fn counters(&self) -> MutexGuard<'_, Transferred> {
+        let counters = self.0.transferred.lock();
+        counters.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn bucket(&self) -> MutexGuard<'_, Bucket> {

@@ -151,7 +151,7 @@ async fn the_rate_shown_is_what_was_counted() {
     throttle.set_limit(Some(1_000_000));
     for _ in 0..100 {
         throttle.take(100_000).await.unwrap();
-        throttle.count(100_000);
+        throttle.count(Direction::ToRepository, 100_000);
     }
     assert_about(throttle.rate(), 1_000_000);
     throttle.set_limit(Some(0));

@@ -9,6 +9,7 @@ mod lock;
 mod operation;
 mod repository;
 mod tablet;
+mod transfer;
 
 pub use backup::{Backup, BackupRef, BackupRefs, Backups, RestorePlan};
 pub use cluster::{Cluster, Member};
@@ -19,6 +20,7 @@ pub use repository::{
     stored_state,
 };
 pub use tablet::{History, Tablet, Tablets};
+pub use transfer::Transfers;
 
 use seawall_proto::v1;
 use serde::Serialize;

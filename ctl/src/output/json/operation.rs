@@ -20,6 +20,8 @@ struct Progress {
     files_done: u64,
     files_total: Option<u64>,
     message: Option<String>,
+    bytes_per_second: u64,
+    left_ms: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,6 +79,8 @@ impl From<&v1::Operation> for Operation {
                 files_done: progress.files_done,
                 files_total: total(progress.files_total),
                 message: known(&progress.message),
+                bytes_per_second: progress.bytes_per_second,
+                left_ms: progress.left_ms,
             }),
         }
     }

@@ -31,6 +31,7 @@ pub struct Script {
     pub watches: Vec<(String, mpsc::Sender<Result<Operation, Status>>)>,
     pub cluster: ClusterStatusResponse,
     pub holds: ListHoldsResponse,
+    pub transfers: TransferReport,
     pub next_timestamp: u64,
 }
 
@@ -65,6 +66,7 @@ impl Coordinator {
                 .add_service(topology_server::TopologyServer::new(fake.clone()))
                 .add_service(operations_server::OperationsServer::new(fake.clone()))
                 .add_service(catalogue_server::CatalogueServer::new(fake.clone()))
+                .add_service(transfers_server::TransfersServer::new(fake.clone()))
                 .add_service(cluster_server::ClusterServer::new(fake))
                 .serve_with_incoming(TcpListenerStream::new(listener))
                 .await

@@ -1,4 +1,4 @@
-//! The six services of the fake: remember the request, refuse if told to, answer from the script.
+//! The services of the fake: remember the request, refuse if told to, answer from the script.
 
 use std::{pin::Pin, sync::MutexGuard};
 
@@ -95,6 +95,19 @@ impl locks_server::Locks for Fake {
     async fn list(&self, request: Request<ListHoldsRequest>) -> Answer<ListHoldsResponse> {
         let (_, script) = self.take("Locks.List", request)?;
         answer(script.holds.clone())
+    }
+}
+
+#[tonic::async_trait]
+impl transfers_server::Transfers for Fake {
+    async fn status(&self, request: Request<TransferStatusRequest>) -> Answer<TransferReport> {
+        let (_, script) = self.take("Transfers.Status", request)?;
+        answer(script.transfers.clone())
+    }
+
+    async fn set_throttle(&self, request: Request<SetThrottleRequest>) -> Answer<TransferReport> {
+        let (_, script) = self.take("Transfers.SetThrottle", request)?;
+        answer(script.transfers.clone())
     }
 }
 
