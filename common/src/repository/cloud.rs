@@ -122,6 +122,9 @@ fn azure(
     if let Some(endpoint) = &config.endpoint {
         builder = builder.with_endpoint(endpoint.clone());
     }
+    if unsigned {
+        builder = builder.with_account("none");
+    }
     let endpoint = builder.get_config_value(&AzureConfigKey::Endpoint);
     for (key, value) in client_options(config, endpoint.as_deref())? {
         builder = builder.with_config(AzureConfigKey::Client(key), value);

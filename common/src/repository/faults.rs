@@ -23,6 +23,8 @@ pub(super) struct Faults {
     own: Mutex<BTreeMap<String, String>>,
     /// How often each key has come by each point.
     seen: Mutex<HashMap<(String, String), u32>>,
+    /// As many requests are still answered; then the process is as good as killed.
+    left: Mutex<Option<u32>>,
 }
 
 impl Faults {
@@ -32,6 +34,23 @@ impl Faults {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(point.to_owned(), action.to_owned());
+    }
+
+    #[cfg(test)]
+    pub fn die_after(&self, requests: u32) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(requests);
+    }
+
+    fn is_dead(&self) -> bool {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        match left.as_mut() {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        }
     }
 
     fn action(&self, point: &str) -> Option<String> {
@@ -49,6 +68,9 @@ impl Faults {
     }
 
     pub async fn before(&self, point: &str, key: &Path) -> Result<()> {
+        if self.is_dead() {
+            return Err(Error::internal("the process was killed"));
+        }
         match self.action(point).as_deref() {
             Some("fail") => Err(injected(point, key)),
             Some("fail-once") if self.is_among_first(1, point, key) => Err(injected(point, key)),

@@ -5,15 +5,11 @@
 //! that is acknowledged is durable with every directory that leads to it, whoever made them.
 
 mod directory;
+mod durable;
 mod listing;
 mod threads;
 
-use std::{
-    collections::HashSet,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::{
@@ -29,6 +25,7 @@ use object_store::{
 
 use self::{
     directory::{check_no_links, clear, fsync, sync},
+    durable::Durable,
     listing::{Listing, object, read_directory},
     threads::Threads,
 };
@@ -39,8 +36,6 @@ use crate::error::Error;
 const THREADS_MAX: usize = 64;
 const DELETES_AT_ONCE: usize = 16;
 const BATCH: usize = 1000;
-/// More directories than this are not remembered as durable.
-const DURABLE_MAX: usize = 4096;
 const NAME: &str = "file";
 
 #[derive(Debug)]
@@ -48,8 +43,7 @@ pub(super) struct LocalStore {
     root: PathBuf,
     inner: Arc<LocalFileSystem>,
     threads: Arc<Threads>,
-    /// Directories whose way to the root this process has synced.
-    durable: Arc<Mutex<HashSet<PathBuf>>>,
+    durable: Arc<Durable>,
 }
 
 impl LocalStore {
@@ -194,14 +188,8 @@ impl ObjectStore for LocalStore {
         let durable = Arc::clone(&self.durable);
         self.run(move || {
             let put = block_on(inner.put_opts(&key, payload, options))?;
-            // The inner store syncs the directories that it makes, and only these: others may have
-            // been made by a writer that was killed before it synced them.
             if let Some(directory) = file.parent() {
-                let is_known = |directory| lock(&durable).contains(directory);
-                if !is_known(directory) {
-                    sync(&root, directory, fsync).map_err(generic)?;
-                    remember(&durable, directory);
-                }
+                durable.make(&root, directory, fsync).map_err(generic)?;
             }
             Ok(put)
         })
@@ -254,8 +242,7 @@ impl ObjectStore for LocalStore {
                 async move {
                     let key = key?;
                     let delete = move || {
-                        // Directories may go with the object.
-                        lock(&durable).clear();
+                        durable.forget();
                         block_on(inner.delete(&key)).map(|()| key)
                     };
                     threads.run(delete).await.map_err(not_answering)?
@@ -296,16 +283,4 @@ impl ObjectStore for LocalStore {
     async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
         Err(not_implemented("copy"))
     }
-}
-
-fn lock(durable: &Mutex<HashSet<PathBuf>>) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
-    durable.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn remember(durable: &Mutex<HashSet<PathBuf>>, directory: &std::path::Path) {
-    let mut durable = lock(durable);
-    if durable.len() == DURABLE_MAX {
-        durable.clear();
-    }
-    durable.insert(directory.to_owned());
 }

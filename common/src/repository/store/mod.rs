@@ -112,7 +112,10 @@ impl Store {
         let bytes_max = bytes.len() as u64;
         for _ in 0..READ_BACK_TRIES {
             if self.try_put(key, bytes.clone()).await? {
-                return Ok(());
+                match self.is_kept(key, bytes_max).await? {
+                    true => return Ok(()),
+                    false => continue,
+                }
             }
             match self.get(key, bytes_max).await {
                 Ok(there) if there == bytes => match self.sync(key).await {
@@ -135,7 +138,10 @@ impl Store {
     pub async fn put_if_absent(&self, key: &Path, bytes: Bytes) -> Result<bool> {
         for _ in 0..READ_BACK_TRIES {
             if self.try_put(key, bytes.clone()).await? {
-                return Ok(true);
+                match self.is_kept(key, bytes.len() as u64).await? {
+                    true => return Ok(true),
+                    false => continue,
+                }
             }
             match self.sync(key).await {
                 Ok(()) => return Ok(false),
@@ -290,19 +296,35 @@ impl Store {
     }
 
     pub async fn exists(&self, key: &Path) -> Result<bool> {
+        Ok(self.size(key).await?.is_some())
+    }
+
+    /// Bytes of an object; `None`: it is not there.
+    async fn size(&self, key: &Path) -> Result<Option<u64>> {
         let what = format!("look for {key}");
         let head = || async {
             #[cfg(feature = "fault-injection")]
             self.faults.before("repository.look", key).await?;
             match self.inner.head(key).await {
-                Ok(_) => Ok(true),
+                Ok(meta) => Ok(Some(meta.size)),
                 Err(e) => match convert("look for", key, &e) {
-                    e if e.kind() == ErrorKind::NotFound => Ok(false),
+                    e if e.kind() == ErrorKind::NotFound => Ok(None),
                     e => Err(e),
                 },
             }
         };
         self.retry.run(&what, head).await
+    }
+
+    /// Whether the store has what it said that it took. One that lost it is asked again.
+    async fn is_kept(&self, key: &Path, bytes: u64) -> Result<bool> {
+        match self.size(key).await? {
+            Some(there) if there == bytes => Ok(true),
+            Some(there) => Err(Error::corrupt(format!(
+                "object {key} has {there} bytes in the store, {bytes} were put"
+            ))),
+            None => Ok(false),
+        }
     }
 
     /// An error when a symbolic link lies under a prefix: none of ours, and what is deleted through

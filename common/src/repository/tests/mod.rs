@@ -10,6 +10,8 @@ mod probing;
 mod records;
 mod resumed;
 mod round_trip;
+mod store_faults;
+mod throttled;
 mod trees;
 mod verify;
 mod walking;
