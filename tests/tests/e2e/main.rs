@@ -18,6 +18,7 @@ mod restore_cut_off;
 mod restore_damaged;
 mod restore_delta;
 mod store_faults;
+mod throttle;
 mod verify;
 mod wrong_input;
 
