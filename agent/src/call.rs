@@ -6,8 +6,11 @@ use seawall_common::{
     Error, Result,
     ids::{BackupName, OperationId, ShardId},
     position::Position,
+    repository::{MayReferTo, Reference},
 };
 use seawall_proto::v1::{self, execute_request::Step as Wire};
+
+use uuid::Uuid;
 
 use crate::{
     journal::{OperationKind, Step},
@@ -40,6 +43,10 @@ pub enum Action {
 /// A step with what it needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepCall {
+    Prepare {
+        backup: BackupName,
+        may_refer_to: Vec<Reference>,
+    },
     Drain {
         kind: OperationKind,
         drain: Option<Duration>,
@@ -50,6 +57,7 @@ pub enum StepCall {
         backup: BackupName,
         epoch: u64,
         concurrency: usize,
+        may_refer_to: MayReferTo,
     },
     Start,
     Reinstate,
@@ -108,10 +116,12 @@ impl Aside {
 
 const COPY_CONCURRENCY_DEFAULT: usize = 4;
 const CONCURRENCY_MAX: u32 = 64;
+const REFERENCES_MAX: usize = 32;
 
 impl StepCall {
     pub fn step(&self) -> Step {
         match self {
+            StepCall::Prepare { .. } => Step::Prepare,
             StepCall::Drain { .. } => Step::Drain,
             StepCall::Note => Step::Note,
             StepCall::Stop => Step::Stop,
@@ -167,6 +177,10 @@ fn action(step: Wire) -> Result<Action> {
                 discard: put_back.discard,
             });
         }
+        Wire::Prepare(prepare) => StepCall::Prepare {
+            backup: prepare.backup.parse()?,
+            may_refer_to: references(prepare.may_refer_to)?,
+        },
         Wire::Drain(drain) => StepCall::Drain {
             kind: match drain.r#type() {
                 v1::TabletType::Backup => OperationKind::Backup,
@@ -186,6 +200,10 @@ fn action(step: Wire) -> Result<Action> {
             backup: copy.backup.parse()?,
             epoch: copy.epoch,
             concurrency: concurrency(copy.concurrency).unwrap_or(COPY_CONCURRENCY_DEFAULT),
+            may_refer_to: MayReferTo {
+                backups: references(copy.may_refer_to)?,
+                damaged_packs: packs(&copy.damaged_packs)?,
+            },
         },
         Wire::Start(v1::StartStep {}) => StepCall::Start,
         Wire::Reinstate(v1::ReinstateStep {}) => StepCall::Reinstate,
@@ -235,6 +253,29 @@ fn action(step: Wire) -> Result<Action> {
             },
         },
     }))
+}
+
+fn references(wanted: Vec<v1::Reference>) -> Result<Vec<Reference>> {
+    if wanted.len() > REFERENCES_MAX {
+        return Err(Error::invalid(format!(
+            "the command names {} backups to refer to, {REFERENCES_MAX} are the limit",
+            wanted.len()
+        )));
+    }
+    let reference = |wanted: v1::Reference| {
+        Ok(Reference {
+            name: wanted.backup.parse()?,
+            manifest_hash: Some(wanted.manifest_hash).filter(|hash| !hash.is_empty()),
+        })
+    };
+    wanted.into_iter().map(reference).collect()
+}
+
+fn packs(ids: &[String]) -> Result<Vec<Uuid>> {
+    let malformed = |id: &str| Error::invalid(format!("malformed pack id {id:?}"));
+    ids.iter()
+        .map(|id| Uuid::try_parse(id).map_err(|_| malformed(id)))
+        .collect()
 }
 
 /// None: the caller leaves it to us.

@@ -17,7 +17,7 @@ use seawall_common::{
     config::load,
     ids::{BackupName, OperationId, ShardId},
     position::Position,
-    repository::{Repository, RepositoryConfig, StoredState},
+    repository::{MayReferTo, Repository, RepositoryConfig, StoredState},
 };
 use seawall_proto::v1;
 use tempfile::TempDir;
@@ -399,17 +399,26 @@ pub fn drain(kind: OperationKind) -> StepCall {
     StepCall::Drain { kind, drain: None }
 }
 
+pub fn prepare() -> StepCall {
+    StepCall::Prepare {
+        backup: backup_name(),
+        may_refer_to: Vec::new(),
+    }
+}
+
 pub fn copy() -> StepCall {
     StepCall::Copy {
         backup: backup_name(),
         epoch: 1,
         concurrency: 2,
+        may_refer_to: MayReferTo::default(),
     }
 }
 
 /// A backup's steps in order, each with its name.
 pub fn backup_steps() -> Vec<StepCall> {
     vec![
+        prepare(),
         drain(OperationKind::Backup),
         StepCall::Note,
         StepCall::Stop,

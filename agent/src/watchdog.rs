@@ -122,7 +122,7 @@ async fn look(
         let silence = tablet.live.silence().unwrap_or_default();
         let is_moving = matches!(
             operation.last_step().map(|record| record.step),
-            Some(Step::Copy | Step::Fetch)
+            Some(Step::Prepare | Step::Copy | Step::Fetch)
         );
         if is_moving && needs_hold(operation) && silence > HOLD_LEASE {
             let reason = format!("no coordinator has answered for {} s", silence.as_secs());

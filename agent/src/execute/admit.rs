@@ -20,6 +20,7 @@ pub(super) enum Admission {
 }
 
 const BACKUP: &[Step] = &[
+    Step::Prepare,
     Step::Drain,
     Step::Note,
     Step::Stop,
@@ -143,11 +144,12 @@ fn check_owner(contents: &Contents, call: &Call, step_call: &StepCall) -> Result
 
 fn check_is_first(call: &Call, step_call: &StepCall) -> Result<()> {
     let step = step_call.step();
-    let begins_alone = matches!(
-        kind_of(step_call),
-        OperationKind::Reparent | OperationKind::Aside
-    );
-    if step == Step::Drain || begins_alone {
+    let first = match kind_of(step_call) {
+        OperationKind::Backup => Step::Prepare,
+        OperationKind::Restore => Step::Drain,
+        OperationKind::Reparent | OperationKind::Aside => return Ok(()),
+    };
+    if step == first {
         return Ok(());
     }
     Err(Error::invalid(format!(

@@ -3,9 +3,9 @@ use seawall_common::ErrorKind;
 use crate::{
     call::{Action, StepCall},
     execute::Answer,
-    journal::{Journal, OperationKind, OperationState, Step},
+    journal::{Journal, OperationState, Step},
     testing::{
-        Driver, PRIMARY_PORT, World, backup_steps, drain, error_of, is_done, position, view,
+        Driver, PRIMARY_PORT, World, backup_steps, error_of, is_done, position, prepare, view,
     },
 };
 
@@ -40,15 +40,13 @@ async fn i4_a_command_of_a_term_that_is_over_is_fenced() {
     let world = World::new().await;
     let agent = world.agent();
     let old = Driver::new();
-    assert!(is_done(
-        &old.step(&agent, drain(OperationKind::Backup)).await
-    ));
+    assert!(is_done(&old.step(&agent, prepare()).await));
     // Its successor undoes the operation.
     let new = Driver { term: 6, ..old };
     assert!(is_done(&new.put_back(&agent, true).await));
     world.mend();
 
-    for step in [StepCall::Stop, StepCall::Note, drain(OperationKind::Backup)] {
+    for step in [StepCall::Stop, StepCall::Note, prepare()] {
         let error = error_of(old.step(&agent, step).await);
         assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
     }
@@ -68,11 +66,9 @@ async fn i4_an_attempt_that_is_over_is_fenced_and_one_undone_is_not_continued() 
     let world = World::new().await;
     let agent = world.agent();
     let first = Driver::new();
-    assert!(is_done(
-        &first.step(&agent, drain(OperationKind::Backup)).await
-    ));
+    assert!(is_done(&first.step(&agent, prepare()).await));
     assert!(is_done(&first.put_back(&agent, true).await));
-    for step in [drain(OperationKind::Backup), StepCall::Note, StepCall::Stop] {
+    for step in [prepare(), StepCall::Note, StepCall::Stop] {
         let answer = first.step(&agent, step).await;
         assert!(matches!(answer, Answer::Undone(_)), "{answer:?}");
     }
@@ -80,12 +76,11 @@ async fn i4_an_attempt_that_is_over_is_fenced_and_one_undone_is_not_continued() 
         attempt: 2,
         ..first
     };
-    assert!(is_done(
-        &second.step(&agent, drain(OperationKind::Backup)).await
-    ));
+    assert!(is_done(&second.step(&agent, prepare()).await));
     let error = error_of(first.step(&agent, StepCall::Note).await);
     assert_eq!(error.kind(), ErrorKind::Fenced);
-    assert!(is_done(&second.step(&agent, StepCall::Note).await));
+    let drain = crate::testing::drain(crate::journal::OperationKind::Backup);
+    assert!(is_done(&second.step(&agent, drain).await));
 }
 
 #[tokio::test]
@@ -94,7 +89,7 @@ async fn i4_a_step_sent_twice_is_done_once() {
     let agent = world.agent();
     let driver = Driver::new();
     let steps = backup_steps();
-    assert!(is_done(&driver.steps(&agent, steps[..2].to_vec()).await));
+    assert!(is_done(&driver.steps(&agent, steps[..3].to_vec()).await));
 
     // Two callers at once find the same run.
     let (one, other) = tokio::join!(
@@ -120,10 +115,10 @@ async fn a_step_goes_on_when_nobody_listens_any_more() {
     let world = World::new().await;
     let agent = world.agent();
     let driver = Driver::new();
-    let call = driver.call(Action::Run(drain(OperationKind::Backup)));
+    let call = driver.call(Action::Run(prepare()));
     drop(agent.executor.execute(call).await.unwrap());
     agent
-        .until("drained", |agent| agent.has_done(driver.id, Step::Drain))
+        .until("prepared", |agent| agent.has_done(driver.id, Step::Prepare))
         .await;
 }
 
@@ -134,9 +129,7 @@ async fn steps_out_of_order_are_refused() {
     let driver = Driver::new();
     let error = error_of(driver.step(&agent, StepCall::Stop).await);
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
-    assert!(is_done(
-        &driver.step(&agent, drain(OperationKind::Backup)).await
-    ));
+    assert!(is_done(&driver.step(&agent, prepare()).await));
     let error = error_of(driver.step(&agent, StepCall::Stop).await);
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     let error = error_of(driver.step(&agent, StepCall::Install).await);
@@ -149,11 +142,9 @@ async fn one_operation_has_the_database_and_is_named_to_another() {
     let world = World::new().await;
     let agent = world.agent();
     let first = Driver::new();
-    assert!(is_done(
-        &first.step(&agent, drain(OperationKind::Backup)).await
-    ));
+    assert!(is_done(&first.step(&agent, prepare()).await));
     let second = Driver::new();
-    let error = error_of(second.step(&agent, drain(OperationKind::Backup)).await);
+    let error = error_of(second.step(&agent, prepare()).await);
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.message().contains(&first.id.to_string()), "{error}");
     // Nor may a change of primary come in between before the database is back.
@@ -216,7 +207,7 @@ async fn i3_a_backup_that_is_put_back_does_not_open_what_was_closed_for_a_change
         .await;
     world.engine.server().read_only = false;
     let backup = Driver::new();
-    let answer = backup.steps(&agent, backup_steps()[..6].to_vec()).await;
+    let answer = backup.steps(&agent, backup_steps()[..7].to_vec()).await;
     assert!(is_done(&answer), "{answer:?}");
     assert!(!world.engine.server().read_only);
     let reparent = Driver::new();
@@ -232,9 +223,7 @@ async fn what_was_never_closed_is_reopened_at_once_and_not_closed_later() {
     let world = World::new().await;
     let agent = world.agent();
     let backup = Driver::new();
-    assert!(is_done(
-        &backup.step(&agent, drain(OperationKind::Backup)).await
-    ));
+    assert!(is_done(&backup.step(&agent, prepare()).await));
     let reparent = Driver::new();
     let refused = error_of(reparent.step(&agent, StepCall::Demote).await);
     assert_eq!(refused.kind(), ErrorKind::Refused);
@@ -267,7 +256,7 @@ async fn i2_a_step_that_comes_through_while_it_is_called_off_is_not_answered_as_
     let world = World::new().await;
     let agent = world.agent();
     let driver = Driver::new();
-    let steps = backup_steps()[..3].to_vec();
+    let steps = backup_steps()[..4].to_vec();
     assert!(is_done(&driver.steps(&agent, steps).await));
     let id = driver.id;
     let calling_off = agent.tablet.journal.update(move |contents| {

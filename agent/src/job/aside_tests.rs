@@ -146,10 +146,20 @@ async fn a_checksum_that_differs_fails_the_test() {
     let name: seawall_common::ids::BackupName = "2026-11-22.031500.zone1-102".parse().unwrap();
     for step in backup_steps() {
         let step = match step {
-            StepCall::Copy { .. } => StepCall::Copy {
+            StepCall::Prepare { may_refer_to, .. } => StepCall::Prepare {
                 backup: name.clone(),
-                epoch: 1,
-                concurrency: 2,
+                may_refer_to,
+            },
+            StepCall::Copy {
+                epoch,
+                concurrency,
+                may_refer_to,
+                ..
+            } => StepCall::Copy {
+                backup: name.clone(),
+                epoch,
+                concurrency,
+                may_refer_to,
             },
             other => other,
         };
@@ -197,11 +207,13 @@ async fn i3_a_backup_goes_on_while_a_restore_test_is_at_work() {
     let test = Driver::new();
     hanging_test(&world, &agent, test).await;
     let backup = Driver::new();
-    assert!(is_done(
-        &backup
-            .step(&agent, drain(crate::journal::OperationKind::Backup))
-            .await
-    ));
+    let prepare = StepCall::Prepare {
+        backup: "2026-11-22.031500.zone1-102".parse().unwrap(),
+        may_refer_to: Vec::new(),
+    };
+    assert!(is_done(&backup.step(&agent, prepare).await));
+    let drain = drain(crate::journal::OperationKind::Backup);
+    assert!(is_done(&backup.step(&agent, drain).await));
     assert!(is_done(&backup.put_back(&agent, false).await));
     assert!(agent.executor.is_busy(test.id));
     assert!(is_done(&test.put_back(&agent, false).await));

@@ -1,6 +1,6 @@
 //! Copies the stopped database into the repository.
 //!
-//! In this order (I2): the backup's name is journaled, packs and parts are put, no server has been
+//! In this order (I2): packs and parts are put, no server has been
 //! on the files meanwhile, the manifest's hash is journaled and announced to the coordinator, which
 //! refuses when the hold is gone, and only then the manifest is put.
 
@@ -9,39 +9,56 @@ use seawall_common::{
     clock::now_unix_ms,
     fault,
     ids::BackupName,
-    repository::{BackupSource, PreparedManifest, Repository, SourceRoot, upload},
+    repository::{BackupSource, MayReferTo, PreparedManifest, Repository, SourceRoot, Writer},
 };
 use seawall_proto::v1;
 
-use super::{Job, LOOK_AGAIN};
+use super::{Job, LOOK_AGAIN, prepare::check_owner};
 use crate::journal::{BackupRecord, Operation, Outcome};
 
-pub(super) async fn run(
-    job: &Job,
-    backup: &BackupName,
-    epoch: u64,
-    concurrency: usize,
-) -> Result<Outcome> {
+/// What the coordinator says of it.
+pub(super) struct Plan<'a> {
+    pub backup: &'a BackupName,
+    pub epoch: u64,
+    pub concurrency: usize,
+    pub may_refer_to: &'a MayReferTo,
+}
+
+pub(super) async fn run(job: &Job, plan: &Plan<'_>) -> Result<Outcome> {
     let tablet = &job.tablet;
     let operation = job.record()?;
-    let mut source = source(job, &operation, backup, epoch)?;
+    let mut source = source(job, &operation, plan.backup, plan.epoch)?;
+    let session = operation
+        .facts
+        .session
+        .ok_or_else(|| Error::internal("no session was begun before the copy"))?;
     let repository = job.or_cancelled(tablet.repository()).await??;
     check_owner(job, repository).await?;
     let guard = tablet.engine.guard_stopped().await?;
     source.page_check = tablet.engine.page_check().await?;
-    let name = backup.clone();
-    job.note(move |facts| facts.backup = Some(name)).await?;
 
     job.progress.say(format!("copying to {}", repository.url()));
-    let prepared = upload(
-        repository,
-        &source,
-        concurrency,
-        &job.progress.transfer,
-        &job.cancel,
-    )
-    .await?;
+    let writer = Writer::new(repository, &tablet.settings.state_dir);
+    let uploaded = writer
+        .upload(
+            &source,
+            session,
+            plan.may_refer_to,
+            plan.concurrency,
+            &job.progress.transfer,
+            &job.cancel,
+        )
+        .await?;
     guard.check().await?;
+    let prepared = uploaded.manifest.clone();
+    let mut notes = damage_note(&prepared);
+    // Before the manifest, so that an end in between forgets nothing.
+    if let Err(error) = writer.remember(uploaded).await {
+        tracing::error!("cannot remember what this backup holds: {error}");
+        notes.push(format!(
+            "the next backup cannot refer to this one, for its list of chunks was not written: {error}"
+        ));
+    }
 
     let record = describe(job, &operation, &prepared);
     let announced = record.clone();
@@ -49,23 +66,32 @@ pub(super) async fn run(
         .await?;
     announce(job, &operation, &record).await?;
     put(job, repository, &prepared).await?;
+    if let Err(error) = writer.forget_session(plan.backup).await {
+        tracing::warn!("the next backup tries again: {error}");
+    }
     Ok(Outcome {
         position: Some(record.position.clone()),
         backup: Some(Box::new(record)),
+        note: notes.join("; "),
         ..Outcome::default()
     })
 }
 
-/// Only the group that owns the repository has its agents write there.
-async fn check_owner(job: &Job, repository: &Repository) -> Result<()> {
-    let group_id = job.tablet.journal.read().shard.group_id.clone();
-    match group_id.as_str() {
-        "" => Err(Error::refused(format!(
-            "{} has not registered with a coordinator group yet",
-            job.tablet.alias
-        ))),
-        group_id => job.or_cancelled(repository.check_owner(group_id)).await?,
-    }
+/// What the operator has to know of pages that were damaged before they were copied.
+fn damage_note(prepared: &PreparedManifest) -> Vec<String> {
+    let count = prepared.header().damaged_pages;
+    let first = prepared.damaged_pages().first();
+    let note = first.map(|page| {
+        format!(
+            "{count} damaged page{} in the database, the first of them page {} of {}/{}: {}",
+            if count == 1 { "" } else { "s" },
+            page.page,
+            page.root,
+            page.path,
+            page.what
+        )
+    });
+    note.into_iter().collect()
 }
 
 fn source(
@@ -126,6 +152,7 @@ fn describe(job: &Job, operation: &Operation, prepared: &PreparedManifest) -> Ba
         manifest_hash: prepared.hash().to_owned(),
         operation: operation.id,
         encrypted: header.encrypted,
+        damaged_pages: header.damaged_pages,
     }
 }
 

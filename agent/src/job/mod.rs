@@ -13,6 +13,7 @@ mod mark;
 mod note;
 mod partial;
 mod plan;
+mod prepare;
 mod put_back;
 mod reinstate;
 mod reparent;
@@ -127,6 +128,10 @@ pub async fn run(job: &Job, call: &StepCall) -> Result<Outcome> {
     let name = call.step().name();
     job.reach(&format!("agent.{name}.begin")).await?;
     let outcome = match call {
+        StepCall::Prepare {
+            backup,
+            may_refer_to,
+        } => prepare::run(job, backup, may_refer_to).await,
         StepCall::Drain { drain, .. } => drain::run(job, *drain).await,
         StepCall::Note => note::run(job).await,
         StepCall::Stop => stop::run(job).await,
@@ -134,7 +139,16 @@ pub async fn run(job: &Job, call: &StepCall) -> Result<Outcome> {
             backup,
             epoch,
             concurrency,
-        } => copy::run(job, backup, *epoch, *concurrency).await,
+            may_refer_to,
+        } => {
+            let plan = copy::Plan {
+                backup,
+                epoch: *epoch,
+                concurrency: *concurrency,
+                may_refer_to,
+            };
+            copy::run(job, &plan).await
+        }
         StepCall::Start => start::run(job).await,
         StepCall::Reinstate => reinstate::run(job).await,
         StepCall::CatchUp { no_wait } => catch_up::run(job, *no_wait).await,

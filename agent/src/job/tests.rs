@@ -18,16 +18,16 @@ use crate::{
 
 /// The methods in which a step can be caught, and how many commands come before.
 const PLACES: &[(&str, usize)] = &[
-    ("flags", 2),
-    ("copy_set", 2),
-    ("stop_replication", 3),
-    ("stop", 3),
-    ("guard_check", 4),
-    ("start", 5),
-    ("restore_flags", 6),
-    ("replicate_from", 6),
-    ("position_of", 7),
-    ("wait_for", 7),
+    ("flags", 3),
+    ("copy_set", 3),
+    ("stop_replication", 4),
+    ("stop", 4),
+    ("guard_check", 5),
+    ("start", 6),
+    ("restore_flags", 7),
+    ("replicate_from", 7),
+    ("position_of", 8),
+    ("wait_for", 8),
 ];
 
 /// Kills an agent that is in the middle of `method` of a backup.
@@ -82,19 +82,19 @@ fn i3_killed_in_any_step_the_database_comes_back() {
                 agent.until_free().await;
             }
             assert_back(&world, method);
-            assert_eq!(is_complete, *commands > 4, "{method}");
+            assert_eq!(is_complete, *commands > 5, "{method}");
             let complete = matches!(world.stored().await, Some(StoredState::Complete { .. }));
             assert_eq!(complete, is_complete, "{method}");
             // The next operation is taken, or the old one carried on.
             if is_complete {
                 let newer = Driver { term: 6, ..driver };
-                let rest = backup_steps()[4..].to_vec();
+                let rest = backup_steps()[5..].to_vec();
                 assert!(is_done(&newer.steps(&agent, rest).await), "{method}");
             } else {
                 let answer = driver.step(&agent, StepCall::Note).await;
                 assert!(matches!(answer, Answer::Undone(_)), "{method}: {answer:?}");
                 let next = Driver::new();
-                let first = backup_steps()[..2].to_vec();
+                let first = backup_steps()[..3].to_vec();
                 assert!(is_done(&next.steps(&agent, first).await), "{method}");
             }
         });
@@ -119,7 +119,7 @@ fn i2_a_copy_cut_off_is_marked_removed_before_anything_else() {
         }
         world.run_and_kill(
             |agent| async move {
-                driver.steps(&agent, backup_steps()[..4].to_vec()).await;
+                driver.steps(&agent, backup_steps()[..5].to_vec()).await;
                 std::future::pending::<()>().await;
             },
             |world| match hang_in_announcement {
@@ -149,7 +149,7 @@ fn i2_a_manifest_that_was_put_before_the_agent_died_is_found_complete() {
     let driver = Driver::new();
     world.run_and_kill(
         |agent| async move {
-            driver.steps(&agent, backup_steps()[..4].to_vec()).await;
+            driver.steps(&agent, backup_steps()[..5].to_vec()).await;
             std::future::pending::<()>().await;
         },
         |world| journal_has_copy(world, driver),
@@ -193,11 +193,11 @@ async fn i3_replication_that_was_stopped_stays_stopped() {
     let agent = world.agent();
     let driver = Driver::new();
     let steps = backup_steps();
-    let Answer::Done(noted) = driver.steps(&agent, steps[..2].to_vec()).await else {
+    let Answer::Done(noted) = driver.steps(&agent, steps[..3].to_vec()).await else {
         panic!("not noted")
     };
     assert!(noted.replication_was_stopped);
-    assert!(is_done(&driver.steps(&agent, steps[2..].to_vec()).await));
+    assert!(is_done(&driver.steps(&agent, steps[3..].to_vec()).await));
     let wanted = world.engine.server().replication.wanted;
     assert!(!wanted && !world.has_called("position_of"));
     // Nor does reconciling start it, however long it looks.
@@ -214,7 +214,7 @@ async fn i3_a_tablet_promoted_while_it_is_backed_up_is_not_demoted() {
     let agent = world.agent();
     let driver = Driver::new();
     assert!(is_done(
-        &driver.steps(&agent, backup_steps()[..6].to_vec()).await
+        &driver.steps(&agent, backup_steps()[..7].to_vec()).await
     ));
     let promotion = async {
         agent.until("waits", |_| world.has_called("wait_for")).await;
@@ -236,8 +236,13 @@ async fn i3_a_tablet_promoted_while_it_is_backed_up_is_not_demoted() {
         ..Driver::new()
     };
     agent.hear(&view(2, ALIAS, PORT)).await;
+    let prepare = StepCall::Prepare {
+        backup: "2026-11-22.031500.zone1-102".parse().unwrap(),
+        may_refer_to: Vec::new(),
+    };
+    assert!(is_done(&next.step(&agent, prepare).await));
     assert!(is_done(
-        &next.steps(&agent, backup_steps()[..3].to_vec()).await
+        &next.steps(&agent, backup_steps()[1..4].to_vec()).await
     ));
     assert!(is_done(&next.put_back(&agent, true).await));
     assert_leads(&world);
@@ -260,7 +265,7 @@ async fn a_goal_belongs_to_its_epoch() {
     let agent = world.agent();
     let driver = Driver::new();
     assert!(is_done(
-        &driver.steps(&agent, backup_steps()[..6].to_vec()).await
+        &driver.steps(&agent, backup_steps()[..7].to_vec()).await
     ));
     let change = async {
         agent.until("waits", |_| world.has_called("wait_for")).await;
@@ -286,7 +291,7 @@ async fn with_no_primary_to_be_reached_it_waits_and_does_not_serve() {
     let agent = world.agent();
     let driver = Driver::new();
     assert!(is_done(
-        &driver.steps(&agent, backup_steps()[..6].to_vec()).await
+        &driver.steps(&agent, backup_steps()[..7].to_vec()).await
     ));
     let catch_up = driver.step(&agent, StepCall::CatchUp { no_wait: false });
     assert!(
@@ -304,7 +309,7 @@ async fn a_refused_announcement_puts_no_manifest() {
     world.coordinator.notes().refuse_announcements = true;
     let agent = world.agent();
     let driver = Driver::new();
-    let error = error_of(driver.steps(&agent, backup_steps()[..4].to_vec()).await);
+    let error = error_of(driver.steps(&agent, backup_steps()[..5].to_vec()).await);
     assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
     let stored = world.stored().await;
     assert!(
@@ -326,7 +331,7 @@ async fn i2_a_copy_called_off_is_marked_removed_and_the_database_comes_back() {
     let agent = world.agent();
     let driver = Driver::new();
     let steps = backup_steps();
-    assert!(is_done(&driver.steps(&agent, steps[..3].to_vec()).await));
+    assert!(is_done(&driver.steps(&agent, steps[..4].to_vec()).await));
     let undo = async {
         let announcing = |agent: &Agent| agent.operation(driver.id).facts.announced.is_some();
         agent.until("copied", announcing).await;
@@ -349,7 +354,7 @@ async fn i3_a_database_that_does_not_start_is_tried_until_it_does() {
     let agent = world.agent();
     let driver = Driver::new();
     assert!(is_done(
-        &driver.steps(&agent, backup_steps()[..3].to_vec()).await
+        &driver.steps(&agent, backup_steps()[..4].to_vec()).await
     ));
     world.engine.server().failing.insert("start".into());
     let mend = async {
@@ -372,7 +377,7 @@ async fn i3_the_database_does_not_wait_for_a_store_that_takes_no_mark() {
     let agent = world.agent();
     let driver = Driver::new();
     assert!(is_done(
-        &driver.steps(&agent, backup_steps()[..3].to_vec()).await
+        &driver.steps(&agent, backup_steps()[..4].to_vec()).await
     ));
     let (there, gone) = (world.path("repository"), world.path("gone"));
     agent.tablet.repository().await.unwrap();
@@ -421,7 +426,7 @@ fn stop_replication_by_hand(world: &World) {
 
 #[tokio::test]
 async fn i3_what_is_put_back_before_anything_was_noted_is_left_as_it_is() {
-    for steps in [0, 1] {
+    for steps in [0, 1, 2] {
         let world = World::new().await;
         stop_replication_by_hand(&world);
         let agent = world.agent();
@@ -459,7 +464,7 @@ async fn i3_flags_come_back_also_to_a_primary_that_no_heartbeat_has_confirmed_ye
     let agent = world.agent();
     let driver = Driver::new();
     assert!(is_done(
-        &driver.steps(&agent, backup_steps()[..3].to_vec()).await
+        &driver.steps(&agent, backup_steps()[..4].to_vec()).await
     ));
     drop(agent);
     world.engine.server().variables.clear();

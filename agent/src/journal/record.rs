@@ -10,6 +10,7 @@ use seawall_common::{
 };
 use seawall_proto::v1;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::engine::{CopySet, Flags, Replication, Source};
 
@@ -235,6 +236,7 @@ impl Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
+    Prepare,
     Drain,
     Note,
     Stop,
@@ -258,6 +260,7 @@ impl Step {
     /// As it stands in status lines and in the names of pause points.
     pub fn name(self) -> &'static str {
         match self {
+            Step::Prepare => "prepare",
             Step::Drain => "drain",
             Step::Note => "note",
             Step::Stop => "stop",
@@ -372,6 +375,8 @@ pub struct BackupRecord {
     pub manifest_hash: String,
     pub operation: OperationId,
     pub encrypted: bool,
+    #[serde(default)]
+    pub damaged_pages: u64,
 }
 
 impl From<&BackupRecord> for v1::Backup {
@@ -394,8 +399,8 @@ impl From<&BackupRecord> for v1::Backup {
             operation_id: record.operation.to_string(),
             encrypted: record.encrypted,
             note: String::new(),
-            verified: None,
-            tested: None,
+            damaged_pages: record.damaged_pages,
+            ..Default::default()
         }
     }
 }
@@ -417,6 +422,8 @@ pub struct Facts {
     pub goal: Option<Goal>,
     /// Journaled before the first byte of it is put.
     pub backup: Option<BackupName>,
+    /// That writes it: its key lies in the state directory.
+    pub session: Option<Uuid>,
     /// Journaled before the manifest is announced and put.
     pub announced: Option<BackupRecord>,
     pub restore: Option<RestoreFacts>,

@@ -117,7 +117,7 @@ async fn nothing_is_touched_while_an_operation_has_the_database() {
     let agent = world.agent();
     agent.hear(&view(1, PRIMARY, PRIMARY_PORT)).await;
     let driver = crate::testing::Driver::new();
-    let steps = crate::testing::backup_steps()[..3].to_vec();
+    let steps = crate::testing::backup_steps()[..4].to_vec();
     driver.steps(&agent, steps).await;
     let mut reconciler = Reconciler::default();
     for _ in 0..3 {

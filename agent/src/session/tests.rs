@@ -46,7 +46,7 @@ async fn it_registers_once_a_coordinator_is_there_and_hears_of_the_shard() {
 
 #[tokio::test]
 async fn i2_work_under_a_lost_hold_is_given_up_before_the_manifest_and_not_after() {
-    for (steps, given_up) in [(3, true), (4, false)] {
+    for (steps, given_up) in [(4, true), (5, false)] {
         let world = World::new().await;
         let agent = world.agent();
         let driver = Driver::new();

@@ -25,12 +25,12 @@ pub(crate) async fn with_backup(world: &World) -> String {
     }
     let agent = world.agent();
     let driver = Driver::new();
-    let answer = driver.steps(&agent, backup_steps()[..4].to_vec()).await;
+    let answer = driver.steps(&agent, backup_steps()[..5].to_vec()).await;
     let Answer::Done(outcome) = answer else {
         panic!("{answer:?}")
     };
     assert!(is_done(
-        &driver.steps(&agent, backup_steps()[4..].to_vec()).await
+        &driver.steps(&agent, backup_steps()[5..].to_vec()).await
     ));
     drop(agent);
     // The machine is lost; another one takes its place.

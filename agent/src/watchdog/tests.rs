@@ -34,7 +34,7 @@ async fn i3_silence_in_the_middle_of_a_backup_puts_the_database_back() {
     world.coordinator.notes().away = true;
     let agent = world.agent();
     let driver = Driver::new();
-    let steps = backup_steps()[..3].to_vec();
+    let steps = backup_steps()[..4].to_vec();
     assert!(is_done(&driver.steps(&agent, steps).await));
     watched(&agent, agent.until_free()).await;
     assert!(world.engine.server().running && world.engine.server().replication.running);
@@ -48,7 +48,7 @@ async fn i2_silence_after_the_manifest_finishes_the_backup() {
     world.flags.push("--operation-silence=1s".into());
     let agent = world.agent();
     let driver = Driver::new();
-    let steps = backup_steps()[..4].to_vec();
+    let steps = backup_steps()[..5].to_vec();
     assert!(is_done(&driver.steps(&agent, steps).await));
     world.coordinator.notes().away = true;
     watched(&agent, agent.until_free()).await;
@@ -66,7 +66,7 @@ async fn an_operation_that_is_driven_is_left_alone_and_one_that_is_undone_is_put
     world.flags.push("--operation-silence=7s".into());
     let agent = world.agent();
     let driver = Driver::new();
-    let steps = backup_steps()[..3].to_vec();
+    let steps = backup_steps()[..4].to_vec();
     assert!(is_done(&driver.steps(&agent, steps).await));
     tell(&world, driver, Known::Running);
     let quiet = async {
@@ -116,7 +116,7 @@ async fn a_step_that_runs_is_not_silence() {
     world.flags.push("--operation-silence=1s".into());
     let agent = world.agent();
     let driver = Driver::new();
-    let steps = backup_steps()[..3].to_vec();
+    let steps = backup_steps()[..4].to_vec();
     assert!(is_done(&driver.steps(&agent, steps).await));
     world.coordinator.notes().hang_announcements = true;
     let copying = driver.step(&agent, copy());
@@ -165,10 +165,10 @@ async fn what_was_finished_alone_is_no_error_to_the_coordinator_that_comes_back(
     let agent = world.agent();
     let driver = Driver::new();
     let steps = backup_steps();
-    assert!(is_done(&driver.steps(&agent, steps[..4].to_vec()).await));
+    assert!(is_done(&driver.steps(&agent, steps[..5].to_vec()).await));
     world.coordinator.notes().away = true;
     watched(&agent, agent.until_free()).await;
-    assert!(is_done(&driver.steps(&agent, steps[4..].to_vec()).await));
+    assert!(is_done(&driver.steps(&agent, steps[5..].to_vec()).await));
 }
 
 #[tokio::test]

@@ -225,14 +225,18 @@ impl ListChecker {
 }
 
 fn chunk_fits(chunk: &StoredChunk, plain_bytes: usize, packs: &[PackRecord]) -> bool {
-    let Some(pack) = packs.get(chunk.pack as usize) else {
-        return false;
-    };
+    packs
+        .get(chunk.pack as usize)
+        .is_some_and(|pack| fits_in_pack(chunk, plain_bytes, pack.bytes))
+}
+
+/// Whether a chunk of `plain_bytes` can lie where `chunk` says, in a pack of `pack_bytes`.
+pub(super) fn fits_in_pack(chunk: &StoredChunk, plain_bytes: usize, pack_bytes: u32) -> bool {
     let size_fits = chunk
         .encoding
         .fits(chunk.stored_bytes as usize, plain_bytes);
     let end = u64::from(chunk.offset) + u64::from(chunk.stored_bytes) + TAG_BYTES as u64;
     size_fits
         && chunk.offset as usize >= PREFIX_BYTES
-        && end + TRAILER_BYTES as u64 <= u64::from(pack.bytes)
+        && end + TRAILER_BYTES as u64 <= u64::from(pack_bytes)
 }

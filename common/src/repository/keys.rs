@@ -30,6 +30,10 @@ impl DataKey {
         Self(Zeroizing::new(rand::random()))
     }
 
+    pub fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
+        Self(bytes)
+    }
+
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }

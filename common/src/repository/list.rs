@@ -16,7 +16,7 @@ use super::{
 pub(super) const LIST_BYTES_MAX: usize = (8 << 20) - 128;
 /// One record names at most this many chunks.
 pub(super) const RECORD_CHUNKS_MAX: usize = 4096;
-const CHUNK_BYTES_IN_LIST: usize = 32 + 4 + 4 + 4 + 4 + 1;
+pub(super) const CHUNK_BYTES_IN_LIST: usize = 32 + 4 + 4 + 4 + 4 + 1;
 
 /// Who owns a file or directory, what it allows, when it was changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,14 +91,7 @@ impl Record {
             Record::Chunks(chunks) => {
                 out.push(5);
                 out.extend_from_slice(&(chunks.len() as u32).to_le_bytes());
-                for chunk in chunks {
-                    out.extend_from_slice(&chunk.id);
-                    out.extend_from_slice(&chunk.pack.to_le_bytes());
-                    out.extend_from_slice(&chunk.place.to_le_bytes());
-                    out.extend_from_slice(&chunk.offset.to_le_bytes());
-                    out.extend_from_slice(&chunk.stored_bytes.to_le_bytes());
-                    out.push(chunk.encoding as u8);
-                }
+                chunks.iter().for_each(|chunk| encode_chunk(out, chunk));
             }
             Record::EndOfFile { hash } => {
                 out.push(6);
@@ -198,7 +191,16 @@ fn decode_entry(bytes: &mut &[u8]) -> Option<(u16, Vec<u8>, Attributes)> {
     Some((root, path, attributes))
 }
 
-fn decode_chunk(bytes: &mut &[u8]) -> Option<StoredChunk> {
+pub(super) fn encode_chunk(out: &mut Vec<u8>, chunk: &StoredChunk) {
+    out.extend_from_slice(&chunk.id);
+    out.extend_from_slice(&chunk.pack.to_le_bytes());
+    out.extend_from_slice(&chunk.place.to_le_bytes());
+    out.extend_from_slice(&chunk.offset.to_le_bytes());
+    out.extend_from_slice(&chunk.stored_bytes.to_le_bytes());
+    out.push(chunk.encoding as u8);
+}
+
+pub(super) fn decode_chunk(bytes: &mut &[u8]) -> Option<StoredChunk> {
     Some(StoredChunk {
         id: take(bytes)?,
         pack: u32::from_le_bytes(take(bytes)?),

@@ -22,6 +22,7 @@ pub mod fuzzing;
 mod header;
 mod inspect;
 mod keys;
+mod known;
 mod layout;
 mod list;
 mod local;
@@ -56,6 +57,7 @@ pub use epochs::EpochRecord;
 pub use header::Repository;
 pub use inspect::{Finding, InspectOptions, InspectedBackup, Inspection, Objects, inspect};
 pub use keys::{GeneratedIdentity, generate_identity};
+pub use known::Reference;
 pub use manifest::{
     DamagedPage, Manifest, ManifestHeader, PackRecord, PartRecord, RootRecord, read_manifest,
 };
@@ -65,5 +67,7 @@ pub use progress::{Progress, ProgressSnapshot};
 pub use remove::Swept;
 pub use scan::{StoredBackup, StoredState};
 pub use throttle::{Throttle, Transferred};
-pub use upload::{BackupSource, PreparedManifest, SourceRoot, upload};
+pub use upload::{
+    BackupSource, MayReferTo, PreparedManifest, SourceRoot, Uploaded, Writer, upload,
+};
 pub use verify::{Damage, Depth, VerifyOptions, VerifyReport, pack_name, packs_named_in, verify};

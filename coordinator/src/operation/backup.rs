@@ -6,7 +6,7 @@
 
 use seawall_common::{
     Error, Result,
-    ids::{Alias, ShardId},
+    ids::{Alias, BackupName, ShardId},
 };
 use seawall_proto::v1::{self, execute_request::Step};
 
@@ -22,6 +22,7 @@ use crate::{
         catalogue::Facts,
         epochs::is_on_line,
         operations::{Effect, Operation, Outcome, Spec},
+        references::Reference,
         topology::TabletType,
     },
 };
@@ -36,6 +37,8 @@ pub async fn forward(run: &Run, operation: &Operation) -> Result<String> {
     else {
         return Err(Error::internal("not a backup"));
     };
+    run.agent_step("prepare", alias, prepare(operation)?)
+        .await?;
     let drain = Step::Drain(v1::DrainStep {
         r#type: v1::TabletType::Backup.into(),
         drain_ms: None,
@@ -46,15 +49,18 @@ pub async fn forward(run: &Run, operation: &Operation) -> Result<String> {
         .await?;
     run.agent_step("stop", alias, Step::Stop(v1::StopStep {}))
         .await?;
-    run.step("copy", copy(run, operation, alias, *concurrency))
+    let copied = run
+        .step("copy", copy(run, operation, alias, *concurrency))
         .await?;
     mark_if_damaged(run, operation).await;
     let no_wait = *no_wait || noted.replication_was_stopped;
     let serving = bring_back(run, alias, no_wait).await?;
     let name = operation.backup.as_ref().map(ToString::to_string);
     let mut result = format!("backup {} is complete", name.unwrap_or_default());
-    if !serving.note.is_empty() {
-        result.push_str(&format!("; {}", serving.note));
+    for note in [copied.note, serving.note] {
+        if !note.is_empty() {
+            result.push_str(&format!("; {note}"));
+        }
     }
     Ok(result)
 }
@@ -105,23 +111,46 @@ pub fn wanted_type(run: &Run, alias: &Alias) -> v1::TabletType {
     })
 }
 
+fn prepare(operation: &Operation) -> Result<Step> {
+    Ok(Step::Prepare(v1::PrepareStep {
+        backup: own_name(operation)?.to_string(),
+        may_refer_to: references(operation),
+    }))
+}
+
+fn own_name(operation: &Operation) -> Result<&BackupName> {
+    let name = operation.backup.as_ref();
+    name.ok_or_else(|| Error::internal("a backup without a name"))
+}
+
+/// The same in every step, and under every leader: they were named when the backup was granted.
+fn references(operation: &Operation) -> Vec<v1::Reference> {
+    let reference = |reference: &Reference| v1::Reference {
+        backup: reference.backup.to_string(),
+        manifest_hash: reference.manifest_hash.clone(),
+    };
+    operation.references.iter().map(reference).collect()
+}
+
 async fn copy(
     run: &Run,
     operation: &Operation,
     alias: &Alias,
     concurrency: u32,
 ) -> Result<(Outcome, Effect)> {
-    let name = operation.backup.clone();
-    let name = name.ok_or_else(|| Error::internal("a backup without a name"))?;
-    let begun = run.context.group.look(|state| {
-        let entry = state.catalogue.entry(&operation.shard, &name)?;
+    let name = own_name(operation)?;
+    let (begun, damaged_packs) = run.context.group.look(|state| {
+        let entry = state.catalogue.entry(&operation.shard, name)?;
         check_on_line(state, run, &operation.shard, entry.facts.epoch)?;
-        Ok::<_, Error>(entry.facts.epoch)
+        let damaged = state.catalogue.damaged.of(&operation.shard);
+        Ok::<_, Error>((entry.facts.epoch, damaged.map(str::to_owned).collect()))
     })?;
     let step = Step::Copy(v1::CopyStep {
         backup: name.to_string(),
         epoch: begun,
         concurrency,
+        may_refer_to: references(operation),
+        damaged_packs,
     });
     let done = agent_call::call(run, alias, step).await?;
     let copied = done
@@ -150,9 +179,8 @@ fn check_on_line(state: &State, run: &Run, shard: &ShardId, epoch: u64) -> Resul
 
 /// The manifest that was put must be the one that was announced before.
 fn check_announced(run: &Run, operation: &Operation, facts: &Facts) -> Result<()> {
-    let name = operation.backup.as_ref();
+    let name = own_name(operation)?;
     let announced = run.context.group.look(|state| {
-        let name = name.ok_or_else(|| Error::internal("a backup without a name"))?;
         let entry = state.catalogue.entry(&operation.shard, name)?;
         Ok::<_, Error>(entry.facts.manifest_hash.clone())
     })?;
@@ -189,8 +217,7 @@ pub async fn undo(run: &Run, operation: &Operation) -> Result<String> {
 
 /// Without the mark the hold cannot be let go of (I2): tried for as long as it takes.
 async fn abandon(run: &Run, operation: &Operation, reason: &str) -> Result<()> {
-    let name = operation.backup.as_ref();
-    let name = name.ok_or_else(|| Error::internal("a backup without a name"))?;
+    let name = own_name(operation)?;
     removal::put_mark(run, "abandon", &operation.shard, name, reason).await;
     Ok(())
 }

@@ -176,6 +176,7 @@ fn as_found(stored: &StoredBackup) -> Found {
                 files: header.files,
                 encrypted: header.encrypted,
                 manifest_hash: manifest_hash.clone(),
+                damaged_pages: header.damaged_pages,
             };
         }
         StoredState::Incomplete => "it has no manifest".clone_into(&mut found.note),

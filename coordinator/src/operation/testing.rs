@@ -114,6 +114,7 @@ pub struct FakeAgents {
 
 pub fn step_name(step: &Step) -> &'static str {
     match step {
+        Step::Prepare(_) => "prepare",
         Step::Drain(_) => "drain",
         Step::Note(_) => "note",
         Step::Stop(_) => "stop",

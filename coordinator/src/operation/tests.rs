@@ -23,7 +23,8 @@ use crate::{
     },
 };
 
-const BACKUP_STEPS: [&str; 8] = [
+const BACKUP_STEPS: [&str; 9] = [
+    "prepare",
     "drain",
     "note",
     "stop",

@@ -104,6 +104,7 @@ pub fn backup(entry: &Entry) -> v1::Backup {
             .map_or_else(String::new, |id| id.to_string()),
         encrypted: facts.encrypted,
         note: entry.note.clone(),
+        damaged_pages: facts.damaged_pages,
         verified: entry.verified.as_ref().map(verification),
         tested: entry.tested.as_ref().map(verification),
     }
@@ -142,6 +143,7 @@ pub fn facts(backup: &v1::Backup) -> Result<Facts> {
         files: backup.files,
         encrypted: backup.encrypted,
         manifest_hash: hash.to_ascii_lowercase(),
+        damaged_pages: backup.damaged_pages,
     })
 }
 

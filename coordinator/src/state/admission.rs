@@ -13,6 +13,7 @@ use super::{
     catalogue::{Entry, Known},
     locks::{Claim, Exclusive, Scope, Side},
     operations::{OPEN_MAX, Operation, OperationState, Outcome, Spec, Start},
+    references,
     topology::{Tablet, TabletType},
 };
 
@@ -108,6 +109,7 @@ fn admit_backup(
         .fresh_name(shard, alias, start.now_unix_ms)?;
 
     let mut operation = Operation::new(start.id, start.spec.clone(), shard.clone(), start);
+    operation.references = references::referable(state, shard, alias);
     operation.token = state.locks.claim(start.id, &claim)?.token;
     state
         .locks

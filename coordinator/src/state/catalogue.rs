@@ -17,7 +17,7 @@ use super::{
     Response, State,
     operations::{OperationState, Spec},
     topology::Tablet,
-    verification::{DamagedPacks, Mark, Verification},
+    verification::{DamagedPacks, Mark, MarkedBy, Verification},
 };
 
 /// Removed backups of a shard that are remembered; the oldest are forgotten first.
@@ -54,6 +54,9 @@ pub struct Facts {
     pub encrypted: bool,
     /// BLAKE3 of the manifest object, hexadecimal.
     pub manifest_hash: String,
+    /// Pages that were damaged in the database when they were copied.
+    #[serde(default)]
+    pub damaged_pages: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -309,6 +312,7 @@ impl Catalogue {
             entry.known = Known::Complete;
             entry.facts = facts.clone();
             entry.note.clear();
+            entry.mark_damaged_pages();
         }
     }
 
@@ -405,7 +409,7 @@ impl Catalogue {
 
 impl Entry {
     fn from_scan(shard: &ShardId, found: &Found) -> Self {
-        Self {
+        let mut entry = Self {
             name: found.name.clone(),
             shard: shard.clone(),
             alias: found.alias.clone(),
@@ -416,6 +420,17 @@ impl Entry {
             mark: None,
             verified: None,
             tested: None,
+        };
+        entry.mark_damaged_pages();
+        entry
+    }
+
+    /// What was damaged in the database is damaged in its copy: that must not be restored by itself.
+    fn mark_damaged_pages(&mut self) {
+        let (pages, at_unix_ms) = (self.facts.damaged_pages, self.facts.ended_unix_ms);
+        if pages > 0 {
+            let reason = format!("{pages} pages were damaged in the database when it was copied");
+            self.break_by(MarkedBy::Copy, &reason, at_unix_ms);
         }
     }
 }

@@ -32,6 +32,7 @@ pub fn finish(state: &mut State, finish: &Finish) -> Result<Response> {
     operation.state = ended;
     operation.finished_unix_ms = Some(finish.now_unix_ms);
     operation.result.clone_from(&finish.result);
+    operation.references.clear();
     if finish.error.is_some() {
         operation.error.clone_from(&finish.error);
     }

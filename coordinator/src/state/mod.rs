@@ -13,6 +13,7 @@ pub mod closing;
 pub mod epochs;
 pub mod locks;
 pub mod operations;
+pub mod references;
 pub mod timestamps;
 pub mod topology;
 pub mod verification;

@@ -17,6 +17,7 @@ use super::{
     Refusal, Response, State, admission,
     catalogue::{Facts, Known},
     closing,
+    references::Reference,
     verification::{self, Verification},
 };
 
@@ -155,6 +156,9 @@ pub struct Operation {
     pub token: u64,
     /// One line of what came of it, for people.
     pub result: String,
+    /// What a backup may refer to; forgotten when it has ended.
+    #[serde(default)]
+    pub references: Vec<Reference>,
 }
 
 impl Operation {
@@ -175,6 +179,7 @@ impl Operation {
             backup: None,
             token: 0,
             result: String::new(),
+            references: Vec::new(),
         }
     }
 

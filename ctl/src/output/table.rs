@@ -163,6 +163,7 @@ pub fn backup(backup: &v1::Backup) -> String {
             format!("{} in {} files", size(backup.logical_bytes), backup.files),
         ),
         ("new bytes", size(backup.stored_bytes)),
+        ("damaged pages", backup.damaged_pages.to_string()),
         ("encrypted", yes_no(backup.encrypted)),
         ("manifest", or_dash(&backup.manifest_hash)),
         ("operation", or_dash(&backup.operation_id)),

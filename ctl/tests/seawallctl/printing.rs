@@ -175,7 +175,7 @@ async fn json_of_backups_is_the_contract() {
         "engine_version": "10.11.19-MariaDB", "epoch": 2, "position": "0-1-100",
         "started_at": "2026-10-14T17:46:40.000Z", "ended_at": "2026-10-14T17:48:15.500Z",
         "logical_bytes": 3_221_225_472_u64, "stored_bytes": 1_073_741_824, "files": 412,
-        "encrypted": true, "manifest_hash": "ab12",
+        "damaged_pages": 0, "encrypted": true, "manifest_hash": "ab12",
         "operation_id": "0193f9b0-0000-7000-8000-000000000001", "verified": null, "tested": null, "note": null
     });
     let list = run(&coordinator.url(), &["-ojson", "ListBackups", "commerce/0"])

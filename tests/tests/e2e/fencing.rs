@@ -121,6 +121,13 @@ fn leader<'a>(cluster: &'a Cluster, shard: &Known, operation: &str, term: u64) -
     }
 }
 
+fn prepare() -> Step {
+    Step::Prepare(v1::PrepareStep {
+        backup: format!("2026-11-21.031500.{REPLICA}"),
+        may_refer_to: Vec::new(),
+    })
+}
+
 fn drain() -> Step {
     Step::Drain(v1::DrainStep {
         r#type: v1::TabletType::Backup.into(),
@@ -158,6 +165,7 @@ async fn i4_a_leader_of_an_older_term_that_says_stop_after_its_successor_has_und
     let (cluster, shard) = small_shard("fenced").await?;
     let operation = uuid::Uuid::now_v7().to_string();
     let old = leader(&cluster, &shard, &operation, 5);
+    old.send(prepare()).await?;
     old.send(drain()).await?;
     old.send(note()).await?;
 
@@ -185,6 +193,7 @@ async fn i4_the_highest_term_is_remembered_over_a_restart_of_the_agent() -> Resu
     let (mut cluster, shard) = small_shard("remembered").await?;
     let operation = uuid::Uuid::now_v7().to_string();
     let new = leader(&cluster, &shard, &operation, 6);
+    new.send(prepare()).await?;
     new.send(drain()).await?;
     new.send(put_back()).await?;
     cluster.tablet_mut(REPLICA)?.kill()?;
@@ -204,6 +213,7 @@ async fn i4_a_step_that_is_sent_twice_is_done_once() -> Result<()> {
     let (cluster, shard) = small_shard("twice").await?;
     let operation = uuid::Uuid::now_v7().to_string();
     let leader = leader(&cluster, &shard, &operation, 6);
+    leader.send(prepare()).await?;
     leader.send(drain()).await?;
     leader.send(note()).await?;
     let stopped = leader.send(stop()).await?;
@@ -217,6 +227,7 @@ async fn i4_a_step_that_is_sent_twice_is_done_once() -> Result<()> {
         operation,
         ..leader
     };
+    again.send(prepare()).await?;
     again.send(drain()).await?;
     again.send(note()).await?;
     let first = again.send(stop()).await?;
@@ -246,6 +257,7 @@ async fn a_step_out_of_order_is_refused() -> Result<()> {
     let refusal = leader.refused(stop()).await?;
     ensure!(!refusal.starts_with("fenced"), "{refusal}");
     ensure!(cluster.tablet(REPLICA)?.server.process().is_some());
+    leader.send(prepare()).await?;
     leader.send(drain()).await?;
     leader.send(put_back()).await?;
     cluster.wait_serving(REPLICA).await?;

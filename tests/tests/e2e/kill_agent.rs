@@ -112,7 +112,7 @@ async fn check_as_before(cluster: &Cluster, point: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i3_an_agent_killed_before_the_copy_puts_its_database_back() -> Result<()> {
-    let points = points(&["drain", "note", "stop"], &[]);
+    let points = points(&["prepare", "drain", "note", "stop"], &[]);
     kill_at_each("kill-before", &points).await
 }
 
@@ -139,13 +139,13 @@ async fn an_agent_killed_when_the_backup_has_just_been_granted_can_be_backed_up_
     let mut cluster = ClusterPlan::new("kill-grant").start().await?;
     cluster.start_small_shard(2).await?;
     let faults = cluster.coordinators[0].faults();
-    faults.arm("coordinator.drain.begin", "pause").await?;
+    faults.arm("coordinator.prepare.begin", "pause").await?;
     let operation = cluster.start_backup(REPLICA).await?;
     faults
-        .wait_reached("coordinator.drain.begin", PATIENCE)
+        .wait_reached("coordinator.prepare.begin", PATIENCE)
         .await?;
     cluster.tablet_mut(REPLICA)?.kill()?;
-    faults.disarm("coordinator.drain.begin").await?;
+    faults.disarm("coordinator.prepare.begin").await?;
     cluster.tablet_mut(REPLICA)?.start()?;
     check_end(&cluster, &operation.id, "grant").await?;
     check_as_before(&cluster, "grant").await?;

@@ -91,6 +91,7 @@ async fn a_leader_killed_around_any_step_is_replaced_and_the_backup_completes() 
     cluster.start_small_shard(2).await?;
     let steps: &[&str] = if is_soak() {
         &[
+            "prepare",
             "drain",
             "note",
             "stop",

@@ -10,6 +10,7 @@ mod disk_full;
 mod fencing;
 mod files;
 mod identity;
+mod incremental;
 mod kill_agent;
 mod kill_coordinator;
 mod refusals;

@@ -2,13 +2,11 @@
 //! worker fills it in a buffer of its own, so that nothing is copied or shared on the way. How it
 //! is read without a list stands in [`index`].
 
-#[allow(dead_code)]
 mod index;
 
 #[cfg(test)]
 mod tests;
 
-#[allow(unused_imports)]
 pub(super) use index::{IndexedChunk, PackIndex, Trailer, whole_hash};
 
 use bytes::Bytes;

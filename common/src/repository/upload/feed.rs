@@ -1,7 +1,11 @@
 //! Cuts what the walk finds into units of work: some megabytes of one file, or many small files
 //! together, so that what lies side by side in a directory lies side by side in a pack.
 
-use std::{fs::Metadata, path::PathBuf, sync::Arc, sync::mpsc::Sender};
+use std::{
+    fs::Metadata,
+    path::PathBuf,
+    sync::{Arc, OnceLock, mpsc::Sender},
+};
 
 use super::walk::{Entry, Found, Sources};
 use crate::{
@@ -9,6 +13,7 @@ use crate::{
     repository::{
         chunk::{self, CHUNK_BYTES},
         list::Record,
+        page_check::FilePages,
         pool::{Lent, Pool},
     },
 };
@@ -18,9 +23,14 @@ const UNIT_CHUNKS: u64 = 8;
 const UNIT_PIECES_MAX: usize = 256;
 
 pub(super) struct SourceFile {
+    /// Name of its root, and where it lies below it.
+    pub root: Arc<str>,
+    pub relative: Vec<u8>,
     pub path: PathBuf,
     /// As the walk saw it: it must not change until it was read.
     pub meta: Metadata,
+    /// The engine's check of its pages, once it was looked for.
+    pub pages: OnceLock<Option<Box<dyn FilePages>>>,
 }
 
 pub(super) enum Piece {
@@ -43,6 +53,7 @@ pub(super) struct Unit {
 }
 
 struct Feeder<'a> {
+    root_names: Vec<Arc<str>>,
     places: &'a Pool<()>,
     units: &'a Sender<Unit>,
     number: u64,
@@ -53,6 +64,7 @@ struct Feeder<'a> {
 /// Walks the roots and sends units until there is nothing left, or nobody takes them any more.
 pub(super) fn feed(sources: &Sources, places: &Pool<()>, units: &Sender<Unit>) -> Result<()> {
     let mut feeder = Feeder {
+        root_names: sources.root_names(),
         places,
         units,
         number: 0,
@@ -86,16 +98,20 @@ impl Feeder<'_> {
             })),
             Found::File(meta) => {
                 let bytes = meta.len();
+                let name = self.root_names.get(usize::from(root)).cloned();
+                let file = Arc::new(SourceFile {
+                    root: name.ok_or_else(|| Error::internal("a file in no root"))?,
+                    relative: path.clone(),
+                    path: full_path,
+                    meta,
+                    pages: OnceLock::new(),
+                });
                 self.push(Piece::Record(Record::File {
                     root,
                     path,
                     attributes,
                     bytes,
                 }))?;
-                let file = Arc::new(SourceFile {
-                    path: full_path,
-                    meta,
-                });
                 self.add_chunks(&file, bytes)?;
                 self.push(Piece::EndOfFile)
             }

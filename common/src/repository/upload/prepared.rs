@@ -11,7 +11,7 @@ use crate::{
         chunk::CHUNK_BYTES,
         header::{FORMAT_VERSION, Repository},
         layout,
-        manifest::{Body, ManifestHeader, PackRecord, encode_manifest},
+        manifest::{Body, DamagedPage, ManifestHeader, encode_manifest},
         object::ObjectKind,
     },
 };
@@ -22,18 +22,31 @@ pub struct PreparedManifest {
     header: ManifestHeader,
     hash: String,
     object: Bytes,
+    first_damaged: Vec<DamagedPage>,
 }
 
-pub(super) fn prepare(
-    source: &BackupSource,
-    session: &Session,
-    sources: &Sources,
-    packs: &[PackRecord],
-    lists: Lists,
-) -> Result<PreparedManifest> {
+/// What the manifest is made of, besides the source.
+pub(super) struct Ready<'a> {
+    pub session: &'a Session,
+    pub sources: &'a Sources,
+    pub lists: Lists,
+    /// Bytes of packs that no earlier complete backup holds.
+    pub new_pack_bytes: u64,
+    pub refers_to: Vec<BackupName>,
+    /// How many pages were damaged in the source, and the first of them.
+    pub damage: (u64, Vec<DamagedPage>),
+}
+
+pub(super) fn prepare(source: &BackupSource, ready: Ready<'_>) -> Result<PreparedManifest> {
+    let Ready {
+        session,
+        sources,
+        lists,
+        ..
+    } = ready;
     let parts = lists.lists.iter().chain(&lists.pack_lists);
-    let stored_bytes = packs.iter().map(|pack| u64::from(pack.bytes)).sum::<u64>()
-        + parts.map(|part| part.bytes).sum::<u64>();
+    let stored_bytes = ready.new_pack_bytes + parts.map(|part| part.bytes).sum::<u64>();
+    let (damaged_pages, first_damaged) = ready.damage;
     let header = ManifestHeader {
         version: FORMAT_VERSION,
         name: source.name.clone(),
@@ -51,8 +64,8 @@ pub(super) fn prepare(
         chunk_bytes: CHUNK_BYTES as u32,
         lists: lists.lists,
         pack_lists: lists.pack_lists,
-        refers_to: Vec::new(),
-        damaged_pages: 0,
+        refers_to: ready.refers_to,
+        damaged_pages,
     };
     let body = Body {
         operation: source.operation.clone(),
@@ -61,7 +74,7 @@ pub(super) fn prepare(
         roots: sources.records(),
         users: sources.users.clone(),
         groups: sources.groups.clone(),
-        damaged_pages: Vec::new(),
+        damaged_pages: first_damaged.clone(),
     };
     let (prefix, sealer) = session.object(ObjectKind::Manifest)?;
     let object = encode_manifest(&prefix, &sealer, &header, &body)?;
@@ -69,6 +82,7 @@ pub(super) fn prepare(
         header,
         hash: blake3::hash(&object).to_hex().to_string(),
         object: Bytes::from(object),
+        first_damaged,
     })
 }
 
@@ -80,6 +94,11 @@ impl PreparedManifest {
 
     pub fn header(&self) -> &ManifestHeader {
         &self.header
+    }
+
+    /// The first of the pages that were damaged in the source; the header counts them all.
+    pub fn damaged_pages(&self) -> &[DamagedPage] {
+        &self.first_damaged
     }
 
     /// Puts the manifest, which completes the backup. The same one already there is success. A

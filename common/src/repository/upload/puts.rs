@@ -62,17 +62,3 @@ pub(super) async fn put_packs(
     }
     Ok(put)
 }
-
-/// The packs by their numbers. Only when every worker has ended well: one that has not takes its
-/// pack with it, and itself says why.
-pub(super) fn in_order(mut put: Vec<(u32, PackRecord)>) -> Result<Vec<PackRecord>> {
-    put.sort_by_key(|(number, _)| *number);
-    let are_all_there = put
-        .iter()
-        .enumerate()
-        .all(|(i, (number, _))| *number as usize == i);
-    if !are_all_there {
-        return Err(Error::internal("a pack was filled and not put"));
-    }
-    Ok(put.into_iter().map(|(_, record)| record).collect())
-}

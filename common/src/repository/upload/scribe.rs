@@ -15,12 +15,14 @@ use crate::{
     error::{Error, Result},
     repository::{
         header::Repository,
+        known::Sorter,
         layout,
         list::{FileHasher, LIST_BYTES_MAX, Record},
         manifest::{
             LISTS_MAX, PACK_LISTS_MAX, PackRecord, PartRecord, encode_pack_list, pack_list_parts,
         },
         object::ObjectKind,
+        pack::StoredChunk,
         progress::Progress,
     },
 };
@@ -46,6 +48,8 @@ pub(super) struct Scribe<'a> {
     early: BTreeMap<u64, Written>,
     hasher: FileHasher,
     payload: Vec<u8>,
+    /// Every chunk of the backup, when somebody wants to remember them.
+    chunks: Option<Sorter>,
 }
 
 impl<'a> Scribe<'a> {
@@ -54,6 +58,7 @@ impl<'a> Scribe<'a> {
         source: &'a BackupSource,
         session: &'a Arc<Session>,
         progress: &'a Progress,
+        chunks: Option<Sorter>,
     ) -> Self {
         Self {
             repository,
@@ -66,6 +71,7 @@ impl<'a> Scribe<'a> {
             early: BTreeMap::new(),
             hasher: FileHasher::default(),
             payload: Vec::new(),
+            chunks,
         }
     }
 
@@ -85,7 +91,7 @@ impl<'a> Scribe<'a> {
 
     /// Writes what is left and the list of packs. Only when every worker has ended well: one that
     /// has not leaves a gap, and itself says why.
-    pub async fn finish(mut self, packs: &[PackRecord]) -> Result<Lists> {
+    pub async fn finish(mut self, packs: &[PackRecord]) -> Result<(Lists, Option<Sorter>)> {
         if !self.early.is_empty() {
             return Err(Error::internal("a piece of the backup was lost on the way"));
         }
@@ -101,7 +107,7 @@ impl<'a> Scribe<'a> {
                 self.next_part
             )));
         }
-        Ok(self.done)
+        Ok((self.done, self.chunks))
     }
 
     async fn line(&mut self, line: Line) -> Result<()> {
@@ -118,7 +124,10 @@ impl<'a> Scribe<'a> {
         match &record {
             Record::File { bytes, .. } => self.done.logical_bytes += bytes,
             Record::Zeros { count } => self.hasher.add_zeros(u64::from(*count)),
-            Record::Chunks(chunks) => chunks.iter().for_each(|c| self.hasher.add(&c.id)),
+            Record::Chunks(chunks) => {
+                chunks.iter().for_each(|c| self.hasher.add(&c.id));
+                self.remember(chunks).await?;
+            }
             _ => {}
         }
         let start = self.payload.len();
@@ -128,6 +137,23 @@ impl<'a> Scribe<'a> {
             self.end_part().await?;
             self.payload = begun;
         }
+        Ok(())
+    }
+
+    async fn remember(&mut self, chunks: &[StoredChunk]) -> Result<()> {
+        let Some(mut sorter) = self.chunks.take() else {
+            return Ok(());
+        };
+        for chunk in chunks {
+            if sorter.add(chunk) {
+                sorter = tokio::task::spawn_blocking(move || sorter.spill().map(|()| sorter))
+                    .await
+                    .map_err(|e| {
+                        Error::internal(format!("the thread that sorts chunks died: {e}"))
+                    })??;
+            }
+        }
+        self.chunks = Some(sorter);
         Ok(())
     }
 

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::BackupSource;
 use crate::{
     error::{Error, Result},
+    ids::{BackupName, ShardId},
     repository::{
         header::Repository,
         keys::DataKey,
@@ -23,25 +23,48 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// The wrapped keys are in the repository before anything that they open.
-    pub async fn begin(repository: &Repository, source: &BackupSource) -> Result<Self> {
-        let id = Uuid::new_v4();
+    /// A new one, of which nothing is in the repository yet.
+    pub fn new(repository: &Repository) -> Self {
         let key = repository.is_encrypting().then(DataKey::generate);
-        if let Some(key) = &key {
-            for recipient in repository.recipients().iter() {
-                let wrapped = recipient.wrap(key, repository.uuid(), id)?;
-                let object = layout::key(&source.shard, &source.name, id, &recipient.fingerprint);
-                repository
-                    .store()
-                    .put_create(&object, Bytes::from(wrapped))
-                    .await?;
-            }
-        }
-        Ok(Self {
+        Self::again(repository.uuid(), Uuid::new_v4(), key)
+    }
+
+    /// One that was begun before.
+    pub fn again(repository: Uuid, id: Uuid, key: Option<DataKey>) -> Self {
+        Self {
             id,
-            repository: repository.uuid(),
+            repository,
             key,
-        })
+        }
+    }
+
+    /// Puts the wrapped keys: they are in the repository before anything that they open.
+    pub async fn begin(
+        &self,
+        repository: &Repository,
+        shard: &ShardId,
+        name: &BackupName,
+    ) -> Result<()> {
+        let Some(key) = &self.key else {
+            return Ok(());
+        };
+        for recipient in repository.recipients().iter() {
+            let wrapped = recipient.wrap(key, repository.uuid(), self.id)?;
+            let object = layout::key(shard, name, self.id, &recipient.fingerprint);
+            repository
+                .store()
+                .put_create(&object, Bytes::from(wrapped))
+                .await?;
+        }
+        Ok(())
+    }
+
+    pub fn repository(&self) -> Uuid {
+        self.repository
+    }
+
+    pub fn key(&self) -> Option<&DataKey> {
+        self.key.as_ref()
     }
 
     pub fn is_encrypted(&self) -> bool {

@@ -6,6 +6,7 @@ use std::{
     fs::Metadata,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use nix::unistd::{Gid, Group, Uid, User};
@@ -119,6 +120,11 @@ impl Sources {
         sources.users = named(users);
         sources.groups = named(groups);
         Ok(sources)
+    }
+
+    pub fn root_names(&self) -> Vec<Arc<str>> {
+        let names = self.roots.iter().map(|root| root.name.as_str().into());
+        names.collect()
     }
 
     pub fn records(&self) -> Vec<RootRecord> {

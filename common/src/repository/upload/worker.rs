@@ -4,11 +4,7 @@
 use std::{
     fs::{File, Metadata, OpenOptions},
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-        mpsc::Receiver,
-    },
+    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
 };
 
 use nix::{
@@ -22,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     feed::{Piece, SourceFile, Unit},
+    pages::Damage,
+    references::References,
     session::Session,
 };
 use crate::{
@@ -42,8 +40,9 @@ use crate::{
 pub(super) struct Shared {
     pub stop: CancellationToken,
     pub session: Arc<Session>,
+    pub references: Arc<References>,
+    pub damage: Arc<Damage>,
     pub buffers: Pool<Vec<u8>>,
-    pub next_pack: AtomicU32,
     pub progress: Progress,
     pub throttle: Throttle,
     pub units: Mutex<Receiver<Unit>>,
@@ -130,6 +129,7 @@ impl Worker {
     ) -> Result<()> {
         let bytes = source.meta.len();
         let file = open_unchanged(source)?;
+        let pages = self.shared.damage.pages_of(source, &file)?;
         let is_sparse = source.meta.blocks() * 512 < bytes;
         read_ahead(&file, first, count);
         let mut chunks: Vec<StoredChunk> = Vec::new();
@@ -141,11 +141,20 @@ impl Worker {
             let length = chunk::length(bytes, number);
             let offset = number * CHUNK_BYTES as u64;
             let in_hole = is_sparse && is_hole(&file, offset, length as u64);
-            if !in_hole {
-                file.read_exact_at(&mut self.plain[..length], offset)
+            let plain = &mut self.plain[..length];
+            if in_hole {
+                plain.fill(0);
+            } else {
+                file.read_exact_at(plain, offset)
                     .map_err(|e| read_failed(source, &e))?;
             }
-            if in_hole || chunk::is_zero(&self.plain[..length]) {
+            let is_zero = in_hole || chunk::is_zero(plain);
+            if let Some(pages) = pages
+                && (number == 0 || !is_zero)
+            {
+                self.shared.damage.look(source, pages, offset, plain);
+            }
+            if is_zero {
                 end_chunks(&mut chunks, lines);
                 zeros += 1;
             } else {
@@ -162,14 +171,17 @@ impl Worker {
         check_unchanged(source, &meta)
     }
 
-    /// Hashes and packs the first `length` bytes of the buffer.
+    /// Hashes the first `length` bytes of the buffer, and packs them unless storage holds them.
     fn store(&mut self, length: usize) -> Result<StoredChunk> {
+        let plain = &self.plain[..length];
+        let id = *blake3::hash(plain).as_bytes();
+        if let Some(known) = self.shared.references.find(&id, length)? {
+            return Ok(known);
+        }
         let mut pack = match self.pack.take() {
             Some(pack) => pack,
             None => self.open_pack()?,
         };
-        let plain = &self.plain[..length];
-        let id = *blake3::hash(plain).as_bytes();
         let stored = pack.add(id, plain, &mut self.compressor)?;
         let is_full = pack.is_full(self.shared.throttle.burst_bytes());
         self.pack = Some(pack);
@@ -181,7 +193,7 @@ impl Worker {
 
     fn open_pack(&self) -> Result<PackWriter> {
         let buffer = self.shared.buffers.take().ok_or_else(stopped)?;
-        let number = self.shared.next_pack.fetch_add(1, Ordering::Relaxed);
+        let number = self.shared.references.next_pack();
         let (prefix, sealer) = self.shared.session.object(ObjectKind::Pack)?;
         Ok(PackWriter::new(number, prefix, sealer, buffer))
     }

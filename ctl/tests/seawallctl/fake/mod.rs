@@ -240,5 +240,6 @@ pub fn backup(name: &str, state: BackupState) -> v1::Backup {
         note: String::new(),
         verified: None,
         tested: None,
+        damaged_pages: 0,
     }
 }
