@@ -10,10 +10,13 @@ use std::{
 };
 
 use nix::fcntl::{Flock, FlockArg};
-use seawall_common::{Error, Result};
+use seawall_common::{Error, Result, repository::WriterKey};
 use uuid::Uuid;
 
-use crate::journal::{self, Journal};
+use crate::{
+    journal::{self, Journal},
+    writer,
+};
 
 const INSTANCE: &str = "instance";
 const LOCK: &str = "lock";
@@ -23,6 +26,7 @@ const LOCK: &str = "lock";
 pub struct Instance {
     pub id: Uuid,
     pub journal: Journal,
+    pub writer_key: WriterKey,
     _lock: Flock<File>,
 }
 
@@ -65,6 +69,7 @@ impl Instance {
         Ok(Self {
             id,
             journal,
+            writer_key: writer::take_key(directory)?,
             _lock: lock,
         })
     }

@@ -24,6 +24,7 @@ mod tablet;
 mod testing;
 mod transfers;
 mod watchdog;
+mod writer;
 
 use std::process::ExitCode;
 

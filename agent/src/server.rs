@@ -33,9 +33,8 @@ pub async fn run(settings: Settings) -> Result<()> {
     let http_listener = bind(settings.http_listen).await?;
     let tablet = Arc::new(Tablet::new(
         settings,
-        instance.id.to_string(),
+        &instance,
         engine,
-        instance.journal.clone(),
         Arc::new(coordinators),
     )?);
     check_repository(&tablet).await?;

@@ -76,6 +76,7 @@ async fn register(tablet: &Tablet) -> Result<u32> {
             database,
             engine: tablet.engine.kind().to_owned(),
             replace: tablet.settings.replace,
+            writer_key: tablet.writer_key.public().to_string(),
         })
         .await
         .map_err(|e| match e.is_retryable() {

@@ -8,7 +8,7 @@ use std::sync::{
 use seawall_common::{
     Error, Result,
     ids::{Alias, ShardId},
-    repository::Repository,
+    repository::{Repository, WriterKey},
 };
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
@@ -16,6 +16,7 @@ use crate::{
     config::Settings,
     coordinators::Coordinator,
     engine::Engine,
+    instance::Instance,
     journal::Journal,
     live::Live,
     metrics::Metrics,
@@ -29,6 +30,8 @@ pub struct Tablet {
     pub shard_id: ShardId,
     /// Made once for each state directory.
     pub instance: String,
+    /// Signs what this tablet writes.
+    pub writer_key: WriterKey,
     pub engine: Arc<dyn Engine>,
     pub journal: Journal,
     pub shard: ShardWatch,
@@ -48,18 +51,18 @@ pub struct Tablet {
 impl Tablet {
     pub fn new(
         settings: Settings,
-        instance: String,
+        instance: &Instance,
         engine: Arc<dyn Engine>,
-        journal: Journal,
         coordinator: Arc<dyn Coordinator>,
     ) -> Result<Self> {
         Ok(Self {
             alias: settings.alias.clone(),
             shard_id: settings.shard()?,
-            instance,
+            instance: instance.id.to_string(),
+            writer_key: instance.writer_key.clone(),
             engine,
-            shard: ShardWatch::new(journal.clone()),
-            journal,
+            shard: ShardWatch::new(instance.journal.clone()),
+            journal: instance.journal.clone(),
             coordinator,
             live: Live::default(),
             metrics: Metrics::default(),

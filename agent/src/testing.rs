@@ -268,9 +268,8 @@ impl World {
         let tablet = Arc::new(
             Tablet::new(
                 self.settings(),
-                instance.id.to_string(),
+                &instance,
                 self.engine.clone(),
-                instance.journal.clone(),
                 self.coordinator.clone(),
             )
             .unwrap(),

@@ -198,12 +198,12 @@ impl Settings {
         }
         if self.restore_from_backup
             && !self.repository.recipients.is_empty()
-            && self.repository.identity_file.is_none()
+            && !self.repository.has_identity()
         {
             return Err(Error::invalid(
                 "restore_from_backup is set and the repository is encrypted, but there is no identity to open it with",
             )
-            .hint("Set repository.identity_file, or restore_from_backup = false."));
+            .hint("Set repository.identity_file or repository.identity, or restore_from_backup = false."));
         }
         Ok(())
     }

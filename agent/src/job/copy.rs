@@ -121,6 +121,7 @@ fn source(
         started_unix_ms: now_unix_ms(),
         token: operation.token,
         operation: operation.id.to_string(),
+        signer: Some(job.tablet.writer_key.clone()),
         roots: copy_set
             .roots
             .into_iter()
@@ -153,6 +154,7 @@ fn describe(job: &Job, operation: &Operation, prepared: &PreparedManifest) -> Ba
         operation: operation.id,
         encrypted: header.encrypted,
         damaged_pages: header.damaged_pages,
+        writer_key: header.writer_key.clone(),
     }
 }
 

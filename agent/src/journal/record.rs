@@ -377,6 +377,8 @@ pub struct BackupRecord {
     pub encrypted: bool,
     #[serde(default)]
     pub damaged_pages: u64,
+    #[serde(default)]
+    pub writer_key: String,
 }
 
 impl From<&BackupRecord> for v1::Backup {
@@ -400,6 +402,7 @@ impl From<&BackupRecord> for v1::Backup {
             encrypted: record.encrypted,
             note: String::new(),
             damaged_pages: record.damaged_pages,
+            writer_key: record.writer_key.clone(),
             ..Default::default()
         }
     }

@@ -46,6 +46,27 @@ pub const REPOSITORY_SETTINGS: &[Setting] = &[
     )
     .default("false"),
     Setting::new(
+        "repository.identity",
+        Kind::Text,
+        "Name of an identity in the repository, locked with a passphrase, that opens encrypted backups",
+    ),
+    Setting::new(
+        "repository.passphrase_file",
+        Kind::Text,
+        "File with the passphrase of the identity (also: SEAWALL_PASSPHRASE in the environment)",
+    ),
+    Setting::new(
+        "repository.passphrase_fd",
+        Kind::Integer,
+        "File descriptor from which the passphrase of the identity is read",
+    ),
+    Setting::new(
+        "repository.trusted_writers",
+        Kind::List,
+        "Keys of the writers whose backups are restored (ListTablets -o json shows them); none: any writer's",
+    )
+    .default(""),
+    Setting::new(
         "repository.request_timeout",
         Kind::Text,
         "How long one request to the store may take; one with data gets longer, by its size",
@@ -76,6 +97,16 @@ pub struct RepositoryConfig {
     /// Also for an endpoint that is not on this machine.
     #[serde(default)]
     pub allow_http: bool,
+    /// Name of an identity that lies in the repository.
+    #[serde(default)]
+    pub identity: Option<String>,
+    #[serde(default)]
+    pub passphrase_file: Option<PathBuf>,
+    #[serde(default)]
+    pub passphrase_fd: Option<u32>,
+    /// Public keys of writers, hexadecimal.
+    #[serde(default)]
+    pub trusted_writers: Vec<String>,
     /// As humantime writes it (`30s`); empty: the default.
     #[serde(default)]
     pub request_timeout: String,
@@ -94,6 +125,11 @@ impl RepositoryConfig {
             url: url.into(),
             ..Self::default()
         }
+    }
+
+    /// Whether something is named that opens encrypted backups.
+    pub fn has_identity(&self) -> bool {
+        self.identity_file.is_some() || self.identity.is_some()
     }
 
     pub(super) fn request_timeout(&self) -> Result<Duration> {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     chunk::CHUNK_BYTES,
     config::RepositoryConfig,
-    keys::{Identities, Recipients},
+    keys::{Identities, Keys, NobodyToAsk, Prompt, Recipients, TrustedWriters},
     layout, probe,
     store::Store,
     throttle::Throttle,
@@ -47,37 +47,21 @@ struct Inner {
     id_text: String,
     store: Store,
     is_probed: AtomicBool,
-    recipients: Recipients,
-    identities: Option<Identities>,
-}
-
-/// The configured keys. They are read before the store is: what is wrong with them shows at once,
-/// also while there is no repository yet.
-struct Keys {
-    recipients: Recipients,
-    identities: Option<Identities>,
-}
-
-impl Keys {
-    async fn read(config: &RepositoryConfig) -> Result<Self> {
-        Ok(Self {
-            recipients: Recipients::parse(&config.recipients)?,
-            identities: match &config.identity_file {
-                Some(path) => Some(Identities::read(path).await?),
-                None => None,
-            },
-        })
-    }
+    keys: Keys,
 }
 
 impl Repository {
     /// Opens the repository, and makes it where there is none yet. For the coordinator.
     pub async fn create_or_open(config: &RepositoryConfig) -> Result<Self> {
-        let keys = Keys::read(config).await?;
+        let mut keys = Keys::read(config, &NobodyToAsk).await?;
         let store = Store::open(config, true).await?;
         match read(&store, &config.url).await {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
-            found => return Ok(Self::new(config, store, keys, &found?)),
+            found => {
+                let header = found?;
+                keys.find(&store, config, &NobodyToAsk).await?;
+                return Ok(Self::new(config, store, keys, &header));
+            }
         }
         // Nothing is made where it could not be kept.
         probe::probe(&store, &config.url).await?;
@@ -97,6 +81,7 @@ impl Repository {
             .await
             .map_err(|e| e.context(format_args!("cannot create repository {}", config.url)))?;
         let header = read(&store, &config.url).await?;
+        keys.find(&store, config, &NobodyToAsk).await?;
         let repository = Self::new(config, store, keys, &header);
         repository.0.is_probed.store(true, Ordering::Relaxed);
         Ok(repository)
@@ -115,9 +100,16 @@ impl Repository {
     /// Opens a repository that must be there: without a header it is [`ErrorKind::NotFound`],
     /// never "no backup yet".
     pub async fn open(config: &RepositoryConfig) -> Result<Self> {
-        let keys = Keys::read(config).await?;
+        Self::open_asking(config, &NobodyToAsk).await
+    }
+
+    /// The same for a program with a person before it, who is asked for a passphrase when one is
+    /// needed and not configured.
+    pub async fn open_asking(config: &RepositoryConfig, prompt: &dyn Prompt) -> Result<Self> {
+        let mut keys = Keys::read(config, prompt).await?;
         let store = Store::open(config, false).await?;
         let header = read(&store, &config.url).await?;
+        keys.find(&store, config, prompt).await?;
         Ok(Self::new(config, store, keys, &header))
     }
 
@@ -128,8 +120,7 @@ impl Repository {
             id_text: header.repository_id.to_string(),
             store,
             is_probed: AtomicBool::new(false),
-            recipients: keys.recipients,
-            identities: keys.identities,
+            keys,
         }))
     }
 
@@ -160,7 +151,7 @@ impl Repository {
 
     /// Whether what is written from here is encrypted.
     pub fn is_encrypting(&self) -> bool {
-        !self.0.recipients.is_empty()
+        !self.0.keys.recipients.is_empty()
     }
 
     /// Limits all data that is transferred to and from here; there is one repository in a process.
@@ -177,11 +168,15 @@ impl Repository {
     }
 
     pub(super) fn recipients(&self) -> &Recipients {
-        &self.0.recipients
+        &self.0.keys.recipients
     }
 
     pub(super) fn identities(&self) -> Option<&Identities> {
-        self.0.identities.as_ref()
+        self.0.keys.identities.as_ref()
+    }
+
+    pub(super) fn trusted_writers(&self) -> &TrustedWriters {
+        &self.0.keys.trusted_writers
     }
 }
 

@@ -29,6 +29,29 @@ pub(super) fn owner(number: u64) -> Path {
     owners().join(format!("{number:020}"))
 }
 
+/// Public keys as text, by fingerprint.
+pub(super) fn recipients() -> Path {
+    Path::from("recipients")
+}
+
+pub(super) fn recipient(fingerprint: &str) -> Path {
+    recipients().join(fingerprint)
+}
+
+/// Private keys that passphrases lock.
+pub(super) fn identities() -> Path {
+    Path::from("identities")
+}
+
+pub(super) fn identity(name: &str) -> Path {
+    identities().join(format!("{name}.age"))
+}
+
+/// What is to be known of an identity without opening it.
+pub(super) fn identity_record(name: &str) -> Path {
+    identities().join(format!("{name}.json"))
+}
+
 pub(super) fn keyspaces() -> Path {
     Path::from("keyspaces")
 }
@@ -108,6 +131,9 @@ mod tests {
         let base = "keyspaces/commerce/-80";
         assert_eq!(header().as_ref(), "seawall.json");
         assert_eq!(owner(7).as_ref(), "owners/00000000000000000007");
+        assert_eq!(recipient("0011").as_ref(), "recipients/0011");
+        assert_eq!(identity("ops").as_ref(), "identities/ops.age");
+        assert_eq!(identity_record("ops").as_ref(), "identities/ops.json");
         for (key, expected) in [
             (
                 manifest(&id, &name),

@@ -56,7 +56,12 @@ pub use download::{
 pub use epochs::EpochRecord;
 pub use header::Repository;
 pub use inspect::{Finding, InspectOptions, InspectedBackup, Inspection, Objects, inspect};
-pub use keys::{GeneratedIdentity, generate_identity};
+pub use keys::{
+    AddedRecipient, GeneratedIdentity, NobodyToAsk, Passphrase, Prompt, RecipientUse,
+    RecipientUses, RemovedKeys, StoredIdentity, WriterKey, WriterPublicKey, check_fingerprint,
+    check_identity_name, check_recipient, configured_passphrase, fingerprint_of, generate_identity,
+    lock_identity,
+};
 pub use known::Reference;
 pub use manifest::{
     DamagedPage, Manifest, ManifestHeader, PackRecord, PartRecord, RootRecord, read_manifest,

@@ -177,6 +177,7 @@ fn as_found(stored: &StoredBackup) -> Found {
                 encrypted: header.encrypted,
                 manifest_hash: manifest_hash.clone(),
                 damaged_pages: header.damaged_pages,
+                writer_key: header.writer_key.clone(),
             };
         }
         StoredState::Incomplete => "it has no manifest".clone_into(&mut found.note),

@@ -639,5 +639,6 @@ fn header(entry: &catalogue::Entry) -> ManifestHeader {
         pack_lists: Vec::new(),
         refers_to: Vec::new(),
         damaged_pages: 0,
+        writer_key: entry.facts.writer_key.clone(),
     }
 }

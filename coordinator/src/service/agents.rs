@@ -154,6 +154,7 @@ impl Agents for AgentsService {
             agent_address: request.agent_address,
             database: database(request.database.as_ref())?,
             engine: request.engine,
+            writer_key: convert::writer_key(&request.writer_key)?,
             replace: request.replace,
             other_seen: self.other_seen(&alias, &request.instance).await?,
             instance: request.instance,

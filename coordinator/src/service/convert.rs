@@ -4,6 +4,7 @@ use seawall_common::{
     Error, Result,
     ids::{Alias, BackupName, ShardId},
     position::Position,
+    repository::WriterPublicKey,
 };
 use seawall_proto::v1;
 
@@ -105,6 +106,7 @@ pub fn backup(entry: &Entry) -> v1::Backup {
         encrypted: facts.encrypted,
         note: entry.note.clone(),
         damaged_pages: facts.damaged_pages,
+        writer_key: facts.writer_key.clone(),
         verified: entry.verified.as_ref().map(verification),
         tested: entry.tested.as_ref().map(verification),
     }
@@ -120,6 +122,15 @@ fn verification(verification: &Verification) -> v1::Verification {
         alias: verification.alias.clone(),
         bytes: verification.bytes,
     }
+}
+
+/// Empty: none, as of an agent that signs nothing.
+pub fn writer_key(text: &str) -> Result<String> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let key: WriterPublicKey = text.parse()?;
+    Ok(key.to_string())
 }
 
 /// What an agent says of a backup that it has written.
@@ -144,6 +155,7 @@ pub fn facts(backup: &v1::Backup) -> Result<Facts> {
         encrypted: backup.encrypted,
         manifest_hash: hash.to_ascii_lowercase(),
         damaged_pages: backup.damaged_pages,
+        writer_key: writer_key(&backup.writer_key)?,
     })
 }
 

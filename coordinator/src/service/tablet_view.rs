@@ -26,6 +26,7 @@ pub fn tablet(state: &State, heartbeats: &Heartbeats, tablet: &Tablet) -> v1::Ta
         engine: tablet.engine.clone(),
         status: heard.map(|heard| heard.status),
         last_seen_unix_ms,
+        writer_key: tablet.writer_key.clone(),
         epoch: newest.map_or(0, |epoch| epoch.number),
     }
 }

@@ -48,6 +48,7 @@ fn registration(alias: &str, instance: &str) -> Request<v1::RegisterRequest> {
         database: None,
         engine: "mariadb".into(),
         replace: false,
+        writer_key: "0a".repeat(32),
     })
 }
 

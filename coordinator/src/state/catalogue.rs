@@ -57,6 +57,9 @@ pub struct Facts {
     /// Pages that were damaged in the database when they were copied.
     #[serde(default)]
     pub damaged_pages: u64,
+    /// Public key of the writer that signed it, hexadecimal; empty: not signed.
+    #[serde(default)]
+    pub writer_key: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

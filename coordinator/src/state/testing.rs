@@ -60,6 +60,7 @@ pub fn registration(alias_text: &str) -> Registration {
         }),
         engine: "mariadb".into(),
         replace: false,
+        writer_key: String::new(),
         other_seen: false,
         alias,
     }

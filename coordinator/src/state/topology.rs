@@ -67,6 +67,9 @@ pub struct Tablet {
     pub agent_address: String,
     pub database: Option<DatabaseAddress>,
     pub engine: String,
+    /// Public half of the key with which its agent signs, hexadecimal; empty: it has none.
+    #[serde(default)]
+    pub writer_key: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -109,6 +112,8 @@ pub struct Registration {
     pub agent_address: String,
     pub database: Option<DatabaseAddress>,
     pub engine: String,
+    #[serde(default)]
+    pub writer_key: String,
     /// Take the alias over from another instance.
     pub replace: bool,
     /// Whether the instance on record is heard, when it is another one.
@@ -153,6 +158,7 @@ fn register(state: &mut State, new: &Registration) -> Result<Response> {
     tablet.agent_address.clone_from(&new.agent_address);
     tablet.database.clone_from(&new.database);
     tablet.engine.clone_from(&new.engine);
+    tablet.writer_key.clone_from(&new.writer_key);
     Ok(Response::Tablet(Box::new(tablet.clone())))
 }
 
@@ -331,6 +337,7 @@ impl Tablet {
             agent_address: String::new(),
             database: None,
             engine: String::new(),
+            writer_key: String::new(),
         }
     }
 

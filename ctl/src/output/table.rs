@@ -167,6 +167,7 @@ pub fn backup(backup: &v1::Backup) -> String {
         ("encrypted", yes_no(backup.encrypted)),
         ("manifest", or_dash(&backup.manifest_hash)),
         ("operation", or_dash(&backup.operation_id)),
+        ("writer", or_dash(&backup.writer_key)),
         (
             "verified",
             verification_in_full(backup.verified.as_ref(), "read"),

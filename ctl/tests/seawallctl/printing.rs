@@ -18,6 +18,7 @@ fn tablet() -> v1::Tablet {
             server_id: 102,
         }),
         engine: "mariadb".into(),
+        writer_key: "0a".repeat(32),
         status: Some(v1::TabletStatus {
             database_running: true,
             position: "0-1-100".into(),
@@ -159,7 +160,8 @@ async fn json_of_tablets_is_the_contract() {
             "last_seen_at": "2026-10-14T17:46:40.000Z", "message": null,
             "database_running": true, "read_only": true, "replicating": true,
             "operation_id": null, "step": null, "agent_address": "http://127.0.0.1:7611",
-            "database_address": "127.0.0.1:3306", "server_id": 102, "instance": "i-1"
+            "database_address": "127.0.0.1:3306", "server_id": 102, "instance": "i-1",
+            "writer_key": "0a".repeat(32)
         })
     );
     assert_eq!(printed["tablets"][1]["database_running"], json!(null));
@@ -176,7 +178,8 @@ async fn json_of_backups_is_the_contract() {
         "started_at": "2026-10-14T17:46:40.000Z", "ended_at": "2026-10-14T17:48:15.500Z",
         "logical_bytes": 3_221_225_472_u64, "stored_bytes": 1_073_741_824, "files": 412,
         "damaged_pages": 0, "encrypted": true, "manifest_hash": "ab12",
-        "operation_id": "0193f9b0-0000-7000-8000-000000000001", "verified": null, "tested": null, "note": null
+        "operation_id": "0193f9b0-0000-7000-8000-000000000001", "verified": null, "tested": null, "note": null,
+        "writer_key": "0b".repeat(32)
     });
     let list = run(&coordinator.url(), &["-ojson", "ListBackups", "commerce/0"])
         .await

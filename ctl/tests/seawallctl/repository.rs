@@ -70,6 +70,7 @@ impl Ground {
             started_unix_ms: 1_792_000_000_000,
             token: 1,
             operation: "o-1".into(),
+            signer: None,
             roots: vec![root("data"), root("redo")],
             page_check: None,
         };

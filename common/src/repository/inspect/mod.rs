@@ -30,11 +30,12 @@ use crate::{
 const NAMED_MAX: usize = 1000;
 const OWNER_BYTES_MAX: u64 = 64 << 10;
 /// What may lie beside the keyspaces: of this version, or of a later one.
-const PLACES: [&str; 6] = [
+const PLACES: [&str; 7] = [
     "keyspaces",
     "owners",
     "probes",
     "identities",
+    "recipients",
     "snapshots",
     "coordinator",
 ];

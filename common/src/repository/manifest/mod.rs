@@ -6,6 +6,7 @@
 mod packs;
 mod part;
 mod read;
+mod signature;
 mod write;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -38,8 +39,6 @@ pub(super) const PACK_LISTS_MAX: usize = 64;
 pub(super) const ROOTS_MAX: usize = 256;
 /// Damaged pages that a body names.
 pub(super) const DAMAGED_PAGES_MAX: usize = 1000;
-/// The place for the writer's signature: kind, public key, Ed25519 signature.
-const SIGNATURE_BYTES: usize = 4 + 32 + 64;
 
 /// What anybody may read of a backup without a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +65,9 @@ pub struct ManifestHeader {
     pub pack_lists: Vec<PartRecord>,
     /// Other backups of the shard whose packs this one needs.
     pub refers_to: Vec<BackupName>,
+    /// Public key of the writer that signed, hexadecimal; empty: not signed.
+    #[serde(default)]
+    pub writer_key: String,
     /// Pages that were damaged in the source when they were copied.
     #[serde(default)]
     pub damaged_pages: u64,

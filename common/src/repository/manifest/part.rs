@@ -1,6 +1,7 @@
 //! Gets what lies beside a manifest: its parts, and the key of the session that wrote it.
 
 use bytes::Bytes;
+use object_store::path::Path;
 use uuid::Uuid;
 
 use super::{ManifestHeader, PART_BYTES_MAX, PartRecord};
@@ -9,7 +10,7 @@ use crate::{
     ids::{BackupName, ShardId},
     repository::{
         header::Repository,
-        keys::{DataKey, KEY_FILE_BYTES_MAX},
+        keys::{DataKey, KEY_FILE_BYTES_MAX, Unwrapped},
         layout,
         object::{ObjectKind, PREFIX_BYTES, Prefix},
         seal::Sealer,
@@ -91,24 +92,29 @@ pub(in super::super) async fn load_key(
         return Err(Error::invalid(format!(
             "backup {name} is encrypted and no identity is configured"
         ))
-        .hint("Set repository.identity_file to the file with the private key."));
+        .hint(
+            "Set repository.identity_file or repository.identity: the private key that opens it.",
+        ));
     };
     let folder = layout::keys(shard, name);
-    let start = format!("{}.", session.simple());
-    let files = repository.store().folder(&folder).await?.objects;
+    let files = key_files(repository, &folder, session).await?;
     let mut others = 0;
     let mut broken: Option<Error> = None;
-    for file in files.iter().filter(|file| file.starts_with(&start)) {
+    for (file, fingerprint) in &files {
         let key = folder.clone().join(file.as_str());
         let unusable = match repository.store().get(&key, KEY_FILE_BYTES_MAX).await {
-            Ok(wrapped) => match identities.unwrap(&wrapped, repository.uuid(), session) {
-                Ok(Some(data_key)) => return Ok(data_key),
-                Ok(None) => {
-                    others += 1;
-                    continue;
+            Ok(wrapped) => {
+                match identities.unwrap(&wrapped, fingerprint, repository.uuid(), session) {
+                    Unwrapped::Key(data_key) => return Ok(data_key),
+                    Unwrapped::NotOurs => {
+                        others += 1;
+                        continue;
+                    }
+                    Unwrapped::Damaged(why) => {
+                        Error::corrupt(format!("object {key} is damaged: {why}"))
+                    }
                 }
-                Err(why) => Error::corrupt(format!("object {key} is damaged: {why}")),
-            },
+            }
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 Error::corrupt(format!("object {key} was listed and is gone"))
             }
@@ -128,9 +134,28 @@ pub(in super::super) async fn load_key(
         )));
     }
     Err(Error::refused(format!(
-        "the identity in {} does not open backup {name}, which is encrypted for {others} other recipient{}",
-        identities.path().display(),
+        "{identities} does not open backup {name}, which is encrypted for {others} other recipient{}",
         if others == 1 { "" } else { "s" }
     ))
-    .hint("Set repository.identity_file to the private key of one of its recipients."))
+    .hint("Use the private key of one of its recipients; AddRecipient opens it for another one."))
+}
+
+/// The key files of a session with the fingerprints in their names; those of our own first.
+async fn key_files(
+    repository: &Repository,
+    folder: &Path,
+    session: Uuid,
+) -> Result<Vec<(String, String)>> {
+    let start = format!("{}.", session.simple());
+    let mut files: Vec<(String, String)> = Vec::new();
+    for file in repository.store().folder(folder).await?.objects {
+        if let Some(rest) = file.strip_prefix(&start) {
+            let fingerprint = rest.strip_suffix(".age").unwrap_or(rest).to_owned();
+            files.push((file, fingerprint));
+        }
+    }
+    if let Some(identities) = repository.identities() {
+        files.sort_by_key(|(_, fingerprint)| !identities.has(fingerprint));
+    }
+    Ok(files)
 }

@@ -11,9 +11,10 @@ use uuid::Uuid;
 
 use super::{
     Body, DAMAGED_PAGES_MAX, LISTS_MAX, MANIFEST_BYTES_MAX, Manifest, ManifestHeader,
-    PACK_LISTS_MAX, PART_BYTES_MAX, PackRecord, PartRecord, ROOTS_MAX, SIGNATURE_BYTES,
+    PACK_LISTS_MAX, PART_BYTES_MAX, PackRecord, PartRecord, ROOTS_MAX,
     packs::decode_pack_list,
     part::{get_part, load_key},
+    signature::{self, SIGNATURE_BYTES},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -71,6 +72,12 @@ pub async fn read_manifest(
     let damaged = |why: String| Error::corrupt(format!("object {key} {why}"));
     let (prefix, header, sealed) =
         decode_header(&object, repository.uuid(), shard, name).map_err(damaged)?;
+    repository
+        .trusted_writers()
+        .check(&header.writer_key)
+        .map_err(|why| {
+            damaged(why).hint("If that writer is yours, add its key to repository.trusted_writers: ListTablets -o json shows it.")
+        })?;
 
     let mut keys = BTreeMap::new();
     if prefix.encrypted {
@@ -141,6 +148,11 @@ pub(in super::super) fn decode_header<'a>(
     let header: ManifestHeader =
         serde_json::from_slice(json).map_err(|e| format!("has a header that says {e}"))?;
     check_header(&header, &prefix, shard, name)?;
+    let signed = &object[..object.len() - SIGNATURE_BYTES];
+    let writer = signature::verify(signed, signature)?;
+    if header.writer_key != writer.map_or_else(String::new, |key| key.to_string()) {
+        return Err("has a header that names another writer than its signature".into());
+    }
     let sealed = Sealed {
         header_hash: *header_hash,
         body,

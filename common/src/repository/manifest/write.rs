@@ -1,17 +1,19 @@
 //! The bytes of a manifest.
 
-use super::{Body, MANIFEST_BYTES_MAX, ManifestHeader, SIGNATURE_BYTES};
+use super::{Body, MANIFEST_BYTES_MAX, ManifestHeader, signature};
 use crate::{
     error::{Error, Result},
-    repository::{object::Prefix, seal::Sealer},
+    repository::{keys::WriterKey, object::Prefix, seal::Sealer},
 };
 
-/// The whole object: prefix, header with its hash, sealed body, room for a signature.
+/// The whole object: prefix, header with its hash, sealed body, signature.
+/// The header names the signer.
 pub(in super::super) fn encode_manifest(
     prefix: &Prefix,
     sealer: &Sealer,
     header: &ManifestHeader,
     body: &Body,
+    signer: Option<&WriterKey>,
 ) -> Result<Vec<u8>> {
     let json = |e: serde_json::Error| Error::internal(format!("cannot write a manifest: {e}"));
     let header = serde_json::to_vec(header).map_err(json)?;
@@ -26,7 +28,8 @@ pub(in super::super) fn encode_manifest(
     object.extend_from_slice(header_hash.as_bytes());
     object.extend_from_slice(&(body.len() as u32).to_le_bytes());
     object.extend_from_slice(&body);
-    object.extend_from_slice(&[0; SIGNATURE_BYTES]);
+    let signature = signature::sign(&object, signer);
+    object.extend_from_slice(&signature);
     if object.len() as u64 > MANIFEST_BYTES_MAX {
         return Err(Error::exhausted(format!(
             "the manifest would have {} bytes, {MANIFEST_BYTES_MAX} are the limit",

@@ -209,19 +209,24 @@ async fn an_encrypted_backup_without_its_identity_is_one_clear_error() {
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.message().contains("does not open backup"), "{error}");
 
-    for (content, says) in [
-        ("", "holds no private key"),
-        ("age-encryption.org/v1\n", "passphrase"),
-        ("hello\n", "does not hold a valid private key"),
+    for (content, kind, says) in [
+        ("", ErrorKind::Invalid, "holds no private key"),
+        ("age-encryption.org/v1\n", ErrorKind::Invalid, "passphrase"),
+        (
+            "hello\n",
+            ErrorKind::Corrupt,
+            "does not hold a valid private key",
+        ),
         (
             "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n",
+            ErrorKind::Corrupt,
             "does not hold a valid SSH",
         ),
     ] {
         let file = ground.path("bad.txt");
         std::fs::write(&file, content).unwrap();
         let error = open(Some(file)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert_eq!(error.kind(), kind);
         assert!(error.message().contains(says), "{error}");
     }
     let error = open(Some(ground.path("nowhere"))).await.unwrap_err();

@@ -9,7 +9,6 @@ use super::super::{
     check::ListChecker,
     chunk::CHUNK_BYTES,
     compress::Encoding,
-    keys::DataKey,
     list::{Attributes, FileHasher, Record, Records},
     manifest::{PackOrigin, PackRecord, decode_header},
     object::{ObjectKind, Prefix},
@@ -194,43 +193,6 @@ fn i8_chunks_that_do_not_fit_are_refused() {
     assert!(verdict([file("a", 5), directory("b")]).contains("has no end of a"));
     assert!(verdict([Record::Zeros { count: 1 }]).contains("chunks of no file"));
     assert!(verdict([end]).contains("did not begin"));
-}
-
-#[test]
-fn i8_a_wrapped_key_opens_only_in_its_own_repository_and_session() {
-    let directory = tempfile::tempdir().unwrap();
-    let identity = generate_identity();
-    let file = directory.path().join("identity");
-    std::fs::write(&file, identity.file.as_bytes()).unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let identities = runtime
-        .block_on(super::super::keys::Identities::read(&file))
-        .unwrap();
-    let recipients = super::super::keys::Recipients::parse(&[identity.recipient]).unwrap();
-    let key = DataKey::generate();
-    let (repository, session) = (Uuid::from_u128(1), Uuid::from_u128(2));
-    let wrapped = recipients
-        .iter()
-        .next()
-        .unwrap()
-        .wrap(&key, repository, session)
-        .unwrap();
-    let opened = identities
-        .unwrap(&wrapped, repository, session)
-        .unwrap()
-        .unwrap();
-    assert_eq!(opened.bytes(), key.bytes());
-    assert!(
-        identities
-            .unwrap(&wrapped, repository, Uuid::from_u128(3))
-            .is_err()
-    );
-    assert!(identities.unwrap(&wrapped, session, session).is_err());
-    assert!(
-        identities
-            .unwrap(&wrapped[..100], repository, session)
-            .is_err()
-    );
 }
 
 fn any_record() -> impl Strategy<Value = Record> {

@@ -9,9 +9,11 @@ mod hanging;
 mod incremental;
 mod line;
 mod probing;
+mod recipients;
 mod records;
 mod resumed;
 mod round_trip;
+mod signatures;
 mod store_faults;
 mod taken_over;
 mod throttled;
@@ -94,6 +96,7 @@ impl Ground {
             started_unix_ms: 1_792_000_000_000,
             token: 7,
             operation: "019".into(),
+            signer: None,
             roots: vec![SourceRoot {
                 name: "data".into(),
                 path: self.data(),

@@ -27,7 +27,9 @@ use tokio_util::sync::CancellationToken;
 pub use prepared::PreparedManifest;
 pub use writer::{MayReferTo, Uploaded, Writer};
 
-use super::{header::Repository, layout, page_check::PageCheck, progress::Progress};
+use super::{
+    header::Repository, keys::WriterKey, layout, page_check::PageCheck, progress::Progress,
+};
 use crate::{
     error::{Error, Result},
     ids::{Alias, BackupName, ShardId},
@@ -65,6 +67,8 @@ pub struct BackupSource {
     pub token: u64,
     pub operation: String,
     pub roots: Vec<SourceRoot>,
+    /// Signs the manifest; `None`: it is not signed.
+    pub signer: Option<WriterKey>,
     /// How the engine checks the pages of its files on the way.
     pub page_check: Option<Arc<dyn PageCheck>>,
 }

@@ -66,6 +66,10 @@ pub(super) fn prepare(source: &BackupSource, ready: Ready<'_>) -> Result<Prepare
         pack_lists: lists.pack_lists,
         refers_to: ready.refers_to,
         damaged_pages,
+        writer_key: source
+            .signer
+            .as_ref()
+            .map_or_else(String::new, |key| key.public().to_string()),
     };
     let body = Body {
         operation: source.operation.clone(),
@@ -77,7 +81,7 @@ pub(super) fn prepare(source: &BackupSource, ready: Ready<'_>) -> Result<Prepare
         damaged_pages: first_damaged.clone(),
     };
     let (prefix, sealer) = session.object(ObjectKind::Manifest)?;
-    let object = encode_manifest(&prefix, &sealer, &header, &body)?;
+    let object = encode_manifest(&prefix, &sealer, &header, &body, source.signer.as_ref())?;
     Ok(PreparedManifest {
         header,
         hash: blake3::hash(&object).to_hex().to_string(),

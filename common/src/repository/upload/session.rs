@@ -8,7 +8,7 @@ use crate::{
     ids::{BackupName, ShardId},
     repository::{
         header::Repository,
-        keys::DataKey,
+        keys::{DataKey, note_recipient},
         layout,
         object::{ObjectKind, Prefix},
         seal::Sealer,
@@ -55,6 +55,7 @@ impl Session {
                 .store()
                 .put_create(&object, Bytes::from(wrapped))
                 .await?;
+            note_recipient(repository, recipient).await?;
         }
         Ok(())
     }

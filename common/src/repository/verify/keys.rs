@@ -14,7 +14,7 @@ use crate::{
     ids::BackupName,
     repository::{
         header::Repository,
-        keys::{DataKey, KEY_FILE_BYTES_MAX},
+        keys::{DataKey, KEY_FILE_BYTES_MAX, Unwrapped},
         layout,
         manifest::load_key,
     },
@@ -101,14 +101,20 @@ async fn check_files(
         };
         let Some(wrapped) = wrapped else { continue };
         report.bytes_read += wrapped.len() as u64;
+        let name = &file[start.len()..];
+        let fingerprint = name.strip_suffix(".age").unwrap_or(name);
         let opened = match repository.identities() {
-            Some(identities) => identities.unwrap(&wrapped, repository.uuid(), session),
-            None => Ok(None),
+            Some(identities) => {
+                identities.unwrap(&wrapped, fingerprint, repository.uuid(), session)
+            }
+            None => Unwrapped::NotOurs,
         };
-        match opened.and_then(|key| check_form(&wrapped).map(|()| key)) {
-            Ok(Some(_)) => {}
-            Ok(None) => of_others += 1,
-            Err(why) => report.damaged(object_damage(&key, format!("is damaged: {why}"))),
+        match (opened, check_form(&wrapped)) {
+            (Unwrapped::Damaged(why), _) | (_, Err(why)) => {
+                report.damaged(object_damage(&key, format!("is damaged: {why}")));
+            }
+            (Unwrapped::Key(_), Ok(())) => {}
+            (Unwrapped::NotOurs, Ok(())) => of_others += 1,
         }
     }
     if count == 0 {

@@ -28,6 +28,7 @@ pub struct Backup {
     verified: Option<Verification>,
     tested: Option<Verification>,
     note: Option<String>,
+    writer_key: Option<String>,
 }
 
 impl From<&v1::Backup> for Backup {
@@ -54,6 +55,7 @@ impl From<&v1::Backup> for Backup {
             verified: backup.verified.as_ref().map(Verification::from),
             tested: backup.tested.as_ref().map(Verification::from),
             note: known(&backup.note),
+            writer_key: known(&backup.writer_key),
         }
     }
 }

@@ -28,6 +28,7 @@ pub struct Tablet {
     database_address: Option<String>,
     server_id: Option<u32>,
     instance: Option<String>,
+    writer_key: Option<String>,
 }
 
 impl From<&v1::Tablet> for Tablet {
@@ -56,6 +57,7 @@ impl From<&v1::Tablet> for Tablet {
             database_address: database.map(|d| format!("{}:{}", d.host, d.port)),
             server_id: database.map(|d| d.server_id),
             instance: known(&tablet.instance),
+            writer_key: known(&tablet.writer_key),
         }
     }
 }

@@ -241,5 +241,6 @@ pub fn backup(name: &str, state: BackupState) -> v1::Backup {
         verified: None,
         tested: None,
         damaged_pages: 0,
+        writer_key: "0b".repeat(32),
     }
 }

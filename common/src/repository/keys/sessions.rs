@@ -1,0 +1,286 @@
+//! Which sessions have a key file for which recipient: adds the files of a recipient, removes them,
+//! and counts them. No data is touched, nothing is overwritten.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use uuid::Uuid;
+
+use super::recipient::{Recipient, known_recipient, note_recipient};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    ids::{BackupName, ShardId},
+    repository::{header::Repository, layout, manifest::load_key},
+};
+
+/// Requests in flight at once.
+const AT_ONCE: usize = 16;
+
+/// A session that is encrypted, and the fingerprints of those who have a key file of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SessionKeys {
+    shard: ShardId,
+    backup: BackupName,
+    session: Uuid,
+    fingerprints: BTreeSet<String>,
+}
+
+/// A recipient, and how many of the repository's sessions have a key file for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecipientUse {
+    pub fingerprint: String,
+    /// The public key as text, where the repository knows it.
+    pub recipient: Option<String>,
+    /// Names of the identities in the repository that belong to it.
+    pub identities: Vec<String>,
+    pub sessions: u64,
+}
+
+/// Everybody who has, or had, a key file; and how many sessions there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecipientUses {
+    pub recipients: Vec<RecipientUse>,
+    pub sessions: u64,
+}
+
+/// What became of a new recipient's key files.
+#[derive(Clone, Debug)]
+pub struct AddedRecipient {
+    pub fingerprint: String,
+    pub recipient: String,
+    pub added: u64,
+    /// Were there before.
+    pub present: u64,
+    /// Sessions that the identity does not open, and why.
+    pub failed: Vec<(ShardId, BackupName, Error)>,
+}
+
+/// What one batch of a removal did in a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemovedKeys {
+    pub deleted: u64,
+    /// Sessions of which it has the last key file: it stays, or nobody could ever open them again.
+    pub kept: u64,
+    /// Still to be deleted, by the next batch.
+    pub left: u64,
+}
+
+/// 16 hexadecimal digits, as key files and ListRecipients name a recipient.
+pub fn check_fingerprint(text: &str) -> Result<()> {
+    let is_good = text.len() == 16
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if is_good {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("malformed fingerprint {text:?}"))
+        .hint("It has 16 hexadecimal digits: ListRecipients shows it."))
+}
+
+/// The fingerprint of a recipient that is given by its public key, or by its fingerprint.
+pub fn fingerprint_of(text: &str) -> Result<String> {
+    let text = text.trim();
+    if check_fingerprint(text).is_ok() {
+        return Ok(text.to_owned());
+    }
+    Recipient::parse(text).map(|recipient| recipient.fingerprint)
+}
+
+impl Repository {
+    pub async fn recipient_uses(&self) -> Result<RecipientUses> {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        let mut sessions = 0;
+        for shard in self.shards().await? {
+            for session in self.session_keys(&shard).await? {
+                sessions += 1;
+                for fingerprint in session.fingerprints {
+                    *counts.entry(fingerprint).or_default() += 1;
+                }
+            }
+        }
+        for fingerprint in self.store().folder(&layout::recipients()).await?.objects {
+            if check_fingerprint(&fingerprint).is_ok() {
+                counts.entry(fingerprint).or_default();
+            }
+        }
+        let mut identities: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for identity in self.stored_identities().await? {
+            if let Ok(recipient) = Recipient::parse(&identity.recipient) {
+                let names = identities.entry(recipient.fingerprint).or_default();
+                names.push(identity.name);
+            }
+        }
+        let mut recipients = Vec::with_capacity(counts.len());
+        for (fingerprint, sessions) in counts {
+            let recipient = known_recipient(self, &fingerprint).await?;
+            recipients.push(RecipientUse {
+                recipient: recipient.map(|known| known.text()),
+                identities: identities.remove(&fingerprint).unwrap_or_default(),
+                fingerprint,
+                sessions,
+            });
+        }
+        Ok(RecipientUses {
+            recipients,
+            sessions,
+        })
+    }
+
+    /// Opens every session's data key with the repository's identity and writes the key files that
+    /// the new recipient lacks. May be repeated: what is there stays. `progress` is told how many of
+    /// how many sessions have been looked at.
+    pub async fn add_recipient(
+        &self,
+        text: &str,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<AddedRecipient> {
+        let recipient = Recipient::parse(text)?;
+        let mut sessions = Vec::new();
+        for shard in self.shards().await? {
+            sessions.extend(self.session_keys(&shard).await?);
+        }
+        note_recipient(self, &recipient).await?;
+        let mut added = AddedRecipient {
+            fingerprint: recipient.fingerprint.clone(),
+            recipient: recipient.text(),
+            added: 0,
+            present: 0,
+            failed: Vec::new(),
+        };
+        let total = sessions.len() as u64;
+        let recipient = &recipient;
+        let mut tries = futures::stream::iter(&sessions)
+            .map(|session| async move { (session, self.add_key_file(session, recipient).await) })
+            .buffered(AT_ONCE);
+        for done in 1.. {
+            match tries.next().await {
+                None => break,
+                Some((_, Ok(true))) => added.added += 1,
+                Some((_, Ok(false))) => added.present += 1,
+                Some((session, Err(e))) => {
+                    let SessionKeys { shard, backup, .. } = session;
+                    added.failed.push((shard.clone(), backup.clone(), e));
+                }
+            }
+            progress(done, total);
+        }
+        Ok(added)
+    }
+
+    /// Whether one was written; `false`: it was there.
+    async fn add_key_file(&self, of: &SessionKeys, recipient: &Recipient) -> Result<bool> {
+        if of.fingerprints.contains(&recipient.fingerprint) {
+            return Ok(false);
+        }
+        let data_key = load_key(self, &of.shard, &of.backup, of.session).await?;
+        let wrapped = recipient.wrap(&data_key, self.uuid(), of.session)?;
+        let key = layout::key(&of.shard, &of.backup, of.session, &recipient.fingerprint);
+        // Another one's of the same name opens as well.
+        self.store().put_if_absent(&key, Bytes::from(wrapped)).await
+    }
+
+    /// Deletes at most `batch` key files of a recipient in a shard; never the last one of a session.
+    /// Only for the owner, under the delete side of the shard's lock, one recipient at a time.
+    pub async fn remove_recipient(
+        &self,
+        shard: &ShardId,
+        fingerprint: &str,
+        batch: usize,
+    ) -> Result<RemovedKeys> {
+        check_fingerprint(fingerprint)?;
+        let mut removed = RemovedKeys::default();
+        let mut keys = Vec::new();
+        for session in self.session_keys(shard).await? {
+            if !session.fingerprints.contains(fingerprint) {
+                continue;
+            }
+            if session.fingerprints.len() == 1 {
+                removed.kept += 1;
+            } else if keys.len() == batch {
+                removed.left += 1;
+            } else {
+                keys.push(layout::key(
+                    shard,
+                    &session.backup,
+                    session.session,
+                    fingerprint,
+                ));
+            }
+        }
+        removed.deleted = keys.len() as u64;
+        self.store().delete(keys).await?;
+        Ok(removed)
+    }
+
+    /// The encrypted sessions of a shard, those of backups that were given up among them.
+    async fn session_keys(&self, shard: &ShardId) -> Result<Vec<SessionKeys>> {
+        let folders = self.store().folder(&layout::packs(shard)).await?.folders;
+        let names = folders.iter().filter_map(|name| name.parse().ok());
+        let sessions: Vec<Vec<SessionKeys>> = futures::stream::iter(names)
+            .map(|backup: BackupName| async move {
+                let files = self.store().folder(&layout::keys(shard, &backup)).await?;
+                Ok::<_, Error>(sessions_of(shard, &backup, &files.objects))
+            })
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        self.check_there().await?;
+        Ok(sessions.into_iter().flatten().collect())
+    }
+}
+
+fn sessions_of(shard: &ShardId, backup: &BackupName, files: &[String]) -> Vec<SessionKeys> {
+    let mut found: BTreeMap<Uuid, BTreeSet<String>> = BTreeMap::new();
+    for file in files {
+        match parse(file) {
+            Some((session, fingerprint)) => {
+                found.entry(session).or_default().insert(fingerprint);
+            }
+            None => tracing::warn!("{file:?} of backup {backup} of {shard} is no key file"),
+        }
+    }
+    found
+        .into_iter()
+        .map(|(session, fingerprints)| SessionKeys {
+            shard: shard.clone(),
+            backup: backup.clone(),
+            session,
+            fingerprints,
+        })
+        .collect()
+}
+
+/// `<session id>.<fingerprint>.age`
+fn parse(file: &str) -> Option<(Uuid, String)> {
+    let (session, fingerprint) = file.strip_suffix(".age")?.split_once('.')?;
+    let session: Uuid = session.parse().ok()?;
+    check_fingerprint(fingerprint).ok()?;
+    Some((session, fingerprint.to_owned()))
+}
+
+impl AddedRecipient {
+    /// What went wrong with the sessions that stayed closed; `None`: nothing.
+    pub fn failure(&self) -> Option<Error> {
+        let (shard, backup, error) = self.failed.first()?;
+        let kind = match error.kind() {
+            ErrorKind::Corrupt => ErrorKind::Corrupt,
+            _ => ErrorKind::Refused,
+        };
+        let more = match self.failed.len() {
+            1 => String::new(),
+            many => format!(" (and {} more)", many - 1),
+        };
+        Some(
+            Error::new(
+                kind,
+                format!(
+                    "backup {backup} of {shard} stays closed{more}: {}",
+                    error.message()
+                ),
+            )
+            .hint("Run it again with an identity that opens them."),
+        )
+    }
+}
