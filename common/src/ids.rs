@@ -195,6 +195,14 @@ impl BackupName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The second in which it was given, as the name says; `None`: there is no such second.
+    pub fn given_unix_ms(&self) -> Option<u64> {
+        let at = self.0.get(.."2026-11-21.031500".len())?;
+        let at = jiff::civil::DateTime::strptime("%Y-%m-%d.%H%M%S", at).ok()?;
+        let at = at.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        u64::try_from(at.timestamp().as_millisecond()).ok()
+    }
 }
 
 impl FromStr for BackupName {
@@ -317,6 +325,9 @@ mod tests {
         let alias: Alias = "zone1-101".parse().unwrap();
         let name = BackupName::new(1_792_000_000_123, &alias, 0).unwrap();
         assert_eq!(name.as_str().parse::<BackupName>().unwrap(), name);
+        assert_eq!(name.given_unix_ms(), Some(1_792_000_000_000));
+        let never: BackupName = "2026-99-21.031500.a-1".parse().unwrap();
+        assert_eq!(never.given_unix_ms(), None);
         let second = BackupName::new(1_792_000_000_123, &alias, 1).unwrap();
         assert_eq!(second.to_string(), format!("{name}.1"));
         for bad in [

@@ -36,6 +36,12 @@ const SETTINGS: &[Setting] = &[
     )
     .default("24h"),
     Setting::new(
+        "retention_interval",
+        Kind::Text,
+        "How often retention is applied, besides after each backup",
+    )
+    .default("1h"),
+    Setting::new(
         "take_over_repository",
         Kind::Bool,
         "Take the repository over from the group that owns it",
@@ -66,6 +72,7 @@ struct Written {
     peers: Vec<String>,
     insecure: bool,
     removal_grace: String,
+    retention_interval: String,
     take_over_repository: bool,
     heartbeat_interval: String,
     election_timeout: String,
@@ -83,6 +90,7 @@ pub struct Settings {
     /// Empty: not said.
     pub peers: Members,
     pub removal_grace: Duration,
+    pub retention_interval: Duration,
     pub take_over_repository: bool,
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
@@ -171,6 +179,7 @@ fn resolve(written: Written) -> Result<Settings> {
         http_listen: listener("http_listen", &written.http_listen, written.insecure)?,
         peers: members(written.peers.iter().map(String::as_str))?,
         removal_grace: duration("removal_grace", &written.removal_grace)?,
+        retention_interval: duration("retention_interval", &written.retention_interval)?,
         take_over_repository: written.take_over_repository,
         heartbeat_interval: duration("heartbeat_interval", &written.heartbeat_interval)?,
         election_timeout: duration("election_timeout", &written.election_timeout)?,

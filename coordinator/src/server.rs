@@ -6,8 +6,8 @@ use seawall_common::{Error, Result, error::chain, repository::Repository};
 use seawall_proto::v1::{
     agents_server::AgentsServer, catalogue_server::CatalogueServer, cluster_server::ClusterServer,
     locks_server::LocksServer, operations_server::OperationsServer, raft_server::RaftServer,
-    timestamps_server::TimestampsServer, topology_server::TopologyServer,
-    transfers_server::TransfersServer,
+    retention_server::RetentionServer, timestamps_server::TimestampsServer,
+    topology_server::TopologyServer, transfers_server::TransfersServer,
 };
 use tokio::{
     net::TcpListener,
@@ -60,7 +60,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     let context = Arc::new(Context::new(settings, node.clone(), repository));
     let allocator = Arc::new(Allocator::new(node.clone()));
     let coordination = coordination(&context);
-    let metrics = Metrics::new(node.proposals(), allocator.given());
+    let metrics = Metrics::new(node.proposals(), allocator.given(), coordination.clone());
     let mut serving = tokio::spawn(serve_grpc(
         grpc,
         context.clone(),
@@ -257,6 +257,9 @@ async fn routes(
         .add_service(CatalogueServer::new(service::catalogue::CatalogueService {
             context: coordination.clone(),
         }))
+        .add_service(RetentionServer::new(service::retention::RetentionService {
+            context: coordination.clone(),
+        }))
         .add_service(AgentsServer::new(service::agents::AgentsService {
             context: coordination.clone(),
         }));
@@ -266,6 +269,7 @@ async fn routes(
 fn coordination(context: &Context) -> Arc<Coordination> {
     let patience = Patience {
         removal_grace: context.settings.removal_grace,
+        retention: context.settings.retention_interval,
         ..Patience::default()
     };
     Coordination::new(

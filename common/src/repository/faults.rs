@@ -3,7 +3,9 @@
 //! `fail-once` and `fail-twice` (each key's first tries), `fail` (always), `hang` (no answer),
 //! `slow` (each request takes 100 ms longer); of `put` also `lose-answer-once` (done, but the first
 //! answer for each key is an error) and `lose-object` (not done, and said to be); of `get` also
-//! `exchange` (the bytes of another object of the same folder).
+//! `exchange` (the bytes of another object of the same folder); of `delete` also `die-<n>` (half of
+//! them are done, the others fail for good); of `list` also `half` and `none` (so much of each
+//! listing is answered).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -84,6 +86,28 @@ impl Faults {
         }
     }
 
+    /// Answers only a part of a listing.
+    pub fn cut_listing<T>(&self, listed: &mut Vec<T>) {
+        match self.action("repository.list").as_deref() {
+            Some("half") => listed.truncate(listed.len() / 2),
+            Some("none") => listed.clear(),
+            _ => {}
+        }
+    }
+
+    /// Which deletes are done before the process dies. Its error is for good: no try follows.
+    pub fn die_deleting(&self, mut keys: Vec<Path>) -> (Vec<Path>, Option<Error>) {
+        let action = self.action("repository.delete").unwrap_or_default();
+        if !action.starts_with("die-") {
+            return (keys, None);
+        }
+        let all = keys.len();
+        keys.retain(|key| is_lucky(&action, key));
+        let died = Error::internal("died in the middle of deleting");
+        let died = (keys.len() < all).then_some(died);
+        (keys, died)
+    }
+
     pub fn after(&self, point: &str, key: &Path) -> Result<()> {
         match self.action(point).as_deref() {
             Some("lose-answer-once") if self.is_among_first(1, point, key) => {
@@ -97,6 +121,12 @@ impl Faults {
     pub fn lies(&self, point: &str, lie: &str) -> bool {
         self.action(point).as_deref() == Some(lie)
     }
+}
+
+/// Half of all keys are, for each action others.
+fn is_lucky(action: &str, key: &Path) -> bool {
+    let both = format!("{action} {key}");
+    blake3::hash(both.as_bytes()).as_bytes()[0].is_multiple_of(2)
 }
 
 fn injected(point: &str, key: &Path) -> Error {

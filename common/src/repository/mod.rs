@@ -8,6 +8,7 @@
 mod check;
 mod chunk;
 mod cloud;
+mod collection;
 mod compress;
 mod config;
 #[cfg(feature = "fault-injection")]
@@ -47,6 +48,7 @@ mod throttle;
 mod upload;
 mod verify;
 
+pub use collection::{BatchLimits, Collected, CollectionRequest, LeftOf};
 pub use config::{REPOSITORY_SETTINGS, RepositoryConfig};
 #[cfg(feature = "fault-injection")]
 pub use conformance::{conformance, put_and_read_back};
@@ -69,7 +71,6 @@ pub use manifest::{
 pub use owner::Owner;
 pub use page_check::{FIRST_BYTES, FilePages, PageCheck, PageFile, PagesSeen};
 pub use progress::{Progress, ProgressSnapshot};
-pub use remove::Swept;
 pub use scan::{StoredBackup, StoredState};
 pub use throttle::{Throttle, Transferred};
 pub use upload::{

@@ -1,19 +1,25 @@
 //! Numbers for Prometheus.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{
-    encoding::text::encode,
-    metrics::{counter::Counter, gauge::Gauge},
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
 use super::backups::BackupNumbers;
-use crate::raft::Node;
+use crate::{operation::Coordination, raft::Node};
 
 type Number = Gauge<u64, AtomicU64>;
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfShard {
+    shard: String,
+}
+
 pub struct Metrics {
+    coordination: Arc<Coordination>,
     registry: Registry,
     term: Number,
     leader: Number,
@@ -21,11 +27,16 @@ pub struct Metrics {
     applied_index: Number,
     log_bytes: Number,
     backups: BackupNumbers,
+    collection_stopped: Family<OfShard, Number>,
+    collected_objects: Number,
+    collected_bytes: Number,
+    retention_stopped: Number,
+    retention_removals: Number,
 }
 
 impl Metrics {
     /// `proposals` and `timestamps` are counted elsewhere.
-    pub fn new(proposals: Counter, timestamps: Counter) -> Self {
+    pub fn new(proposals: Counter, timestamps: Counter, coordination: Arc<Coordination>) -> Self {
         let mut registry = Registry::with_prefix("seawall_coordinator");
         let mut gauge = |name: &str, help: &str| {
             let gauge = Number::default();
@@ -37,6 +48,28 @@ impl Metrics {
         let is_leader = gauge("raft_is_leader", "1 on the leader");
         let applied_index = gauge("raft_applied_index", "Last entry applied to the state");
         let log_bytes = gauge("raft_log_bytes", "Size of the log on disk");
+        let collected_objects = gauge(
+            "collected_objects",
+            "Objects that this member deleted as garbage since it started",
+        );
+        let collected_bytes = gauge(
+            "collected_bytes",
+            "Bytes that this member deleted as garbage since it started",
+        );
+        let retention_stopped = gauge(
+            "retention_stopped",
+            "1 while retention stands still because the clock jumped",
+        );
+        let retention_removals = gauge(
+            "retention_removals",
+            "Removals that retention started on this member since it started",
+        );
+        let collection_stopped = Family::default();
+        registry.register(
+            "collection_stopped",
+            "1 while nothing is deleted in a shard because a manifest cannot be believed",
+            collection_stopped.clone(),
+        );
         registry.register(
             "raft_proposals",
             "Commands committed through this member",
@@ -49,6 +82,7 @@ impl Metrics {
         );
         let backups = BackupNumbers::new(&mut registry);
         Self {
+            coordination,
             registry,
             backups,
             term,
@@ -56,6 +90,11 @@ impl Metrics {
             is_leader,
             applied_index,
             log_bytes,
+            collection_stopped,
+            collected_objects,
+            collected_bytes,
+            retention_stopped,
+            retention_removals,
         }
     }
 
@@ -67,8 +106,30 @@ impl Metrics {
         self.applied_index.set(node.last_applied());
         self.log_bytes.set(node.log_bytes());
         node.look(|state| self.backups.set(state));
+        self.set_of_operations(leadership.is_ours);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+
+    /// Only the leader collects and applies retention: of a shard that stands still it alone knows.
+    fn set_of_operations(&self, is_leader: bool) {
+        let collections = &self.coordination.collections;
+        self.collection_stopped.clear();
+        if is_leader {
+            for shard in collections.stopped().into_keys() {
+                let shard = shard.to_string();
+                let gauge = self.collection_stopped.get_or_create(&OfShard { shard });
+                gauge.set(1);
+            }
+        }
+        let deleted = collections.deleted();
+        self.collected_objects.set(deleted.objects);
+        self.collected_bytes.set(deleted.bytes);
+        let group = &self.coordination.group;
+        let is_stopped = group.look(|state| state.retention.stopped().is_some());
+        self.retention_stopped.set(is_stopped.into());
+        self.retention_removals
+            .set(self.coordination.retention.removals());
     }
 }

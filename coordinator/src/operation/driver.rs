@@ -15,7 +15,7 @@ use seawall_common::{
 };
 use seawall_proto::v1::{self, execute_request::Step};
 
-use super::{Coordination, agent_call, backup, removal, reparent, restore, verify};
+use super::{Coordination, agent_call, backup, collection, removal, reparent, restore, verify};
 use crate::state::{
     Command, Response,
     operations::{self, Effect, Finish, Operation, OperationState, Outcome, Spec},
@@ -104,7 +104,8 @@ async fn forward(run: &Run, operation: &Operation) -> Result<String> {
         Spec::Backup { .. } => backup::forward(run, operation).await,
         Spec::Restore { .. } => restore::forward(run, operation).await,
         Spec::RemoveBackup { .. } => removal::remove(run, operation).await,
-        Spec::Sweep { .. } => removal::sweep(run, operation).await,
+        Spec::Sweep { .. } => collection::sweep(run, operation).await,
+        Spec::Collect { .. } => collection::collect(run, operation).await,
         Spec::InitShardPrimary { .. } => reparent::init(run, operation).await,
         Spec::PlannedReparent { .. } => reparent::planned(run, operation).await,
         Spec::Verify { .. } | Spec::TestRestore { .. } => verify::forward(run, operation).await,
@@ -117,9 +118,10 @@ async fn undo(run: &Run, operation: &Operation) -> Result<String> {
         Spec::Restore { .. } => restore::undo(run, operation).await,
         Spec::PlannedReparent { .. } => reparent::undo(run, operation).await,
         Spec::Verify { .. } | Spec::TestRestore { .. } => verify::undo(run, operation).await,
-        Spec::RemoveBackup { .. } | Spec::Sweep { .. } | Spec::InitShardPrimary { .. } => {
-            Ok(String::new())
-        }
+        Spec::RemoveBackup { .. }
+        | Spec::Sweep { .. }
+        | Spec::Collect { .. }
+        | Spec::InitShardPrimary { .. } => Ok(String::new()),
     }
 }
 
@@ -145,7 +147,8 @@ async fn give_up(run: &Run, error: Error) -> Result<()> {
         return Ok(());
     }
     tracing::warn!(operation = %run.id, shard = %operation.shard, "the operation failed: {error}");
-    if operation.irrevocable || matches!(operation.spec, Spec::Sweep { .. }) {
+    if operation.irrevocable || matches!(operation.spec, Spec::Sweep { .. } | Spec::Collect { .. })
+    {
         let error = match &operation.spec {
             Spec::Backup { alias, .. } => backup::stands(&operation, alias, &error),
             _ => error,

@@ -3,15 +3,22 @@
 pub mod agent_call;
 pub mod backup;
 pub mod choice;
+pub mod clock;
+pub mod collection;
 pub mod driver;
 pub mod refresh;
 pub mod removal;
 pub mod reparent;
 pub mod restore;
+pub mod retention;
 pub mod runner;
 pub mod store;
 pub mod verify;
 
+#[cfg(test)]
+mod collection_tests;
+#[cfg(test)]
+mod retention_tests;
 #[cfg(test)]
 pub mod testing;
 #[cfg(test)]
@@ -19,7 +26,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use seawall_common::{Error, Result};
+use seawall_common::{Error, Result, clock::now_unix_ms};
 
 use crate::{
     agents::{client::AgentCalls, heartbeats::Heartbeats},
@@ -37,6 +44,8 @@ pub struct Patience {
     pub lease_forward: Duration,
     /// How long the undoing of an operation waits for its agent.
     pub undo: Duration,
+    /// How often retention is applied, besides after each backup.
+    pub retention: Duration,
     /// Between two tries of a step; each try waits twice as long, up to the second value.
     pub retry: (Duration, Duration),
 }
@@ -48,6 +57,7 @@ impl Default for Patience {
             lease: Duration::from_secs(60),
             lease_forward: Duration::from_secs(600),
             undo: Duration::from_secs(600),
+            retention: Duration::from_secs(3600),
             retry: (Duration::from_millis(200), Duration::from_secs(5)),
         }
     }
@@ -60,8 +70,14 @@ pub struct Coordination {
     pub agents: Arc<dyn AgentCalls>,
     pub heartbeats: Heartbeats,
     pub refreshed: refresh::Refreshed,
+    pub collections: collection::Collections,
+    pub retention: retention::Applied,
     pub patience: Patience,
+    /// The time of day, by which retention goes.
+    pub wall_unix_ms: Wall,
 }
+
+type Wall = Box<dyn Fn() -> u64 + Send + Sync>;
 
 impl Coordination {
     pub fn new(
@@ -76,7 +92,10 @@ impl Coordination {
             agents,
             heartbeats: Heartbeats::new(),
             refreshed: refresh::Refreshed::default(),
+            collections: collection::Collections::default(),
+            retention: retention::Applied::default(),
             patience,
+            wall_unix_ms: Box::new(now_unix_ms),
         })
     }
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Coordination,
     driver::{self, Backoff, Run},
+    retention,
 };
 use crate::agents::leases;
 
@@ -50,6 +51,7 @@ pub async fn run(context: Arc<Coordination>, stop: CancellationToken) {
 /// Never returns while the office lasts; dropping it ends all drivers.
 async fn hold_office(context: &Arc<Coordination>) {
     context.heartbeats.take_office();
+    context.collections.take_office();
     let (first, max) = context.patience.retry;
     let mut wait = Backoff::new(first, max);
     let term = loop {
@@ -64,7 +66,8 @@ async fn hold_office(context: &Arc<Coordination>) {
     tracing::info!(term, "in office: taking up the open operations");
     tokio::join!(
         drive_all(context, term),
-        leases::watch(context.group.as_ref())
+        leases::watch(context.group.as_ref()),
+        retention::run(context)
     );
 }
 

@@ -1,12 +1,14 @@
 //! What the sagas do in the repository. The trait is there so that tests can make it fail.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use seawall_common::{
     Result,
     ids::{BackupName, ShardId},
-    repository::{EpochRecord, Repository, StoredBackup, Swept},
+    repository::{
+        BatchLimits, Collected, CollectionRequest, EpochRecord, LeftOf, Repository, StoredBackup,
+    },
 };
 
 #[async_trait]
@@ -24,7 +26,17 @@ pub trait Store: Send + Sync + 'static {
         manifest_hash: &str,
     ) -> Result<BTreeSet<String>>;
     async fn abandon(&self, shard: &ShardId, name: &BackupName, reason: &str) -> Result<()>;
-    async fn sweep(&self, shard: &ShardId, name: &BackupName) -> Result<Swept>;
+    async fn plan_collection(
+        &self,
+        shard: &ShardId,
+        request: &CollectionRequest,
+    ) -> Result<BTreeMap<BackupName, LeftOf>>;
+    async fn collect(
+        &self,
+        shard: &ShardId,
+        request: &CollectionRequest,
+        limits: BatchLimits,
+    ) -> Result<Collected>;
 }
 
 #[async_trait]
@@ -62,7 +74,20 @@ impl Store for Repository {
         Repository::abandon(self, shard, name, reason).await
     }
 
-    async fn sweep(&self, shard: &ShardId, name: &BackupName) -> Result<Swept> {
-        Repository::sweep(self, shard, name).await
+    async fn plan_collection(
+        &self,
+        shard: &ShardId,
+        request: &CollectionRequest,
+    ) -> Result<BTreeMap<BackupName, LeftOf>> {
+        Repository::plan_collection(self, shard, request).await
+    }
+
+    async fn collect(
+        &self,
+        shard: &ShardId,
+        request: &CollectionRequest,
+        limits: BatchLimits,
+    ) -> Result<Collected> {
+        Repository::collect(self, shard, request, limits).await
     }
 }

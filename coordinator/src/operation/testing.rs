@@ -2,7 +2,7 @@
 //! a store that notes what was done in it. Time is the runtime's, which tests stop.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -12,7 +12,10 @@ use futures::{FutureExt as _, StreamExt as _, stream};
 use seawall_common::{
     Error, Result,
     ids::{BackupName, OperationId, ShardId},
-    repository::{EpochRecord, ManifestHeader, StoredBackup, StoredState, Swept},
+    repository::{
+        BatchLimits, Collected, CollectionRequest, EpochRecord, LeftOf, ManifestHeader,
+        StoredBackup, StoredState,
+    },
 };
 use seawall_proto::v1::{
     self, execute_request::Step, execute_update::Update, set_throttle_request::Limit,
@@ -327,6 +330,10 @@ pub struct FakeStore {
     pub done: Mutex<Vec<String>>,
     pub backups: Mutex<Vec<StoredBackup>>,
     pub failures: Mutex<u32>,
+    /// What the next batches of collections come to; then nothing is left.
+    pub batches: Mutex<VecDeque<Result<Collected>>>,
+    pub requests: Mutex<Vec<CollectionRequest>>,
+    pub hang_collecting: Mutex<bool>,
     pub owner: Mutex<Option<Error>>,
     /// The packs that each backup needs.
     pub packs: Mutex<BTreeMap<BackupName, BTreeSet<String>>>,
@@ -389,11 +396,30 @@ impl Store for FakeStore {
         self.note(format!("removed while {holds} held"))
     }
 
-    async fn sweep(&self, _shard: &ShardId, _name: &BackupName) -> Result<Swept> {
+    async fn plan_collection(
+        &self,
+        _shard: &ShardId,
+        _request: &CollectionRequest,
+    ) -> Result<BTreeMap<BackupName, LeftOf>> {
+        Ok(BTreeMap::new())
+    }
+
+    async fn collect(
+        &self,
+        _shard: &ShardId,
+        request: &CollectionRequest,
+        _limits: BatchLimits,
+    ) -> Result<Collected> {
+        self.requests.lock().unwrap().push(request.clone());
         let group: &dyn Group = &*self.group;
         let holds = group.look(|state| state.locks.holds().count());
+        let hang = *self.hang_collecting.lock().unwrap();
+        if hang {
+            std::future::pending::<()>().await;
+        }
         self.note(format!("swept while {holds} held"))?;
-        Ok(Swept::default())
+        let next = self.batches.lock().unwrap().pop_front();
+        next.unwrap_or_else(|| Ok(Collected::default()))
     }
 }
 
@@ -414,6 +440,11 @@ impl Drop for Stage {
 
 impl Stage {
     pub fn new(cluster: Cluster) -> Self {
+        Self::with(cluster, |_| {})
+    }
+
+    /// One in which something is other than usual.
+    pub fn with(cluster: Cluster, change: impl FnOnce(&mut Coordination)) -> Self {
         let mut state = cluster.state;
         state.group_id = Some("group".into());
         let group = Arc::new(MemoryGroup {
@@ -426,6 +457,9 @@ impl Stage {
             done: Mutex::default(),
             backups: Mutex::default(),
             failures: Mutex::default(),
+            batches: Mutex::default(),
+            requests: Mutex::default(),
+            hang_collecting: Mutex::default(),
             owner: Mutex::default(),
             packs: Mutex::default(),
             packs_failures: Mutex::default(),
@@ -434,14 +468,17 @@ impl Stage {
         *agents.group.lock().unwrap() = Some(group.clone());
         let patience = Patience {
             removal_grace: Duration::ZERO,
+            // Tests that want it have it by hand.
+            retention: Duration::from_secs(10 * 365 * 24 * 3600),
             ..Patience::default()
         };
-        let context = Coordination::new(
+        let mut context = Coordination::new(
             group.clone(),
             store.clone(),
             Arc::new(Agents(agents.clone())),
             patience,
         );
+        change(Arc::get_mut(&mut context).unwrap());
         let stage = Self {
             context,
             group,

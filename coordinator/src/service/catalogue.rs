@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use seawall_common::{
+    Error,
     clock::now_unix_ms,
     ids::{BackupName, ShardId},
 };
 use seawall_proto::v1::{self, catalogue_server::Catalogue};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
-use super::{check_given, check_text, convert, read, topology::unknown_shard, wants_stale};
+use super::{
+    check_given, check_text, convert, read, topology::unknown_shard, unexpected, wants_stale,
+};
 use crate::{
     operation::{Coordination, refresh::refresh_for_listing},
     state::{
-        Command, State,
-        catalogue::{Entry, Known},
+        Command, Response as Answer, State,
+        catalogue::{self, Entry, Known, Pin},
         verification,
     },
 };
@@ -33,6 +36,35 @@ impl CatalogueService {
             tracing::warn!(%shard, "listing what is known, because the repository was not read: {e}");
         }
     }
+
+    async fn pin(
+        &self,
+        shard: Option<&v1::ShardRef>,
+        name: &str,
+        pin: Option<Pin>,
+    ) -> seawall_common::Result<v1::Backup> {
+        let pin = catalogue::Command::Pin {
+            shard: ShardId::from_proto(shard)?,
+            name: name.parse()?,
+            pin,
+            now_unix_ms: now_unix_ms(),
+        };
+        match self.context.group.propose(Command::Catalogue(pin)).await? {
+            Answer::Backup(entry) => Ok(convert::backup(&entry)),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// The end of a pin; 0 is none.
+fn until(unix_ms: u64) -> seawall_common::Result<Option<u64>> {
+    let is_a_time = i64::try_from(unix_ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    if is_a_time.is_none() {
+        return Err(Error::invalid(format!("{unix_ms} ms is no point in time")));
+    }
+    Ok((unix_ms > 0).then_some(unix_ms))
 }
 
 #[tonic::async_trait]
@@ -97,5 +129,27 @@ impl Catalogue for CatalogueService {
         group.propose(Command::Verification(mark)).await?;
         let look = |state: &State| state.catalogue.entry(&shard, &name).map(convert::backup);
         Ok(Response::new(group.read(look).await??))
+    }
+
+    async fn pin_backup(
+        &self,
+        request: Request<v1::PinBackupRequest>,
+    ) -> Result<Response<v1::Backup>, Status> {
+        let request = request.get_ref();
+        let until_unix_ms = until(request.until_unix_ms)?;
+        let pin = Some(Pin { until_unix_ms });
+        let backup = self.pin(request.shard.as_ref(), &request.name, pin).await?;
+        Ok(Response::new(backup))
+    }
+
+    async fn unpin_backup(
+        &self,
+        request: Request<v1::UnpinBackupRequest>,
+    ) -> Result<Response<v1::Backup>, Status> {
+        let request = request.get_ref();
+        let backup = self
+            .pin(request.shard.as_ref(), &request.name, None)
+            .await?;
+        Ok(Response::new(backup))
     }
 }

@@ -2,6 +2,7 @@
 
 use seawall_common::{
     Error, Result,
+    clock::now_unix_ms,
     ids::{Alias, BackupName, ShardId},
     position::Position,
     repository::WriterPublicKey,
@@ -78,6 +79,7 @@ pub fn view(state: &State, shard: &ShardId) -> v1::ShardView {
 
 pub fn backup(entry: &Entry) -> v1::Backup {
     let facts = &entry.facts;
+    let pin = entry.pin_at(now_unix_ms());
     let state = match entry.known {
         Known::Running => v1::BackupState::Running,
         Known::Complete => v1::BackupState::Complete,
@@ -109,6 +111,8 @@ pub fn backup(entry: &Entry) -> v1::Backup {
         writer_key: facts.writer_key.clone(),
         verified: entry.verified.as_ref().map(verification),
         tested: entry.tested.as_ref().map(verification),
+        pinned: pin.is_some(),
+        pinned_until_unix_ms: pin.and_then(|pin| pin.until_unix_ms).unwrap_or(0),
     }
 }
 
@@ -286,10 +290,17 @@ fn spec(spec: &Spec) -> v1::operation_spec::Spec {
             shard,
             backup,
             force,
+            reason,
+            by_retention,
         } => Out::RemoveBackup(v1::RemoveBackupSpec {
             shard: Some(shard.to_proto()),
             backup: backup.to_string(),
             force,
+            reason,
+            by_retention,
+        }),
+        Spec::Collect { shard } => Out::Collect(v1::CollectSpec {
+            shard: Some(shard.to_proto()),
         }),
         Spec::Sweep {
             shard,
@@ -401,10 +412,22 @@ pub fn spec_from(spec: Option<v1::OperationSpec>) -> Result<Spec> {
             concurrency: check_concurrency(spec.concurrency)?,
             allow_broken: spec.allow_broken,
         },
-        In::RemoveBackup(spec) => Spec::RemoveBackup {
+        In::RemoveBackup(spec) => {
+            if spec.by_retention {
+                return Err(Error::invalid("only the coordinator applies retention")
+                    .hint("RemoveBackup removes by hand."));
+            }
+            super::check_text("reason", &spec.reason)?;
+            Spec::RemoveBackup {
+                shard: ShardId::from_proto(spec.shard.as_ref())?,
+                backup: spec.backup.parse()?,
+                force: spec.force,
+                reason: spec.reason,
+                by_retention: false,
+            }
+        }
+        In::Collect(spec) => Spec::Collect {
             shard: ShardId::from_proto(spec.shard.as_ref())?,
-            backup: spec.backup.parse()?,
-            force: spec.force,
         },
         In::InitShardPrimary(spec) => Spec::InitShardPrimary {
             shard: ShardId::from_proto(spec.shard.as_ref())?,

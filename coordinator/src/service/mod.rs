@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod convert;
 pub mod locks;
 pub mod operations;
+pub mod retention;
 pub mod tablet_view;
 pub mod timestamps;
 pub mod topology;

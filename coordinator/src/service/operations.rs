@@ -57,6 +57,7 @@ fn deadline(spec: &Spec, timeout_ms: u64) -> seawall_common::Result<Duration> {
             | Spec::TestRestore { .. },
         ) => TRANSFER_DEADLINE,
         (0, Spec::RemoveBackup { .. } | Spec::Sweep { .. }) => REMOVAL_DEADLINE,
+        (0, Spec::Collect { .. }) => TRANSFER_DEADLINE,
         (0, Spec::InitShardPrimary { .. } | Spec::PlannedReparent { .. }) => REPARENT_DEADLINE,
         (timeout_ms, _) => Duration::from_millis(timeout_ms),
     })
@@ -116,7 +117,7 @@ impl OperationsService {
                 wait_for_deleters(&self.context, &Scope::Shard(shard)).await;
                 Ok(())
             }
-            Spec::RemoveBackup { shard, .. } => {
+            Spec::RemoveBackup { shard, .. } | Spec::Collect { shard } => {
                 self.context.check_owner().await?;
                 refresh::refresh(&self.context, shard).await
             }

@@ -13,7 +13,7 @@ use super::{
     catalogue::{Entry, Known},
     locks::{Claim, Exclusive, Scope, Side},
     operations::{OPEN_MAX, Operation, OperationState, Outcome, Spec, Start},
-    references,
+    references, retention,
     topology::{Tablet, TabletType},
 };
 
@@ -54,7 +54,17 @@ pub fn start(state: &mut State, start: &Start) -> Result<Response> {
             shard,
             backup,
             force,
-        } => admit_removal(state, start, shard, backup, *force)?,
+            by_retention,
+            ..
+        } => {
+            if *by_retention {
+                retention::check_due(state, shard, backup, start.now_unix_ms)?;
+            }
+            admit_removal(state, start, shard, backup, *force)?
+        }
+        Spec::Collect { shard } => {
+            Operation::new(start.id, start.spec.clone(), shard.clone(), start)
+        }
         Spec::InitShardPrimary { shard, alias } => admit_init(state, start, shard, alias)?,
         Spec::PlannedReparent { shard, new_primary } => {
             admit_reparent(state, start, shard, new_primary)?
@@ -225,7 +235,14 @@ fn admit_removal(
         }
         Known::Complete | Known::Incomplete | Known::Broken => {}
     }
-    let claim = delete_side(shard, backup, start.now_unix_ms);
+    if let (Some(pin), false) = (entry.pin_at(start.now_unix_ms), force) {
+        return Err(
+            Error::refused(format!("{backup} of {shard} is pinned{}", pin.described()))
+                .hint("Run UnpinBackup, or use --force to remove it all the same."),
+        );
+    }
+    let reason = format!("removal of {backup}");
+    let claim = delete_side(shard, reason, start.now_unix_ms);
     state.locks.check_claim(&claim)?;
     let mut operation = Operation::new(start.id, start.spec.clone(), shard.clone(), start);
     operation.token = state.locks.claim(start.id, &claim)?.token;
@@ -235,13 +252,9 @@ fn admit_removal(
 
 /// Whether a complete backup stays that nobody is removing.
 fn has_another_complete(state: &State, shard: &ShardId, backup: &BackupName) -> bool {
-    let is_being_removed = |name: &BackupName| {
-        state.operations.open().any(|operation| {
-            matches!(&operation.spec, Spec::RemoveBackup { shard: of, backup, .. } if of == shard && backup == name)
-        })
-    };
+    let going = state.operations.removals(shard);
     let mut complete = state.catalogue.complete_ones(shard);
-    complete.any(|entry| entry.name != *backup && !is_being_removed(&entry.name))
+    complete.any(|entry| entry.name != *backup && !going.contains(&entry.name))
 }
 
 /// A removed backup may be removed again when nobody deletes, or has deleted, its objects.
@@ -327,13 +340,15 @@ fn admit_exclusive_reparent(
     ))
 }
 
-/// A sweep's hold, which it takes only when its time has come.
+/// The hold of a sweep, whose time has come, or of a collection.
 pub fn take_delete_side(state: &mut State, id: &OperationId, now_unix_ms: u64) -> Result<Response> {
     let operation = state.operations.open_mut(id)?;
-    let Spec::Sweep { shard, backup, .. } = &operation.spec else {
-        return Err(Error::internal(format!("operation {id} is not a sweep")));
+    let (shard, reason) = match &operation.spec {
+        Spec::Sweep { shard, backup, .. } => (shard, format!("removal of {backup}")),
+        Spec::Collect { shard } => (shard, format!("collection of {shard}")),
+        _ => return Err(Error::internal(format!("operation {id} does not delete"))),
     };
-    let claim = delete_side(shard, backup, now_unix_ms);
+    let claim = delete_side(shard, reason, now_unix_ms);
     operation.token = state.locks.claim(*id, &claim)?.token;
     Ok(Response::Done)
 }
@@ -409,11 +424,11 @@ fn backup_side(shard: &ShardId, reason: String, now_unix_ms: u64) -> Claim {
     }
 }
 
-fn delete_side(shard: &ShardId, backup: &BackupName, now_unix_ms: u64) -> Claim {
+fn delete_side(shard: &ShardId, reason: String, now_unix_ms: u64) -> Claim {
     Claim {
         side: Side::Delete,
         scope: Scope::Shard(shard.clone()),
-        reason: format!("removal of {backup}"),
+        reason,
         now_unix_ms,
     }
 }

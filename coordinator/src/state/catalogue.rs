@@ -82,6 +82,16 @@ pub struct Entry {
     pub verified: Option<Verification>,
     #[serde(default)]
     pub tested: Option<Verification>,
+    /// Retention leaves it alone, and RemoveBackup asks twice.
+    #[serde(default)]
+    pub pinned: Option<Pin>,
+}
+
+/// That an operator wants a backup kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// None: until it is unpinned.
+    pub until_unix_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -119,6 +129,13 @@ pub enum Command {
         /// Complete before the scan began, and no manifest of it seen.
         missing: Vec<BackupName>,
     },
+    /// None: it is pinned no more.
+    Pin {
+        shard: ShardId,
+        name: BackupName,
+        pin: Option<Pin>,
+        now_unix_ms: u64,
+    },
 }
 
 pub fn apply(state: &mut State, command: &Command) -> Result<Response> {
@@ -143,6 +160,56 @@ pub fn apply(state: &mut State, command: &Command) -> Result<Response> {
             }
             Ok(Response::Done)
         }
+        Command::Pin {
+            shard,
+            name,
+            pin,
+            now_unix_ms,
+        } => set_pin(state, shard, name, *pin, *now_unix_ms),
+    }
+}
+
+fn set_pin(
+    state: &mut State,
+    shard: &ShardId,
+    name: &BackupName,
+    pin: Option<Pin>,
+    now_unix_ms: u64,
+) -> Result<Response> {
+    let is_going = state.operations.removals(shard).contains(name);
+    let entry = state.catalogue.entry_mut(shard, name)?;
+    if pin.is_some() {
+        let what = match entry.known {
+            Known::Complete | Known::Broken if is_going => "being removed".to_owned(),
+            Known::Complete | Known::Broken => String::new(),
+            _ => entry.described(),
+        };
+        if !what.is_empty() {
+            return Err(
+                Error::refused(format!("backup {name} of {shard} is {what}"))
+                    .hint("Only what exists can be pinned; ListBackups shows it."),
+            );
+        }
+    }
+    if let Some(Pin {
+        until_unix_ms: Some(until),
+    }) = pin
+        && until <= now_unix_ms
+    {
+        return Err(Error::invalid("the end of the pin has passed already"));
+    }
+    entry.pinned = pin;
+    Ok(Response::Backup(Box::new(entry.clone())))
+}
+
+impl Pin {
+    /// As it goes on behind "is pinned".
+    pub fn described(&self) -> String {
+        let until = self.until_unix_ms.and_then(|ms| i64::try_from(ms).ok());
+        let until = until.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        until.map_or_else(String::new, |until| {
+            format!(" until {}", until.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        })
     }
 }
 
@@ -187,6 +254,12 @@ fn announce(
 }
 
 impl Entry {
+    /// Its pin, unless that has come to its end.
+    pub fn pin_at(&self, now_unix_ms: u64) -> Option<Pin> {
+        self.pinned
+            .filter(|pin| pin.until_unix_ms.is_none_or(|until| now_unix_ms < until))
+    }
+
     /// Its state in words, for refusals.
     pub fn described(&self) -> String {
         let state = match self.known {
@@ -233,6 +306,10 @@ impl Catalogue {
             .get_mut(shard)
             .and_then(|entries| entries.get_mut(name))
             .ok_or_else(|| unknown(shard, name))
+    }
+
+    pub fn shards(&self) -> impl Iterator<Item = &ShardId> {
+        self.shards.keys()
     }
 
     pub fn entries(&self, shard: &ShardId) -> impl Iterator<Item = &Entry> {
@@ -301,6 +378,7 @@ impl Catalogue {
             mark: None,
             verified: None,
             tested: None,
+            pinned: None,
         };
         self.shards
             .entry(tablet.shard.clone())
@@ -423,6 +501,7 @@ impl Entry {
             mark: None,
             verified: None,
             tested: None,
+            pinned: None,
         };
         entry.mark_damaged_pages();
         entry

@@ -51,8 +51,10 @@ fn ended_state(operation: &Operation, finish: &Finish) -> Result<OperationState>
         (OperationState::Undoing, _) => Ok(OperationState::Failed),
         (_, None) => Ok(OperationState::Succeeded),
         (_, Some(_)) if operation.irrevocable => Ok(OperationState::Failed),
-        // A sweep changes nothing that could be undone.
-        (_, Some(_)) if matches!(operation.spec, Spec::Sweep { .. }) => Ok(OperationState::Failed),
+        // These change nothing that could be undone.
+        (_, Some(_)) if matches!(operation.spec, Spec::Sweep { .. } | Spec::Collect { .. }) => {
+            Ok(OperationState::Failed)
+        }
         (_, Some(_)) => Err(Error::internal(format!(
             "operation {} has to be undone before it ends",
             operation.id

@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 pub mod admission;
 pub mod catalogue;
 pub mod closing;
+pub mod collection;
 pub mod epochs;
 pub mod locks;
 pub mod operations;
 pub mod references;
+pub mod retention;
 pub mod timestamps;
 pub mod topology;
 pub mod verification;
@@ -23,6 +25,7 @@ mod properties;
 #[cfg(test)]
 pub mod testing;
 
+use catalogue::Entry;
 use locks::{BrokenHold, Hold};
 use operations::Operation;
 use topology::Tablet;
@@ -38,6 +41,8 @@ pub struct State {
     pub operations: operations::Operations,
     pub catalogue: catalogue::Catalogue,
     pub timestamps: timestamps::Timestamps,
+    #[serde(default)]
+    pub retention: retention::Retention,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +58,7 @@ pub enum Command {
     Catalogue(catalogue::Command),
     Verification(verification::Command),
     Timestamps(timestamps::Command),
+    Retention(retention::Command),
 }
 
 /// What a command came to: the part's own answer, or a refusal that changed nothing.
@@ -64,6 +70,7 @@ pub enum Response {
     Hold(Box<Hold>),
     Broken(Vec<BrokenHold>),
     Operation(Box<Operation>),
+    Backup(Box<Entry>),
     TimestampsGranted(timestamps::Granted),
     TimestampBound { bound: u64 },
 }
@@ -95,6 +102,7 @@ impl State {
             Command::Operations(command) => operations::apply(self, command),
             Command::Catalogue(command) => catalogue::apply(self, command),
             Command::Verification(command) => verification::apply(self, command),
+            Command::Retention(command) => self.retention.apply(command),
         };
         answer.unwrap_or_else(|error| Response::Refused(error.into()))
     }

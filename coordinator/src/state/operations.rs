@@ -4,7 +4,7 @@
 //! return it can only go forward. Its driver, in the leader, records each step before and after.
 //! What may start is decided in `admission`, what ends is tidied up in `closing`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use seawall_common::{
     Error, Result,
@@ -17,6 +17,8 @@ use super::{
     Refusal, Response, State, admission,
     catalogue::{Facts, Known},
     closing,
+    collection::Deleted,
+    locks::Locks,
     references::Reference,
     verification::{self, Verification},
 };
@@ -48,12 +50,22 @@ pub enum Spec {
         shard: ShardId,
         backup: BackupName,
         force: bool,
+        /// The rule by which it goes, or an operator's words.
+        #[serde(default)]
+        reason: String,
+        /// Nobody asked for it: admitted only while the rules in force want it.
+        #[serde(default)]
+        by_retention: bool,
     },
     /// Begun by the end of a removal or of a backup that was given up; never by a client.
     Sweep {
         shard: ShardId,
         backup: BackupName,
         not_before_unix_ms: u64,
+    },
+    /// Deletes what removed backups have left, but for those whose sweeps are still to come.
+    Collect {
+        shard: ShardId,
     },
     InitShardPrimary {
         shard: ShardId,
@@ -154,11 +166,14 @@ pub struct Operation {
     pub backup: Option<BackupName>,
     /// Token of its hold; 0 when it has none.
     pub token: u64,
-    /// One line of what came of it, for people.
+    /// One line of what came of it, for people; of a collection, also while it runs.
     pub result: String,
     /// What a backup may refer to; forgotten when it has ended.
     #[serde(default)]
     pub references: Vec<Reference>,
+    /// What a sweep or a collection has deleted so far.
+    #[serde(default)]
+    pub deleted: Deleted,
 }
 
 impl Operation {
@@ -180,6 +195,7 @@ impl Operation {
             token: 0,
             result: String::new(),
             references: Vec::new(),
+            deleted: Deleted::default(),
         }
     }
 
@@ -254,14 +270,17 @@ pub enum Command {
         outcome: Outcome,
         effect: Effect,
     },
-    /// A sweep takes the delete side of its shard, once its time has come.
+    /// A sweep or a collection takes the delete side of its shard for one batch.
     TakeDeleteSide {
         id: OperationId,
         now_unix_ms: u64,
     },
-    /// A sweep lets go of it again, to try later.
+    /// It lets go of it again: for the next batch, or to try later.
     ReleaseDeleteSide {
         id: OperationId,
+        deleted: Deleted,
+        /// One line of how far it is, or of what keeps it from its work.
+        note: String,
     },
     Cancel {
         id: OperationId,
@@ -315,8 +334,11 @@ pub fn apply(state: &mut State, command: &Command) -> Result<Response> {
         Command::TakeDeleteSide { id, now_unix_ms } => {
             admission::take_delete_side(state, id, *now_unix_ms)
         }
-        Command::ReleaseDeleteSide { id } => {
-            state.operations.open_mut(id)?.token = 0;
+        Command::ReleaseDeleteSide { id, deleted, note } => {
+            let operation = state.operations.open_mut(id)?;
+            operation.token = 0;
+            operation.deleted.add(*deleted);
+            operation.result.clone_from(note);
             state.locks.release_all_of(*id);
             Ok(Response::Done)
         }
@@ -370,6 +392,7 @@ fn take_effect(
         }
         Effect::BackupComplete(facts) => {
             check_running()?;
+            check_held(operation, &state.locks)?;
             let name = operation.own_backup()?.clone();
             operation.irrevocable = true;
             state.catalogue.complete(&shard, &name, facts);
@@ -386,6 +409,10 @@ fn take_effect(
         }
         Effect::BackupRemoved { reason } => {
             let name = operation.own_backup()?.clone();
+            if matches!(operation.spec, Spec::Backup { .. }) {
+                // What has been completed is only removed by a removal.
+                operation.check_revocable()?;
+            }
             if matches!(operation.spec, Spec::RemoveBackup { .. }) {
                 check_running()?;
                 operation.irrevocable = true;
@@ -396,6 +423,18 @@ fn take_effect(
         }
     }
     Ok(())
+}
+
+/// Without its hold a backup may have lost what it refers to: it is given up.
+fn check_held(operation: &Operation, locks: &Locks) -> Result<()> {
+    if locks.is_valid(&operation.hold_id(), operation.token) {
+        return Ok(());
+    }
+    Err(Error::fenced(format!(
+        "the hold of operation {} with token {} is gone: its backup cannot complete",
+        operation.id, operation.token
+    ))
+    .hint("backup-lock --status shows who broke it, and why."))
 }
 
 fn cancel(state: &mut State, id: &OperationId, reason: &str) -> Result<Response> {
@@ -492,6 +531,17 @@ impl Operations {
 
     pub fn open(&self) -> impl Iterator<Item = &Operation> {
         self.iter().filter(|operation| operation.state.is_open())
+    }
+
+    /// The backups of a shard that are being removed.
+    pub fn removals(&self, shard: &ShardId) -> BTreeSet<&BackupName> {
+        let removals = self.open().filter_map(|operation| match &operation.spec {
+            Spec::RemoveBackup {
+                shard: of, backup, ..
+            } if of == shard => Some(backup),
+            _ => None,
+        });
+        removals.collect()
     }
 
     /// The operation that is at work with a tablet.

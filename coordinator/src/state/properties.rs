@@ -5,7 +5,8 @@ use seawall_common::ids::OperationId;
 
 use super::{
     Command,
-    catalogue::Known,
+    catalogue::{self, Known, Pin},
+    collection::{Deleted, expected, kept},
     epochs::NewEpoch,
     locks::{self, Scope, Side, Which},
     operations::{self, Spec},
@@ -25,6 +26,8 @@ enum Act {
     Cancel(u8),
     Finish(u8),
     TakeDelete(u8),
+    ReleaseDelete(u8),
+    Pin(u8),
     Acquire(u8),
     Break,
     Expire,
@@ -42,6 +45,8 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => any::<u8>().prop_map(Act::Cancel),
         4 => any::<u8>().prop_map(Act::Finish),
         2 => any::<u8>().prop_map(Act::TakeDelete),
+        1 => any::<u8>().prop_map(Act::ReleaseDelete),
+        1 => any::<u8>().prop_map(Act::Pin),
         1 => any::<u8>().prop_map(Act::Acquire),
         1 => Just(Act::Break),
         1 => Just(Act::Expire),
@@ -90,6 +95,20 @@ fn act(cluster: &mut Cluster, act: &Act) {
             };
             drop(c.operate(take));
         }),
+        Act::ReleaseDelete(n) => on_open(cluster, n, |c, id| {
+            let release = operations::Command::ReleaseDeleteSide {
+                id,
+                deleted: Deleted::default(),
+                note: String::new(),
+            };
+            if matches!(
+                c.state.operations.get(&id).unwrap().spec,
+                Spec::Sweep { .. }
+            ) {
+                drop(c.operate(release));
+            }
+        }),
+        Act::Pin(n) => pin_or_unpin(cluster, n),
         Act::Acquire(n) => drop(
             cluster.apply(Command::Locks(locks::Command::Acquire {
                 id: format!("hand-{n}"),
@@ -119,6 +138,27 @@ fn act(cluster: &mut Cluster, act: &Act) {
             drop(cluster.apply(Command::Locks(locks::Command::Expire { ids })));
         }
     }
+}
+
+fn pin_or_unpin(cluster: &mut Cluster, n: u8) {
+    let names: Vec<_> = cluster
+        .state
+        .catalogue
+        .entries(&shard())
+        .map(|e| e.name.clone())
+        .collect();
+    if names.is_empty() {
+        return;
+    }
+    let pin = n.is_multiple_of(2).then_some(Pin {
+        until_unix_ms: None,
+    });
+    drop(cluster.apply(Command::Catalogue(catalogue::Command::Pin {
+        shard: shard(),
+        name: names[usize::from(n) % names.len()].clone(),
+        pin,
+        now_unix_ms: cluster.now_unix_ms,
+    })));
 }
 
 fn on_open(cluster: &mut Cluster, n: u8, then: impl Fn(&mut Cluster, OperationId)) {
@@ -188,6 +228,19 @@ fn check(cluster: &Cluster) {
         if entry.known == Known::Running {
             assert!(writer.is_some_and(|operation| operation.state.is_open()));
         }
+        // Until a sweep has begun, a collector is told of every backup that must not be touched.
+        let is_swept = state.operations.iter().any(|operation| {
+            matches!(operation.spec, Spec::Sweep { .. })
+                && operation.backup.as_ref() == Some(&entry.name)
+                && !operation.state.is_open()
+        });
+        assert!(
+            entry.known == Known::Running
+                || expected(state, &shard()).contains_key(&entry.name)
+                || kept(state, &shard()).contains(&entry.name)
+                || is_swept,
+            "{entry:?}"
+        );
     }
 }
 

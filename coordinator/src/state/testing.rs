@@ -44,6 +44,8 @@ pub fn removal_of(backup: &BackupName, force: bool) -> Spec {
         shard: shard(),
         backup: backup.clone(),
         force,
+        reason: String::new(),
+        by_retention: false,
     }
 }
 

@@ -8,10 +8,12 @@ mod backup_throttle;
 mod cancel_operation;
 mod change_tablet_type;
 mod cluster_status;
+mod collect_garbage;
 mod completions;
 mod generate_identity;
 mod get_backup;
 mod get_history;
+mod get_retention;
 mod init_shard_primary;
 mod init_tablet;
 mod list_backups;
@@ -19,12 +21,15 @@ mod list_operations;
 mod list_tablets;
 mod man;
 mod mark_backup_broken;
+mod moment;
+mod pin_backup;
 mod planned_reparent_shard;
 mod remove_backup;
 mod remove_tablet;
 mod repository;
 mod restore;
 mod scope;
+mod set_retention;
 mod tablet_type;
 mod test_restore;
 mod timestamp;
@@ -79,6 +84,16 @@ pub enum Command {
     TestRestore(test_restore::TestRestore),
     #[command(alias = "mark-backup-broken")]
     MarkBackupBroken(mark_backup_broken::MarkBackupBroken),
+    #[command(alias = "pin-backup")]
+    PinBackup(pin_backup::PinBackup),
+    #[command(alias = "unpin-backup")]
+    UnpinBackup(pin_backup::UnpinBackup),
+    #[command(alias = "set-retention")]
+    SetRetention(set_retention::SetRetention),
+    #[command(alias = "get-retention")]
+    GetRetention(get_retention::GetRetention),
+    #[command(alias = "collect-garbage")]
+    CollectGarbage(collect_garbage::CollectGarbage),
     #[command(alias = "restore")]
     Restore(restore::Restore),
     #[command(name = "timestamp", subcommand)]
@@ -148,6 +163,11 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Verify(command) => command.run(&context()?).await,
         Command::TestRestore(command) => command.run(&context()?).await,
         Command::MarkBackupBroken(command) => command.run(&context()?).await,
+        Command::PinBackup(command) => command.run(&context()?).await,
+        Command::UnpinBackup(command) => command.run(&context()?).await,
+        Command::SetRetention(command) => command.run(&context()?).await,
+        Command::GetRetention(command) => command.run(&context()?).await,
+        Command::CollectGarbage(command) => command.run(&context()?).await,
         Command::Restore(command) => command.run(&context()?).await,
         Command::Timestamp(command) => command.run(&context()?).await,
         Command::BackupLock(command) => command.run(&context()?).await,

@@ -17,7 +17,7 @@ pub struct RemoveBackup {
     /// As ListBackups shows it
     #[arg(value_name = "BACKUP")]
     name: BackupName,
-    /// Also the last complete backup of the shard
+    /// Also the last complete backup of the shard, and one that is pinned
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -31,6 +31,7 @@ impl RemoveBackup {
             shard: Some(self.shard.to_proto()),
             backup: self.name.to_string(),
             force: self.force,
+            ..Default::default()
         });
         let Some(operation) = carry_out(context, &what, spec, &self.launch).await? else {
             return Ok(());

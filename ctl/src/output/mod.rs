@@ -4,6 +4,7 @@
 pub mod human;
 pub mod json;
 pub mod progress;
+pub mod retention;
 pub mod table;
 
 use std::io::Write as _;

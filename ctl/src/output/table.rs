@@ -167,6 +167,7 @@ pub fn backup(backup: &v1::Backup) -> String {
         ("encrypted", yes_no(backup.encrypted)),
         ("manifest", or_dash(&backup.manifest_hash)),
         ("operation", or_dash(&backup.operation_id)),
+        ("pinned", pinned(backup)),
         ("writer", or_dash(&backup.writer_key)),
         (
             "verified",
@@ -319,6 +320,14 @@ pub fn restored_backup(restored: &RestoredBackup) -> String {
         text.push_str(&format!("\n  {}. {step}", number + 1));
     }
     text
+}
+
+fn pinned(backup: &v1::Backup) -> String {
+    match (backup.pinned, backup.pinned_until_unix_ms) {
+        (false, _) => "no".to_owned(),
+        (true, 0) => "yes".to_owned(),
+        (true, until) => format!("until {}", time_short(until)),
+    }
 }
 
 /// What came of backups of several shards.

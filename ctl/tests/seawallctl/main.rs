@@ -6,5 +6,6 @@ mod fake;
 mod printing;
 mod repository;
 mod requests;
+mod retention;
 mod transfers;
 mod watching;

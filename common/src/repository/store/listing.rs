@@ -68,6 +68,8 @@ impl Store {
             listed.extend(page);
             in_order = in_order && listed.is_sorted_by(|one, next| one.key < next.key);
             if is_last {
+                #[cfg(feature = "fault-injection")]
+                self.faults.cut_listing(&mut listed);
                 return Ok(listed);
             }
             if listed.len() > LISTED_MAX {
@@ -101,14 +103,19 @@ impl Store {
         };
         let result = self.retry.run(&what, list).await?;
         let name = |path: &Path| path.filename().map(str::to_owned);
-        Ok(Folder {
+        let objects = result.objects.iter().map(|meta| &meta.location);
+        let folder = Folder {
             folders: result.common_prefixes.iter().filter_map(name).collect(),
-            objects: result
-                .objects
-                .iter()
-                .filter_map(|meta| name(&meta.location))
-                .collect(),
-        })
+            objects: objects.filter_map(name).collect(),
+        };
+        #[cfg(feature = "fault-injection")]
+        let folder = {
+            let mut folder = folder;
+            self.faults.cut_listing(&mut folder.folders);
+            self.faults.cut_listing(&mut folder.objects);
+            folder
+        };
+        Ok(folder)
     }
 
     /// Deletes objects; those that are not there are no error.
@@ -120,7 +127,10 @@ impl Store {
                 for key in batch {
                     self.faults.before("repository.delete", key).await?;
                 }
-                let keys = futures::stream::iter(batch.to_vec()).map(Ok).boxed();
+                let keys = batch.to_vec();
+                #[cfg(feature = "fault-injection")]
+                let (keys, died) = self.faults.die_deleting(keys);
+                let keys = futures::stream::iter(keys).map(Ok).boxed();
                 let mut deleted = self.inner.delete_stream(keys);
                 // All of them are tried before the first that failed is told.
                 let mut failed = None;
@@ -130,6 +140,8 @@ impl Store {
                         _ => {}
                     }
                 }
+                #[cfg(feature = "fault-injection")]
+                let failed = failed.or(died);
                 failed.map_or(Ok(()), Err)
             };
             self.retry.run(&what, delete).await?;

@@ -192,28 +192,3 @@ async fn i5_an_empty_mount_point_is_not_taken_for_a_repository_without_backups()
     std::fs::rename(&gone, &there).unwrap();
     assert_eq!(repository.scan(&shard()).await.unwrap().len(), 1);
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn i8_a_sweep_deletes_nothing_through_a_symbolic_link() {
-    let ground = small(Ground::new().await).await;
-    ground.back_up().await;
-    let outside = ground.path("outside");
-    std::fs::create_dir(&outside).unwrap();
-    std::fs::write(outside.join("precious"), b"rows").unwrap();
-    let link = ground.objects("packs").join("link");
-    std::os::unix::fs::symlink(&outside, &link).unwrap();
-    ground
-        .repository
-        .abandon(&shard(), &name(0), "why")
-        .await
-        .unwrap();
-    let error = ground
-        .repository
-        .sweep(&shard(), &name(0))
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
-    assert!(outside.join("precious").exists());
-    std::fs::remove_file(link).unwrap();
-    ground.repository.sweep(&shard(), &name(0)).await.unwrap();
-}

@@ -1,6 +1,7 @@
 //! The repository as a whole, on a real directory.
 
 mod broken;
+mod collection;
 mod damage;
 mod faults;
 mod forged;
@@ -11,8 +12,10 @@ mod line;
 mod probing;
 mod recipients;
 mod records;
+mod removals;
 mod resumed;
 mod round_trip;
+mod shard;
 mod signatures;
 mod store_faults;
 mod taken_over;

@@ -190,55 +190,19 @@ async fn i2_a_name_is_never_used_again() {
         .abandon(&shard(), &name(0), "gone")
         .await
         .unwrap();
-    ground.repository.sweep(&shard(), &name(0)).await.unwrap();
+    let request = CollectionRequest {
+        marked_before_unix_ms: u64::MAX,
+        ..CollectionRequest::default()
+    };
+    let limits = BatchLimits {
+        objects: 100,
+        bytes: u64::MAX,
+    };
+    let collected = ground
+        .repository
+        .collect(&shard(), &request, limits)
+        .await
+        .unwrap();
+    assert_eq!(collected.objects, 4, "manifest, two parts, a pack");
     assert_eq!(again().await.unwrap_err().kind(), ErrorKind::Conflict);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn i5_a_sweep_deletes_everything_but_the_mark_and_only_behind_one() {
-    let ground = Ground::encrypted().await;
-    std::fs::write(ground.data().join("t"), noise(1 << 20)).unwrap();
-    ground.back_up().await;
-    let sweep = async || ground.repository.sweep(&shard(), &name(0)).await;
-    assert_eq!(sweep().await.unwrap_err().kind(), ErrorKind::Refused);
-    ground.restore().await.unwrap();
-    // What a killed writer leaves, and no listing shows.
-    std::fs::write(ground.objects("packs").join("0123#1"), b"half").unwrap();
-    ground
-        .repository
-        .abandon(&shard(), &name(0), "old")
-        .await
-        .unwrap();
-    let swept = sweep().await.unwrap();
-    assert_eq!(swept.objects, 5, "manifest, two parts, a pack, a key");
-    assert!(swept.bytes > 1 << 20);
-    let left = files_in(&ground.objects("backups"));
-    assert_eq!(left.len(), 1);
-    assert!(left[0].ends_with("removed"));
-    assert!(!ground.objects("packs").exists());
-    assert_eq!(sweep().await.unwrap(), Swept::default());
-    let found = ground.repository.scan(&shard()).await.unwrap();
-    assert!(matches!(found[0].state, StoredState::Removed { .. }));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn i5_a_backup_that_cannot_be_read_stops_the_sweep() {
-    let ground = Ground::new().await;
-    std::fs::write(ground.data().join("t"), b"rows").unwrap();
-    ground.back_up().await;
-    ground
-        .repository
-        .abandon(&shard(), &name(1), "never was")
-        .await
-        .unwrap();
-    ground.repository.sweep(&shard(), &name(1)).await.unwrap();
-    let manifest = ground.objects("backups").join("manifest");
-    std::fs::write(&manifest, b"?").unwrap();
-    let error = ground
-        .repository
-        .sweep(&shard(), &name(1))
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.message().contains(name(0).as_str()), "{error}");
 }

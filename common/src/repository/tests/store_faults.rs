@@ -27,6 +27,18 @@ async fn anew(ground: &Ground) -> Ground {
     }
 }
 
+async fn collect(repository: &Repository) -> Result<Collected> {
+    let request = CollectionRequest {
+        marked_before_unix_ms: u64::MAX,
+        ..CollectionRequest::default()
+    };
+    let all = BatchLimits {
+        objects: usize::MAX,
+        bytes: u64::MAX,
+    };
+    repository.collect(&shard(), &request, all).await
+}
+
 /// A backup that is complete restores; whatever is left, the shard can be backed up again.
 async fn i2_holds(ground: &Ground, complete_allowed: bool) {
     let other = anew(ground).await;
@@ -38,7 +50,7 @@ async fn i2_holds(ground: &Ground, complete_allowed: bool) {
     }
     let repository = &other.repository;
     repository.abandon(&shard(), &name(0), "why").await.unwrap();
-    repository.sweep(&shard(), &name(0)).await.unwrap();
+    collect(repository).await.unwrap();
     assert!(other.manifest().await.is_err());
     let mut source = ground.source();
     source.name = name(1);
@@ -62,7 +74,7 @@ async fn i2_when_every_request_fails_twice_everything_is_done_all_the_same() {
     ground.restore().await.unwrap();
     let repository = &ground.repository;
     repository.abandon(&shard(), &name(0), "why").await.unwrap();
-    let swept = repository.sweep(&shard(), &name(0)).await.unwrap();
+    let swept = collect(repository).await.unwrap();
     assert!(swept.objects >= 4, "{swept:?}");
 }
 
@@ -130,7 +142,7 @@ async fn i5_a_process_may_be_killed_between_any_two_requests_of_a_removal() {
         let repository = &ground.repository;
         let abandoned = repository.abandon(&shard(), &name(0), "why").await;
         let swept = match abandoned {
-            Ok(()) => repository.sweep(&shard(), &name(0)).await,
+            Ok(()) => collect(repository).await,
             Err(e) => Err(e),
         };
         i2_holds(&ground, true).await;

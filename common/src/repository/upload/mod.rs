@@ -86,7 +86,8 @@ pub(super) fn check_concurrency(concurrency: usize) -> Result<()> {
 /// it refers to nothing, and nobody can go on from where it was cut off without an identity.
 ///
 /// The name must never have been used: [`crate::ErrorKind::Conflict`]. A file that changes while
-/// it is read, and a link that leaves every root, fail the backup.
+/// it is read, and a link that leaves every root, fail the backup. What was put before a failure
+/// stays, for [`Repository::abandon`] and [`Repository::collect`].
 pub async fn upload(
     repository: &Repository,
     source: &BackupSource,

@@ -29,6 +29,8 @@ pub struct Backup {
     tested: Option<Verification>,
     note: Option<String>,
     writer_key: Option<String>,
+    pinned: bool,
+    pinned_until_at: Option<String>,
 }
 
 impl From<&v1::Backup> for Backup {
@@ -56,6 +58,8 @@ impl From<&v1::Backup> for Backup {
             tested: backup.tested.as_ref().map(Verification::from),
             note: known(&backup.note),
             writer_key: known(&backup.writer_key),
+            pinned: backup.pinned,
+            pinned_until_at: time(backup.pinned_until_unix_ms),
         }
     }
 }

@@ -8,6 +8,7 @@ mod cluster;
 mod lock;
 mod operation;
 mod repository;
+mod retention;
 mod tablet;
 mod transfer;
 
@@ -19,6 +20,7 @@ pub use repository::{
     CatalogueDifference, CheckedRepository, RestoredBackup, RestoredRoot, StoredRepository,
     stored_state,
 };
+pub use retention::{CollectionPlan, Expiry, Resumed, Retention};
 pub use tablet::{History, Tablet, Tablets};
 pub use transfer::Transfers;
 

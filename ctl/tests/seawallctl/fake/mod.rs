@@ -1,5 +1,6 @@
 //! A coordinator that answers what a test tells it to and remembers what it was asked.
 
+mod retention;
 mod services;
 
 use std::{
@@ -33,6 +34,9 @@ pub struct Script {
     pub holds: ListHoldsResponse,
     pub transfers: TransferReport,
     pub next_timestamp: u64,
+    pub set_retention: SetRetentionResponse,
+    pub retention: GetRetentionResponse,
+    pub collection: PlanCollectionResponse,
 }
 
 pub struct Coordinator {
@@ -67,6 +71,7 @@ impl Coordinator {
                 .add_service(operations_server::OperationsServer::new(fake.clone()))
                 .add_service(catalogue_server::CatalogueServer::new(fake.clone()))
                 .add_service(transfers_server::TransfersServer::new(fake.clone()))
+                .add_service(retention_server::RetentionServer::new(fake.clone()))
                 .add_service(cluster_server::ClusterServer::new(fake))
                 .serve_with_incoming(TcpListenerStream::new(listener))
                 .await
@@ -242,5 +247,7 @@ pub fn backup(name: &str, state: BackupState) -> v1::Backup {
         tested: None,
         damaged_pages: 0,
         writer_key: "0b".repeat(32),
+        pinned: false,
+        pinned_until_unix_ms: 0,
     }
 }

@@ -9,11 +9,11 @@ use tonic::{Request, Response, Status};
 
 use super::{Fake, Script, backup};
 
-type Answer<T> = Result<Response<T>, Status>;
+pub type Answer<T> = Result<Response<T>, Status>;
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Fake {
-    fn take<T: std::fmt::Debug>(
+    pub fn take<T: std::fmt::Debug>(
         &self,
         method: &str,
         request: Request<T>,
@@ -28,7 +28,7 @@ impl Fake {
     }
 }
 
-fn answer<T>(value: T) -> Answer<T> {
+pub fn answer<T>(value: T) -> Answer<T> {
     Ok(Response::new(value))
 }
 
@@ -268,6 +268,26 @@ impl catalogue_server::Catalogue for Fake {
         answer(v1::Backup {
             note: request.reason,
             ..backup(&request.name, BackupState::Broken)
+        })
+    }
+
+    async fn pin_backup(&self, request: Request<PinBackupRequest>) -> Answer<v1::Backup> {
+        let (request, _script) = self.take("Catalogue.PinBackup", request)?;
+        answer(v1::Backup {
+            name: request.name,
+            shard: request.shard,
+            pinned: true,
+            pinned_until_unix_ms: request.until_unix_ms,
+            ..Default::default()
+        })
+    }
+
+    async fn unpin_backup(&self, request: Request<UnpinBackupRequest>) -> Answer<v1::Backup> {
+        let (request, _script) = self.take("Catalogue.UnpinBackup", request)?;
+        answer(v1::Backup {
+            name: request.name,
+            shard: request.shard,
+            ..Default::default()
         })
     }
 }

@@ -1,0 +1,230 @@
+//! Second phase of a deletion, and `CollectGarbage`: the objects go, batch by batch (I5).
+//!
+//! Each batch has a hold of the delete side of its own, looks up the repository's owner, and is
+//! planned anew; between two batches backups and restores have their turn. A shard in which a
+//! manifest cannot be believed stands still, loudly, until somebody has looked.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use seawall_common::{
+    Error, ErrorKind, Result,
+    clock::now_unix_ms,
+    ids::ShardId,
+    repository::{BatchLimits, Collected, CollectionRequest, LeftOf},
+};
+
+use super::{
+    Coordination,
+    driver::{Backoff, Run, millis},
+};
+use crate::state::{
+    Command, State,
+    collection::{Deleted, SWEEP_STEP, expected, kept},
+    operations::{self, Effect, Operation, Outcome, Spec},
+};
+
+/// What one hold of the delete side is good for: moments.
+const BATCH: BatchLimits = BatchLimits {
+    objects: 1000,
+    bytes: 64 << 30,
+};
+/// Between two batches. Longer than a start that waits for deleters takes to look again.
+const BETWEEN_BATCHES: Duration = Duration::from_millis(500);
+/// Between two tries, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// What the leader remembers of the collections of its term.
+#[derive(Default)]
+pub struct Collections {
+    /// Shards that stand still, and why.
+    stopped: Mutex<BTreeMap<ShardId, String>>,
+    /// One batch at a time for each shard: two would read and delete the same.
+    turns: Mutex<BTreeMap<ShardId, Arc<tokio::sync::Mutex<()>>>>,
+    deleted: Mutex<Deleted>,
+}
+
+impl Collections {
+    /// Why the collector stands still, shard by shard.
+    pub fn stopped(&self) -> BTreeMap<ShardId, String> {
+        let stopped = self.stopped.lock();
+        stopped.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What has been deleted since this process began.
+    pub fn deleted(&self) -> Deleted {
+        *self.deleted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new term begins: what stood still may go again, and is tried.
+    pub fn take_office(&self) {
+        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        stopped.clear();
+    }
+
+    fn turn(&self, shard: &ShardId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.entry(shard.clone()).or_default().clone()
+    }
+
+    fn note(&self, shard: &ShardId, outcome: &Result<Collected>) {
+        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Ok(batch) => {
+                stopped.remove(shard);
+                let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+                deleted.add(sum(batch));
+            }
+            Err(e) if e.kind() == ErrorKind::Corrupt => {
+                stopped.insert(shard.clone(), e.message().to_owned());
+            }
+            // Whether the manifests can be believed is not known.
+            Err(_) => {}
+        }
+    }
+}
+
+fn sum(batch: &Collected) -> Deleted {
+    Deleted {
+        objects: batch.objects,
+        bytes: batch.bytes,
+    }
+}
+
+/// Deletes what a removed backup has left, once its time has come, and with it what others have
+/// left that nobody needs any more.
+pub async fn sweep(run: &Run, operation: &Operation) -> Result<String> {
+    let Spec::Sweep {
+        not_before_unix_ms, ..
+    } = &operation.spec
+    else {
+        return Err(Error::internal("not a sweep"));
+    };
+    // Slept by the monotonic clock: one that jumps ahead does not shorten the grace.
+    let left_ms = not_before_unix_ms.saturating_sub(now_unix_ms());
+    tokio::time::sleep(Duration::from_millis(left_ms)).await;
+    collect(run, operation).await
+}
+
+pub async fn collect(run: &Run, operation: &Operation) -> Result<String> {
+    run.step(SWEEP_STEP, async {
+        let note = all_batches(run, operation).await?;
+        let outcome = Outcome {
+            note,
+            ..Outcome::default()
+        };
+        Ok((outcome, Effect::None))
+    })
+    .await
+    .map(|outcome| outcome.note)
+}
+
+async fn all_batches(run: &Run, operation: &Operation) -> Result<String> {
+    let mut wait = Backoff::new(RETRY.0, RETRY.1);
+    loop {
+        match one_batch(run, operation).await {
+            Ok(true) => {
+                wait = Backoff::new(RETRY.0, RETRY.1);
+                tokio::time::sleep(BETWEEN_BATCHES).await;
+            }
+            Ok(false) => return Ok(run.operation()?.result),
+            Err(_) => wait.pause().await,
+        }
+    }
+}
+
+/// Whether another batch is due. The delete side is let go of in any case.
+async fn one_batch(run: &Run, operation: &Operation) -> Result<bool> {
+    let shard = &operation.shard;
+    let turn = run.context.collections.turn(shard);
+    let _mine = turn.lock().await;
+    let take = operations::Command::TakeDeleteSide {
+        id: run.id,
+        now_unix_ms: now_unix_ms(),
+    };
+    if let Err(e) = run.commit(Command::Operations(take)).await {
+        tracing::info!(operation = %run.id, %shard, "the collection waits: {e}");
+        return Err(e);
+    }
+    let collected = delete_one_batch(&run.context, operation).await;
+    run.context.collections.note(shard, &collected);
+    let (deleted, note) = match &collected {
+        Ok(batch) => (sum(batch), progress(run, operation, batch)?),
+        Err(e) => (Deleted::default(), format!("waits: {e}")),
+    };
+    match &collected {
+        Err(e) if e.kind() == ErrorKind::Corrupt => {
+            tracing::error!(operation = %run.id, %shard, "the collector stands still: {e}");
+        }
+        Err(e) => tracing::info!(operation = %run.id, %shard, "the collection waits: {e}"),
+        Ok(_) => {}
+    }
+    let release = operations::Command::ReleaseDeleteSide {
+        id: run.id,
+        deleted,
+        note,
+    };
+    run.commit(Command::Operations(release)).await?;
+    let batch = collected?;
+    let own_is_young = operation
+        .backup
+        .as_ref()
+        .is_some_and(|own| batch.too_young.contains(own));
+    if own_is_young && !batch.more {
+        return Err(Error::refused("its mark is too young yet"));
+    }
+    Ok(batch.more)
+}
+
+async fn delete_one_batch(context: &Coordination, operation: &Operation) -> Result<Collected> {
+    context.check_owner().await?;
+    let shard = &operation.shard;
+    // Read after the hold was granted: what completed before it is in there.
+    let request = context.group.look(|state| request(context, state, shard));
+    context.store.collect(shard, &request, BATCH).await
+}
+
+/// What a collection of a shard goes by, as of now.
+fn request(context: &Coordination, state: &State, shard: &ShardId) -> CollectionRequest {
+    let grace_ms = millis(context.patience.removal_grace);
+    CollectionRequest {
+        expected: expected(state, shard),
+        keep: kept(state, shard),
+        marked_before_unix_ms: now_unix_ms().saturating_sub(grace_ms).saturating_add(1),
+    }
+}
+
+/// What a collection would delete now; the second: why it would stand still instead.
+pub async fn plan(
+    context: &Coordination,
+    shard: &ShardId,
+) -> Result<(
+    BTreeMap<seawall_common::ids::BackupName, LeftOf>,
+    Option<Error>,
+)> {
+    context.check_owner().await?;
+    let request = context.group.read(|state| request(context, state, shard));
+    let planned = context.store.plan_collection(shard, &request.await?).await;
+    match planned {
+        Ok(plan) => Ok((plan, None)),
+        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Refused) => {
+            Ok((BTreeMap::new(), Some(e)))
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// How far it is, in words that are true when it has ended, too.
+fn progress(run: &Run, operation: &Operation, batch: &Collected) -> Result<String> {
+    let mut deleted = run.operation()?.deleted;
+    deleted.add(sum(batch));
+    let Deleted { objects, bytes } = deleted;
+    let of = match &operation.backup {
+        Some(backup) => format!("of {backup} and what nobody needs any more"),
+        None => "of removed backups".to_owned(),
+    };
+    Ok(format!("{objects} objects, {bytes} bytes deleted {of}"))
+}

@@ -1,0 +1,230 @@
+//! Sweeps and collections: batch by batch, and never beside somebody who may need what they delete.
+
+use std::time::Duration;
+
+use seawall_common::{Error, ids::BackupName, repository::Collected};
+
+use super::{
+    Coordination,
+    testing::{Does, Stage, keep_in_store},
+};
+use crate::{
+    group::Group as _,
+    state::{
+        Command,
+        catalogue::Known,
+        locks,
+        operations::{OperationState, Spec},
+        testing::{Cluster, backup_of, removal_of, restore_of, shard},
+    },
+};
+
+fn batch(objects: u64, more: bool) -> seawall_common::Result<Collected> {
+    Ok(Collected {
+        objects,
+        bytes: objects * 100,
+        more,
+        ..Collected::default()
+    })
+}
+
+/// Three complete backups, oldest first.
+fn three() -> (Stage, Vec<BackupName>) {
+    three_with(|_| {})
+}
+
+fn three_with(change: impl FnOnce(&mut Coordination)) -> (Stage, Vec<BackupName>) {
+    let mut cluster = Cluster::with_primary();
+    let names = (1..=3).map(|n| cluster.backed_up("zone1-101", &format!("0-100-{n}")));
+    let names = names.collect();
+    let stage = Stage::with(cluster, change);
+    keep_in_store(&stage);
+    (stage, names)
+}
+
+fn collects(stage: &Stage) -> usize {
+    stage.store.requests.lock().unwrap().len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_a_collection_lets_go_between_its_batches_and_each_goes_by_what_is_known_then() {
+    let (stage, names) = three();
+    stage.store.batches.lock().unwrap().extend([
+        batch(1000, true),
+        batch(1000, true),
+        batch(7, false),
+    ]);
+    let id = stage.start(Spec::Collect { shard: shard() }).await;
+    stage.until(|| collects(&stage) == 1).await;
+    stage
+        .until(|| stage.look(|state| state.locks.holds().count()) == 0)
+        .await;
+    // A backup comes in between, and is known to the next batch.
+    let backup = stage.start(backup_of("zone1-102")).await;
+    assert_eq!(stage.ended(backup).await.state, OperationState::Succeeded);
+    let ended = stage.ended(id).await;
+    assert_eq!(ended.state, OperationState::Succeeded);
+    assert_eq!(
+        ended.result,
+        "2007 objects, 200700 bytes deleted of removed backups"
+    );
+    let requests = stage.store.requests.lock().unwrap().clone();
+    let known: Vec<usize> = requests.iter().map(|r| r.expected.len()).collect();
+    assert_eq!(known, [3, 4, 4]);
+    assert!(requests[0].expected.contains_key(&names[0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_what_was_removed_of_late_is_named_to_a_collection_that_comes_before_its_sweep() {
+    let (stage, names) = three_with(|context| {
+        context.patience.removal_grace = Duration::from_secs(3600);
+    });
+    let removal = stage.start(removal_of(&names[0], false)).await;
+    stage.ended(removal).await;
+    let id = stage.start(Spec::Collect { shard: shard() }).await;
+    stage.ended(id).await;
+    let requests = stage.store.requests.lock().unwrap().clone();
+    assert_eq!(requests[0].keep, [names[0].clone()].into());
+    assert_eq!(requests[0].expected.len(), 2);
+    assert!(requests[0].marked_before_unix_ms < seawall_common::clock::now_unix_ms());
+
+    // Its own time has come: its sweep does not name it any more, nor does anybody later.
+    stage.ended(removal.derived("sweep")).await;
+    let id = stage.start(Spec::Collect { shard: shard() }).await;
+    stage.ended(id).await;
+    let requests = stage.store.requests.lock().unwrap().clone();
+    assert_eq!(requests.len(), 3);
+    assert!(requests[1..].iter().all(|request| request.keep.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_a_collector_waits_for_backups_and_restores() {
+    for (spec, step) in [
+        (backup_of("zone1-101"), "copy"),
+        (restore_of("zone1-101"), "fetch"),
+    ] {
+        let (stage, _) = three();
+        stage.tell(step, Does::Hang);
+        let reader = stage.start(spec).await;
+        stage.called(step).await;
+        let id = stage.start(Spec::Collect { shard: shard() }).await;
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(collects(&stage), 0, "{step}");
+        stage.cancel(reader).await;
+        stage.ended(reader).await;
+        assert_eq!(stage.ended(id).await.state, OperationState::Succeeded);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_a_manifest_that_cannot_be_believed_is_shown_and_stops_the_shard_until_it_is_mended() {
+    let (stage, _) = three();
+    let damaged = || {
+        Err(Error::corrupt(
+            "nothing is deleted in commerce/0: it is damaged",
+        ))
+    };
+    stage
+        .store
+        .batches
+        .lock()
+        .unwrap()
+        .extend([damaged(), damaged(), batch(5, false)]);
+    let id = stage.start(Spec::Collect { shard: shard() }).await;
+    stage.until(|| collects(&stage) == 1).await;
+    let shown = || stage.operation(id).result;
+    stage.until(|| shown().contains("it is damaged")).await;
+    assert_eq!(
+        stage.context.collections.stopped()[&shard()],
+        "nothing is deleted in commerce/0: it is damaged"
+    );
+    assert_eq!(stage.look(|state| state.locks.holds().count()), 0);
+    assert_eq!(stage.ended(id).await.state, OperationState::Succeeded);
+    assert!(stage.context.collections.stopped().is_empty());
+    assert_eq!(stage.context.collections.deleted().objects, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_the_owner_is_looked_up_before_each_batch() {
+    let (stage, _) = three();
+    stage
+        .store
+        .batches
+        .lock()
+        .unwrap()
+        .push_back(batch(9, true));
+    let id = stage.start(Spec::Collect { shard: shard() }).await;
+    stage.until(|| collects(&stage) == 1).await;
+    *stage.store.owner.lock().unwrap() = Some(Error::refused("it belongs to another group"));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(collects(&stage), 1);
+    let shown = stage.operation(id).result;
+    assert!(shown.contains("another group"), "{shown}");
+    *stage.store.owner.lock().unwrap() = None;
+    assert_eq!(stage.ended(id).await.state, OperationState::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_a_collector_whose_hold_is_broken_deletes_no_more() {
+    let (stage, _) = three();
+    *stage.store.hang_collecting.lock().unwrap() = true;
+    let id = stage.start(Spec::Collect { shard: shard() }).await;
+    stage.until(|| collects(&stage) == 1).await;
+    let broken = locks::Command::Break {
+        which: locks::Which {
+            id: String::new(),
+            scope: locks::Scope::Cluster,
+        },
+        reason: "test".into(),
+        operator: "ana".into(),
+        now_unix_ms: 0,
+    };
+    stage.group.propose(Command::Locks(broken)).await.unwrap();
+    let ended = stage.ended(id).await;
+    assert_eq!(ended.state, OperationState::Failed);
+    assert!(ended.error.unwrap().message.contains("broken"));
+    assert_eq!(collects(&stage), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_a_new_leader_goes_on_with_a_collection_and_remembers_what_was_deleted() {
+    let (stage, _) = three();
+    stage
+        .store
+        .batches
+        .lock()
+        .unwrap()
+        .push_back(batch(9, true));
+    let id = stage.start(Spec::Collect { shard: shard() }).await;
+    stage.until(|| collects(&stage) == 1).await;
+    *stage.store.hang_collecting.lock().unwrap() = true;
+    stage.until(|| collects(&stage) == 2).await;
+    *stage.store.hang_collecting.lock().unwrap() = false;
+    stage
+        .store
+        .batches
+        .lock()
+        .unwrap()
+        .push_back(batch(1, false));
+    stage.lead(2);
+    let ended = stage.ended(id).await;
+    assert_eq!(ended.deleted.objects, 10);
+    assert_eq!(stage.look(|state| state.locks.holds().count()), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_a_sweep_waits_until_the_mark_of_its_backup_is_old_enough() {
+    let (stage, names) = three();
+    let young = Ok(Collected {
+        too_young: [names[0].clone()].into(),
+        ..Collected::default()
+    });
+    stage.store.batches.lock().unwrap().push_back(young);
+    let removal = stage.start(removal_of(&names[0], false)).await;
+    let sweep = removal.derived("sweep");
+    stage.ended(removal).await;
+    assert_eq!(stage.ended(sweep).await.state, OperationState::Succeeded);
+    assert_eq!(collects(&stage), 2);
+    let known = stage.look(|state| state.catalogue.entry(&shard(), &names[0]).unwrap().known);
+    assert_eq!(known, Known::Removed);
+}

@@ -1,0 +1,203 @@
+//! Applies retention: after each backup that has ended, and now and then.
+//!
+//! It only starts removals; the state machine admits each of them anew. When the clock cannot be
+//! believed it stops, until an operator says that it is right (`SetRetention --resume`).
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use seawall_common::{
+    Result,
+    ids::{BackupName, OperationId, ShardId},
+};
+use tokio::time::Instant as Tick;
+
+use super::{
+    Coordination,
+    clock::{self, ClockWatch},
+    driver::millis,
+    refresh,
+};
+use crate::state::{
+    Command, State,
+    operations::{self, OperationState, Spec, Start},
+    retention,
+};
+
+/// How often the clock is looked at.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
+/// When a removal was refused, a backup being at work perhaps, it is tried again after this.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+const REMOVAL_DEADLINE: Duration = Duration::from_secs(600);
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// A new leader's first round is not long in coming.
+const FIRST_ROUND_PART: u32 = 60;
+/// Removals that one round starts in a shard.
+const REMOVALS_MAX: usize = 100;
+
+/// What retention has done since this process began.
+#[derive(Default)]
+pub struct Applied {
+    removals: AtomicU64,
+}
+
+impl Applied {
+    pub fn removals(&self) -> u64 {
+        self.removals.load(Ordering::Relaxed)
+    }
+}
+
+/// Never returns while the office lasts.
+pub async fn run(context: &Coordination) {
+    let wall = &context.wall_unix_ms;
+    let mut applied = context.group.applied();
+    let mut watch = ClockWatch::new(wall(), Instant::now());
+    let mut seen = newest_backup(context);
+    let interval = context.patience.retention.max(INTERVAL_MIN);
+    let mut due_at = Tick::now() + interval / FIRST_ROUND_PART;
+    loop {
+        look_at_clock(context, &mut watch, wall()).await;
+        let now = Tick::now();
+        let newest = newest_backup(context);
+        let is_round = now >= due_at;
+        if is_round || newest != seen {
+            seen = newest;
+            let is_whole = apply_to_all(context, is_round, wall()).await;
+            due_at = match (is_round, is_whole) {
+                (_, false) => now + RETRY_AFTER.min(interval),
+                (true, true) => now + interval,
+                (false, true) => due_at,
+            };
+        }
+        let look_again = due_at.min(now + CLOCK_INTERVAL);
+        tokio::select! {
+            () = tokio::time::sleep_until(look_again) => {}
+            () = backup_ended(context, &mut applied, seen) => {}
+        }
+    }
+}
+
+/// Returns when another backup than `seen` is the last that has ended.
+async fn backup_ended(
+    context: &Coordination,
+    applied: &mut tokio::sync::watch::Receiver<u64>,
+    seen: Option<(u64, OperationId)>,
+) {
+    while newest_backup(context) == seen {
+        if applied.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn newest_backup(context: &Coordination) -> Option<(u64, OperationId)> {
+    context.group.look(|state| {
+        let operations = state.operations.iter();
+        let backups = operations.filter(|operation| {
+            matches!(operation.spec, Spec::Backup { .. })
+                && operation.state == OperationState::Succeeded
+        });
+        backups
+            .filter_map(|operation| Some((operation.finished_unix_ms?, operation.id)))
+            .max()
+    })
+}
+
+async fn look_at_clock(context: &Coordination, watch: &mut ClockWatch, wall_unix_ms: u64) {
+    let (committed, is_stopped) = context.group.look(|state| {
+        let retention = &state.retention;
+        (retention.applied_unix_ms(), retention.stopped().is_some())
+    });
+    let jumped = watch.look(wall_unix_ms, Instant::now());
+    let Some(why) = jumped.or_else(|| clock::behind(wall_unix_ms, committed)) else {
+        return;
+    };
+    // An operator who says that the clock is right says so of the time that it shows now.
+    *watch = ClockWatch::new(wall_unix_ms, Instant::now());
+    if is_stopped {
+        return;
+    }
+    tracing::error!("{why}: retention stops until SetRetention --resume");
+    let stop = retention::Command::Stop { why };
+    if let Err(e) = context.group.propose(Command::Retention(stop)).await {
+        tracing::error!("cannot record that retention has stopped: {e}");
+    }
+}
+
+/// False: something is still to be done.
+async fn apply_to_all(context: &Coordination, is_round: bool, now_unix_ms: u64) -> bool {
+    let (shards, is_stopped) = context.group.look(|state| {
+        let shards: Vec<ShardId> = state.catalogue.shards().cloned().collect();
+        (shards, state.retention.stopped().is_some())
+    });
+    if is_stopped {
+        return true;
+    }
+    let apply = retention::Command::Apply { now_unix_ms };
+    if let Err(e) = context.group.propose(Command::Retention(apply)).await {
+        tracing::info!("retention waits: {e}");
+        return false;
+    }
+    let mut is_whole = true;
+    for shard in &shards {
+        match apply_to(context, shard, is_round, now_unix_ms).await {
+            Ok(whole) => is_whole &= whole,
+            Err(e) => {
+                tracing::warn!(%shard, "retention waits: {e}");
+                is_whole = false;
+            }
+        }
+    }
+    is_whole
+}
+
+async fn apply_to(
+    context: &Coordination,
+    shard: &ShardId,
+    is_round: bool,
+    now_unix_ms: u64,
+) -> Result<bool> {
+    let due = |state: &State| retention::due(state, shard, now_unix_ms);
+    if !is_round && context.group.look(due).is_empty() {
+        return Ok(true);
+    }
+    context.check_owner().await?;
+    // The minimum is of backups that are there.
+    refresh::refresh(context, shard).await?;
+    let going = context.group.read(due).await?;
+    let mut is_whole = going.len() <= REMOVALS_MAX;
+    for (backup, rule) in going.into_iter().take(REMOVALS_MAX) {
+        if let Err(e) = remove(context, shard, &backup, rule, now_unix_ms).await {
+            tracing::info!(%shard, %backup, "retention does not remove it yet: {e}");
+            is_whole = false;
+        }
+    }
+    Ok(is_whole)
+}
+
+async fn remove(
+    context: &Coordination,
+    shard: &ShardId,
+    backup: &BackupName,
+    rule: String,
+    now_unix_ms: u64,
+) -> Result<()> {
+    tracing::info!(%shard, %backup, "retention removes a backup: {rule}");
+    let start = operations::Command::Start(Start {
+        id: OperationId::generate(),
+        spec: Spec::RemoveBackup {
+            shard: shard.clone(),
+            backup: backup.clone(),
+            force: false,
+            reason: rule,
+            by_retention: true,
+        },
+        now_unix_ms,
+        deadline_unix_ms: now_unix_ms.saturating_add(millis(REMOVAL_DEADLINE)),
+    });
+    context.group.propose(Command::Operations(start)).await?;
+    context.retention.removals.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
