@@ -6,6 +6,7 @@
 
 mod backup;
 mod clouds;
+mod damaged_page;
 mod disk_full;
 mod fencing;
 mod files;
