@@ -212,7 +212,7 @@ pub fn status(tablet: &Tablet) -> v1::TabletStatus {
             .and_then(|operation| operation.last_step())
             .map_or_else(String::new, |record| record.step.name().to_owned()),
         caught_up: is_fit(tablet).is_ok(),
-        can_read_repository: tablet.settings.repository.identity_file.is_some(),
+        can_read_repository: tablet.settings.repository.has_identity(),
         can_test_restore: tablet.settings.scratch_dir.is_some()
             && tablet.engine.can_start_scratch(),
     }
