@@ -45,7 +45,7 @@ pub(super) async fn probe(store: &Store, url: &str) -> Result<()> {
     };
     outcome.map_err(|e| e.context(format_args!("repository {url} cannot be used")))?;
     delete_old(store, now).await?;
-    tracing::info!(took = ?begun.elapsed(), "the repository's store can do what is needed");
+    tracing::debug!(took = ?begun.elapsed(), "the repository's store can do what is needed");
     Ok(())
 }
 
