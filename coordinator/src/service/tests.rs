@@ -194,7 +194,7 @@ async fn a_watcher_sees_the_operation_at_once_and_last_when_it_has_ended() {
     let last = seen.last().unwrap();
     assert_eq!(last.state(), v1::OperationState::Succeeded, "{last:?}");
     assert!(last.result.contains(&last.backup));
-    assert_eq!(last.steps.len(), 9);
+    assert_eq!(last.steps.len(), 10);
 }
 
 #[tokio::test(start_paused = true)]

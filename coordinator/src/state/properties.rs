@@ -6,7 +6,7 @@ use seawall_common::ids::OperationId;
 use super::{
     Command,
     catalogue::{self, Known, Pin},
-    collection::{Deleted, expected, kept},
+    collection::{Deleted, SWEEP_STEP, expected, kept},
     epochs::NewEpoch,
     locks::{self, Scope, Side, Which},
     operations::{self, Spec},
@@ -232,7 +232,7 @@ fn check(cluster: &Cluster) {
         let is_swept = state.operations.iter().any(|operation| {
             matches!(operation.spec, Spec::Sweep { .. })
                 && operation.backup.as_ref() == Some(&entry.name)
-                && !operation.state.is_open()
+                && (!operation.state.is_open() || operation.step(SWEEP_STEP).is_some())
         });
         assert!(
             entry.known == Known::Running

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     State,
     catalogue::{Entry, Known},
+    collection::SWEEP_STEP,
     operations::Spec,
 };
 
@@ -17,8 +18,6 @@ use super::{
 pub const REFERENCES_MAX: usize = 32;
 /// Of these, attempts: what one had, the next has taken over or sent again.
 const ATTEMPTS_MAX: usize = 4;
-/// The step in which a sweep deletes: from its beginning on nothing of the backup is named.
-const SWEEP_STEP: &str = "sweep";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reference {

@@ -179,7 +179,7 @@ async fn json_of_backups_is_the_contract() {
         "logical_bytes": 3_221_225_472_u64, "stored_bytes": 1_073_741_824, "files": 412,
         "damaged_pages": 0, "encrypted": true, "manifest_hash": "ab12",
         "operation_id": "0193f9b0-0000-7000-8000-000000000001", "verified": null, "tested": null, "note": null,
-        "writer_key": "0b".repeat(32)
+        "writer_key": "0b".repeat(32), "pinned": false, "pinned_until_at": null
     });
     let list = run(&coordinator.url(), &["-ojson", "ListBackups", "commerce/0"])
         .await
