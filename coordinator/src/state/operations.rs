@@ -394,6 +394,12 @@ fn take_effect(
             check_running()?;
             check_held(operation, &state.locks)?;
             let name = operation.own_backup()?.clone();
+            let entry = state.catalogue.entry(&shard, &name)?;
+            if entry.known == Known::Removed {
+                return Err(Error::fenced(format!(
+                    "backup {name} of {shard} was given up: it cannot be completed any more"
+                )));
+            }
             operation.irrevocable = true;
             state.catalogue.complete(&shard, &name, facts);
         }
