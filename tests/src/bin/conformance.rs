@@ -2,6 +2,8 @@
 //! credentials stand in the environment: `conformance --repository URL ...`, and with `--put BYTES`
 //! only puts one object of that size.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Arg, Command, value_parser};
 use seawall_common::{
@@ -16,7 +18,18 @@ struct Settings {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        // One line, also where a backtrace is asked for.
+        Err(error) => {
+            eprintln!("conformance: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
     let put = Arg::new("put")
         .long("put")
         .value_name("BYTES")
