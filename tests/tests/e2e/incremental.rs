@@ -38,6 +38,8 @@ async fn fill(cluster: &Cluster) -> Result<()> {
         .execute(&[
             "CREATE DATABASE noise",
             "CREATE TABLE noise.noise (id INT PRIMARY KEY AUTO_INCREMENT, bytes LONGBLOB)",
+            // Sequences are tables of the database in use.
+            "USE noise",
             "INSERT INTO noise.noise (bytes) SELECT RANDOM_BYTES(1024) FROM seq_1_to_20000",
         ])
         .await?;

@@ -75,16 +75,21 @@ async fn i5_a_removed_backup_is_gone_and_the_last_one_only_goes_by_force() -> Re
     run(&remove(&first)).await?.done()?;
     let listed = cluster.backups("commerce/0", false).await?;
     ensure!(listed.len() == 1 && listed[0].name == second, "{listed:?}");
-    wait_until("the backup's objects are gone", PATIENCE, || async {
-        Ok(cluster.repository.packs("commerce/0", &first)?.is_empty()
-            && !cluster.repository.has_manifest("commerce/0", &first))
+    wait_until("the backup's manifest is gone", PATIENCE, || async {
+        Ok(!cluster.repository.has_manifest("commerce/0", &first))
     })
     .await?;
-    ensure!(!cluster.repository.packs("commerce/0", &second)?.is_empty());
+    // The second one refers to what the first one had sent.
+    ensure!(!cluster.repository.packs("commerce/0", &first)?.is_empty());
     let mut forced = remove(&second).to_vec();
     forced.push("--force".to_owned());
     run(&forced).await?.done()?;
     ensure!(cluster.backups("commerce/0", false).await?.is_empty());
+    wait_until("nothing of either is left", PATIENCE, || async {
+        Ok(cluster.repository.packs("commerce/0", &first)?.is_empty()
+            && cluster.repository.packs("commerce/0", &second)?.is_empty())
+    })
+    .await?;
     cluster.finish().await
 }
 
