@@ -110,7 +110,7 @@ async fn a_backup_that_is_not_named_is_not_referred_to() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pack_that_was_damaged_since_is_not_referred_to() {
     for how in ["cut", "gone", "known"] {
-        let mut line = line(Ground::encrypted().await, 40).await;
+        let mut line = line(Ground::new().await, 40).await;
         let first = line.back_up("agent").await.header().clone();
         let packs = line.packs_of(&first.name);
         let victim = packs[0].clone();
