@@ -9,6 +9,7 @@ mod format;
 mod hanging;
 mod incremental;
 mod line;
+mod matrix;
 mod probing;
 mod recipients;
 mod records;
