@@ -8,6 +8,7 @@ mod command;
 mod exit;
 mod operation;
 mod output;
+mod terminal;
 
 use std::process::ExitCode;
 

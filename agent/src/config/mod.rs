@@ -13,7 +13,7 @@ use seawall_common::{
     Error, Result,
     config::{Kind, Setting},
     ids::{Alias, ShardId},
-    repository::{REPOSITORY_SETTINGS, RepositoryConfig},
+    repository::{REPOSITORY_SETTINGS, RepositoryConfig, WAYS_TO_AN_IDENTITY},
 };
 use serde::Deserialize;
 
@@ -203,7 +203,9 @@ impl Settings {
             return Err(Error::invalid(
                 "restore_from_backup is set and the repository is encrypted, but there is no identity to open it with",
             )
-            .hint("Set repository.identity_file or repository.identity, or restore_from_backup = false."));
+            .hint(format!(
+                "Set {WAYS_TO_AN_IDENTITY}. Or set restore_from_backup = false."
+            )));
         }
         Ok(())
     }

@@ -12,8 +12,10 @@ use uuid::Uuid;
 use super::{
     chunk::CHUNK_BYTES,
     config::RepositoryConfig,
-    keys::{Identities, Keys, NobodyToAsk, Prompt, Recipients, TrustedWriters},
-    layout, probe,
+    keys::{Identities, Keys, NobodyToAsk, Prompt, Recipients},
+    layout,
+    manifest::ManifestHeader,
+    probe,
     store::Store,
     throttle::Throttle,
 };
@@ -175,8 +177,24 @@ impl Repository {
         self.0.keys.identities.as_ref()
     }
 
-    pub(super) fn trusted_writers(&self) -> &TrustedWriters {
-        &self.0.keys.trusted_writers
+    /// Whether the settings pin the writers whose backups are restored.
+    pub fn pins_writers(&self) -> bool {
+        !self.0.keys.trusted_writers.is_empty()
+    }
+
+    /// Whether a backup was signed by a pinned writer; without pins, anybody will do. `header` has
+    /// been read from a manifest whose signature fits.
+    ///
+    /// What is not is [`ErrorKind::Refused`], not damage: another reader may pin other writers, and
+    /// a pin that was forgotten must not mark a backup as broken for everybody.
+    pub fn check_writer(&self, header: &ManifestHeader) -> Result<()> {
+        let trusted = &self.0.keys.trusted_writers;
+        trusted.check(&header.writer_key).map_err(|why| {
+            let key = layout::manifest(&header.shard, &header.name);
+            Error::refused(format!("object {key} {why}")).hint(
+                "If that writer is yours, add its key, which ListWriters shows, to repository.trusted_writers; if not, take the backup out of use with MarkBackupBroken.",
+            )
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 use seawall_common::{
     Error, Result,
     ids::{Alias, BackupName, ShardId},
+    repository::WAYS_TO_AN_IDENTITY,
     version,
 };
 
@@ -257,8 +258,9 @@ pub fn tablet_to_verify(
     Err(
         Error::refused(format!("no agent can {what}: {}", reasons.join(", "))).hint(
             match is_test {
-                true => "Set scratch_dir in the configuration of an agent with the same engine.",
-                false => "An agent needs repository.identity_file to verify encrypted backups.",
+                true => "Set scratch_dir in the configuration of an agent with the same engine."
+                    .to_owned(),
+                false => format!("To read encrypted backups an agent needs {WAYS_TO_AN_IDENTITY}."),
             },
         ),
     )

@@ -15,7 +15,9 @@ use seawall_common::{
 };
 use seawall_proto::v1::{self, execute_request::Step};
 
-use super::{Coordination, agent_call, backup, collection, removal, reparent, restore, verify};
+use super::{
+    Coordination, agent_call, backup, collection, recipients, removal, reparent, restore, verify,
+};
 use crate::state::{
     Command, Response,
     operations::{self, Effect, Finish, Operation, OperationState, Outcome, Spec},
@@ -106,6 +108,7 @@ async fn forward(run: &Run, operation: &Operation) -> Result<String> {
         Spec::RemoveBackup { .. } => removal::remove(run, operation).await,
         Spec::Sweep { .. } => collection::sweep(run, operation).await,
         Spec::Collect { .. } => collection::collect(run, operation).await,
+        Spec::RemoveRecipient { .. } => recipients::remove(run, operation).await,
         Spec::InitShardPrimary { .. } => reparent::init(run, operation).await,
         Spec::PlannedReparent { .. } => reparent::planned(run, operation).await,
         Spec::Verify { .. } | Spec::TestRestore { .. } => verify::forward(run, operation).await,
@@ -121,6 +124,7 @@ async fn undo(run: &Run, operation: &Operation) -> Result<String> {
         Spec::RemoveBackup { .. }
         | Spec::Sweep { .. }
         | Spec::Collect { .. }
+        | Spec::RemoveRecipient { .. }
         | Spec::InitShardPrimary { .. } => Ok(String::new()),
     }
 }

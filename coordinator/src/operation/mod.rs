@@ -6,6 +6,9 @@ pub mod choice;
 pub mod clock;
 pub mod collection;
 pub mod driver;
+pub mod recipients;
+#[cfg(test)]
+mod recipients_tests;
 pub mod refresh;
 pub mod removal;
 pub mod reparent;

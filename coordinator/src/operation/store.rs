@@ -7,7 +7,8 @@ use seawall_common::{
     Result,
     ids::{BackupName, ShardId},
     repository::{
-        BatchLimits, Collected, CollectionRequest, EpochRecord, LeftOf, Repository, StoredBackup,
+        BatchLimits, Collected, CollectionRequest, EpochRecord, LeftOf, RemovedKeys, Repository,
+        StoredBackup,
     },
 };
 
@@ -37,6 +38,15 @@ pub trait Store: Send + Sync + 'static {
         request: &CollectionRequest,
         limits: BatchLimits,
     ) -> Result<Collected>;
+    /// The shards in which a recipient has key files.
+    async fn shards_of_recipient(&self, recipient: &str) -> Result<Vec<ShardId>>;
+    /// At most `batch` key files of the recipient go.
+    async fn remove_recipient(
+        &self,
+        shard: &ShardId,
+        recipient: &str,
+        batch: usize,
+    ) -> Result<RemovedKeys>;
 }
 
 #[async_trait]
@@ -89,5 +99,18 @@ impl Store for Repository {
         limits: BatchLimits,
     ) -> Result<Collected> {
         Repository::collect(self, shard, request, limits).await
+    }
+
+    async fn shards_of_recipient(&self, recipient: &str) -> Result<Vec<ShardId>> {
+        Repository::shards_of_recipient(self, recipient).await
+    }
+
+    async fn remove_recipient(
+        &self,
+        shard: &ShardId,
+        recipient: &str,
+        batch: usize,
+    ) -> Result<RemovedKeys> {
+        Repository::remove_recipient(self, shard, recipient, batch).await
     }
 }

@@ -14,7 +14,7 @@ use seawall_common::{
     ids::{BackupName, OperationId, ShardId},
     repository::{
         BatchLimits, Collected, CollectionRequest, EpochRecord, LeftOf, ManifestHeader,
-        StoredBackup, StoredState,
+        RemovedKeys, StoredBackup, StoredState,
     },
 };
 use seawall_proto::v1::{
@@ -33,6 +33,7 @@ use crate::{
     raft::Leadership,
     state::{
         Command, Response, State, catalogue,
+        locks::Side,
         operations::{self, Operation, Spec, Start},
         testing::{Cluster, alias, shard},
     },
@@ -339,6 +340,8 @@ pub struct FakeStore {
     pub packs: Mutex<BTreeMap<BackupName, BTreeSet<String>>>,
     /// How often they cannot be read.
     pub packs_failures: Mutex<u32>,
+    /// Key files of a recipient that can be deleted, one in a batch, and that have to stay.
+    pub keys: Mutex<(usize, u64)>,
 }
 
 impl FakeStore {
@@ -373,6 +376,36 @@ impl Store for FakeStore {
 
     async fn scan(&self, _shard: &ShardId) -> Result<Vec<StoredBackup>> {
         Ok(self.backups.lock().unwrap().clone())
+    }
+
+    async fn shards_of_recipient(&self, _recipient: &str) -> Result<Vec<ShardId>> {
+        let (deletable, kept) = *self.keys.lock().unwrap();
+        Ok(match (deletable, kept) {
+            (0, 0) => Vec::new(),
+            _ => vec![shard()],
+        })
+    }
+
+    async fn remove_recipient(
+        &self,
+        shard: &ShardId,
+        recipient: &str,
+        batch: usize,
+    ) -> Result<RemovedKeys> {
+        let group: &dyn Group = &*self.group;
+        let held = group.look(|state| {
+            let holds = state.locks.holds();
+            holds.filter(|hold| hold.side == Side::Delete).count()
+        });
+        self.note(format!("remove {recipient} of {shard}: {held} held"))?;
+        let mut keys = self.keys.lock().unwrap();
+        let deleted = batch.min(1).min(keys.0);
+        keys.0 -= deleted;
+        Ok(RemovedKeys {
+            deleted: deleted as u64,
+            kept: keys.1,
+            left: keys.0 as u64,
+        })
     }
 
     async fn packs_of(
@@ -463,6 +496,7 @@ impl Stage {
             owner: Mutex::default(),
             packs: Mutex::default(),
             packs_failures: Mutex::default(),
+            keys: Mutex::default(),
         });
         let agents = Arc::new(FakeAgents::default());
         *agents.group.lock().unwrap() = Some(group.clone());

@@ -311,6 +311,12 @@ fn spec(spec: &Spec) -> v1::operation_spec::Spec {
             backup: backup.to_string(),
             not_before_unix_ms,
         }),
+        Spec::RemoveRecipient { shard, recipient } => {
+            Out::RemoveRecipient(v1::RemoveRecipientSpec {
+                shard: Some(shard.to_proto()),
+                recipient,
+            })
+        }
         Spec::InitShardPrimary { shard, alias } => {
             Out::InitShardPrimary(v1::InitShardPrimarySpec {
                 shard: Some(shard.to_proto()),
@@ -428,6 +434,10 @@ pub fn spec_from(spec: Option<v1::OperationSpec>) -> Result<Spec> {
         }
         In::Collect(spec) => Spec::Collect {
             shard: ShardId::from_proto(spec.shard.as_ref())?,
+        },
+        In::RemoveRecipient(spec) => Spec::RemoveRecipient {
+            shard: ShardId::from_proto(spec.shard.as_ref())?,
+            recipient: spec.recipient,
         },
         In::InitShardPrimary(spec) => Spec::InitShardPrimary {
             shard: ShardId::from_proto(spec.shard.as_ref())?,

@@ -6,6 +6,7 @@ use seawall_common::{
     Error,
     clock::now_unix_ms,
     ids::{Alias, BackupName, OperationId, ShardId, check_keyspace},
+    repository::check_fingerprint,
 };
 use seawall_proto::v1::{self, operations_server::Operations};
 use tonic::{Request, Response, Status};
@@ -53,6 +54,8 @@ fn deadline(spec: &Spec, timeout_ms: u64) -> seawall_common::Result<Duration> {
             0,
             Spec::Backup { .. }
             | Spec::Restore { .. }
+            // It waits for a backup that is at work.
+            | Spec::RemoveRecipient { .. }
             | Spec::Verify { .. }
             | Spec::TestRestore { .. },
         ) => TRANSFER_DEADLINE,
@@ -121,9 +124,9 @@ impl OperationsService {
                 self.context.check_owner().await?;
                 refresh::refresh(&self.context, shard).await
             }
-            Spec::InitShardPrimary { .. } | Spec::PlannedReparent { .. } => {
-                self.context.check_owner().await
-            }
+            Spec::InitShardPrimary { .. }
+            | Spec::PlannedReparent { .. }
+            | Spec::RemoveRecipient { .. } => self.context.check_owner().await,
             Spec::Verify { shard, backup, .. } | Spec::TestRestore { shard, backup, .. } => {
                 refresh::refresh(&self.context, shard).await?;
                 let heartbeats = &self.context.heartbeats;
@@ -225,6 +228,30 @@ impl OperationsService {
         self.context.agents.plan_fetch(&address, request).await
     }
 
+    /// Where a removal of it has work, or, asked again under the same id, has had.
+    async fn shards_of_recipient(
+        &self,
+        id: OperationId,
+        recipient: &str,
+    ) -> seawall_common::Result<BTreeSet<ShardId>> {
+        let found = self.context.store.shards_of_recipient(recipient).await?;
+        let mut shards = BTreeSet::from_iter(found);
+        let started = |state: &State| -> Vec<ShardId> {
+            let own = state.operations.iter();
+            own.filter(|operation| operation.id == id.derived(&operation.shard.to_string()))
+                .map(|operation| operation.shard.clone())
+                .collect()
+        };
+        shards.extend(self.context.group.read(started).await?);
+        if shards.is_empty() {
+            return Err(Error::not_found(format!(
+                "recipient {recipient} has no key file in the repository"
+            ))
+            .hint("ListRecipients shows who has."));
+        }
+        Ok(shards)
+    }
+
     fn view(&self, operation: &Operation) -> v1::Operation {
         convert::operation(operation, self.context.heartbeats.progress(operation.id))
     }
@@ -284,6 +311,28 @@ impl Operations for OperationsService {
                     hint: e.hint_text().unwrap_or_default().to_owned(),
                 }),
             }
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn start_remove_recipient(
+        &self,
+        request: Request<v1::StartRemoveRecipientRequest>,
+    ) -> Result<Response<v1::StartRemoveRecipientResponse>, Status> {
+        let request = request.into_inner();
+        let id: OperationId = request.id.parse()?;
+        check_fingerprint(&request.recipient)?;
+        self.context.check_owner().await?;
+        let recipient = &request.recipient;
+        let mut answer = v1::StartRemoveRecipientResponse::default();
+        for shard in self.shards_of_recipient(id, recipient).await? {
+            let id = id.derived(&shard.to_string());
+            let spec = Spec::RemoveRecipient {
+                shard,
+                recipient: recipient.clone(),
+            };
+            let operation = self.start_one(id, spec, request.timeout_ms).await?;
+            answer.operations.push(self.view(&operation));
         }
         Ok(Response::new(answer))
     }

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     operation::testing::{Does, Stage, keep_in_store},
-    state::testing::{Cluster, backup_of, shard},
+    state::{
+        operations::OperationState,
+        testing::{Cluster, backup_of, shard},
+    },
 };
 
 fn agents(stage: &Stage) -> AgentsService {
@@ -428,4 +431,37 @@ async fn a_restore_leaves_an_unset_concurrency_to_the_agent() {
     let started = operations(&stage).start(Request::new(request)).await;
     let spec = started.unwrap().into_inner().spec.unwrap().spec.unwrap();
     assert_eq!(spec, v1::operation_spec::Spec::Restore(restore));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recipient_that_nobody_knows_is_not_removed_and_one_that_goes_is_asked_for_once() {
+    let stage = Stage::new(Cluster::with_primary());
+    let service = operations(&stage);
+    let request = v1::StartRemoveRecipientRequest {
+        id: Uuid::new_v4().to_string(),
+        recipient: "0123456789abcdef".into(),
+        timeout_ms: 0,
+    };
+    let start = |request: &v1::StartRemoveRecipientRequest| {
+        service.start_remove_recipient(Request::new(request.clone()))
+    };
+    let unknown = start(&request).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+    assert!(unknown.message().contains("has no key file"), "{unknown:?}");
+    assert_eq!(stage.look(|state| state.operations.open().count()), 0);
+
+    stage.store.keys.lock().unwrap().0 = 1;
+    let started = start(&request).await.unwrap().into_inner().operations;
+    let id = started[0].id.parse().unwrap();
+    let ended = stage.ended(id).await;
+    assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+    // Its answer was lost: the same request is answered by what it had begun.
+    let again = start(&request).await.unwrap().into_inner().operations;
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].id, started[0].id);
+    let malformed = v1::StartRemoveRecipientRequest {
+        recipient: "../x".into(),
+        ..request
+    };
+    assert_eq!(code(start(&malformed).await), Code::InvalidArgument);
 }

@@ -6,6 +6,7 @@
 use seawall_common::{
     Error, Result,
     ids::{Alias, BackupName, OperationId, ShardId},
+    repository::check_fingerprint,
 };
 
 use super::{
@@ -71,6 +72,9 @@ pub fn start(state: &mut State, start: &Start) -> Result<Response> {
         }
         Spec::Verify { shard, backup, .. } | Spec::TestRestore { shard, backup, .. } => {
             admit_verification(state, start, shard, backup)?
+        }
+        Spec::RemoveRecipient { shard, recipient } => {
+            admit_recipient_removal(state, start, shard, recipient)?
         }
         Spec::Sweep { .. } => {
             return Err(Error::invalid("sweeps are begun by removals only"));
@@ -250,6 +254,29 @@ fn admit_removal(
     Ok(operation)
 }
 
+/// One at a time in a shard: two that each leave the other's key of a session would leave none. Its
+/// hold is taken only when it deletes.
+fn admit_recipient_removal(
+    state: &State,
+    start: &Start,
+    shard: &ShardId,
+    recipient: &str,
+) -> Result<Operation> {
+    check_fingerprint(recipient)?;
+    let other = state.operations.open().find(|operation| {
+        operation.shard == *shard && matches!(operation.spec, Spec::RemoveRecipient { .. })
+    });
+    if let Some(other) = other {
+        return Err(Error::refused(format!(
+            "operation {} is removing a recipient in {shard}",
+            other.id
+        ))
+        .hint("Wait until it has ended; WatchOperation shows how far it is."));
+    }
+    let shard = shard.clone();
+    Ok(Operation::new(start.id, start.spec.clone(), shard, start))
+}
+
 /// Whether a complete backup stays that nobody is removing.
 fn has_another_complete(state: &State, shard: &ShardId, backup: &BackupName) -> bool {
     let going = state.operations.removals(shard);
@@ -340,12 +367,15 @@ fn admit_exclusive_reparent(
     ))
 }
 
-/// The hold of a sweep, whose time has come, or of a collection.
+/// The hold of a sweep, whose time has come, of a collection, or of a removal of a recipient.
 pub fn take_delete_side(state: &mut State, id: &OperationId, now_unix_ms: u64) -> Result<Response> {
     let operation = state.operations.open_mut(id)?;
     let (shard, reason) = match &operation.spec {
         Spec::Sweep { shard, backup, .. } => (shard, format!("removal of {backup}")),
         Spec::Collect { shard } => (shard, format!("collection of {shard}")),
+        Spec::RemoveRecipient { shard, recipient } => {
+            (shard, format!("removal of recipient {recipient}"))
+        }
         _ => return Err(Error::internal(format!("operation {id} does not delete"))),
     };
     let claim = delete_side(shard, reason, now_unix_ms);

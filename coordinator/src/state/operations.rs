@@ -67,6 +67,12 @@ pub enum Spec {
     Collect {
         shard: ShardId,
     },
+    /// A recipient's key files in one shard go.
+    RemoveRecipient {
+        shard: ShardId,
+        /// Its fingerprint.
+        recipient: String,
+    },
     InitShardPrimary {
         shard: ShardId,
         alias: Alias,

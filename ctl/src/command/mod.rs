@@ -1,5 +1,6 @@
 //! The commands, one file each: arguments, the request, what is printed.
 
+mod add_recipient;
 mod backup;
 mod backup_lock;
 mod backup_shard;
@@ -18,13 +19,16 @@ mod init_shard_primary;
 mod init_tablet;
 mod list_backups;
 mod list_operations;
+mod list_recipients;
 mod list_tablets;
+mod list_writers;
 mod man;
 mod mark_backup_broken;
 mod moment;
 mod pin_backup;
 mod planned_reparent_shard;
 mod remove_backup;
+mod remove_recipient;
 mod remove_tablet;
 mod repository;
 mod restore;
@@ -112,6 +116,14 @@ pub enum Command {
     Repository(repository::RepositoryCommand),
     #[command(alias = "generate-identity")]
     GenerateIdentity(generate_identity::GenerateIdentity),
+    #[command(alias = "add-recipient")]
+    AddRecipient(add_recipient::AddRecipient),
+    #[command(alias = "list-recipients")]
+    ListRecipients(list_recipients::ListRecipients),
+    #[command(alias = "remove-recipient")]
+    RemoveRecipient(remove_recipient::RemoveRecipient),
+    #[command(alias = "list-writers")]
+    ListWriters(list_writers::ListWriters),
     #[command(name = "completions")]
     Completions(completions::Completions),
     #[command(name = "man")]
@@ -176,7 +188,11 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::CancelOperation(command) => command.run(&context()?).await,
         Command::ClusterStatus(command) => command.run(&context()?).await,
         Command::Repository(command) => command.run(&global).await,
-        Command::GenerateIdentity(command) => command.run(global.output),
+        Command::GenerateIdentity(command) => command.run(global.output).await,
+        Command::AddRecipient(command) => command.run(global.output).await,
+        Command::ListRecipients(command) => command.run(global.output).await,
+        Command::RemoveRecipient(command) => command.run(&context()?).await,
+        Command::ListWriters(command) => command.run(&context()?).await,
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     }

@@ -7,7 +7,7 @@ use seawall_common::{
     clock::now_unix_ms,
     error::one_line,
     ids::ShardId,
-    repository::{ManifestHeader, StoredBackup, StoredState},
+    repository::{ManifestHeader, Repository, StoredBackup, StoredState},
 };
 use seawall_proto::v1;
 
@@ -183,6 +183,7 @@ pub fn backup(backup: &v1::Backup) -> String {
 
 /// Backups as they lie in a repository.
 pub fn stored_backups<'a>(
+    repository: &Repository,
     backups: impl Iterator<Item = (&'a ShardId, &'a StoredBackup)>,
 ) -> String {
     let rows = backups.map(|(of, backup)| {
@@ -206,6 +207,7 @@ pub fn stored_backups<'a>(
                 0 => dash(),
                 pages => pages.to_string(),
             }),
+            header.map_or_else(dash, |h| writer(repository, h)),
             or_dash(note.unwrap_or_default()),
         ]
     });
@@ -220,10 +222,24 @@ pub fn stored_backups<'a>(
             "SIZE>",
             "NEW>",
             "ENCRYPTED",
+            "DAMAGED PAGES>",
+            "SIGNED BY",
             "NOTE",
         ],
         rows,
     )
+}
+
+/// The beginning of the writer's key, and what the pins make of it.
+fn writer(repository: &Repository, header: &ManifestHeader) -> String {
+    let key = match header.writer_key.get(..16) {
+        Some(start) => format!("{start}..."),
+        None => "nobody".to_owned(),
+    };
+    match repository.check_writer(header) {
+        Ok(()) => key,
+        Err(_) => format!("{key} (NOT TRUSTED)"),
+    }
 }
 
 /// What `repository check` found: damage first.
@@ -308,9 +324,15 @@ pub fn restored_backup(restored: &RestoredBackup) -> String {
         text.push_str(&format!("\n  {} to {}", root.name, root.path));
     }
     text.push_str(&format!(
-        "\nposition: {} (epoch {})\nnot checked:",
+        "\nposition: {} (epoch {})\nsigned by: {}{}\nnot checked:",
         or_dash(restored.position.as_deref().unwrap_or_default()),
-        restored.epoch
+        restored.epoch,
+        restored.writer_key.as_deref().unwrap_or("nobody"),
+        if restored.writer_is_trusted {
+            ", a trusted writer"
+        } else {
+            ""
+        },
     ));
     for open in &restored.not_checked {
         text.push_str(&format!("\n  - {open}"));

@@ -12,6 +12,7 @@ mod fencing;
 mod files;
 mod identity;
 mod incremental;
+mod keys;
 mod kill_agent;
 mod kill_coordinator;
 mod refusals;

@@ -3,7 +3,7 @@
 use super::{InspectedBackup, Inspection, Inspector};
 use crate::{
     error::{ErrorKind, Result},
-    ids::ShardId,
+    ids::{BackupName, ShardId},
     repository::{
         StoredBackup, StoredState, layout,
         manifest::read_manifest,
@@ -25,7 +25,15 @@ pub(super) async fn inspect(
         report: None,
     };
     match &backup.state {
-        StoredState::Complete { manifest_hash, .. } => {
+        StoredState::Complete {
+            header,
+            manifest_hash,
+        } => {
+            if let Err(forged) = inspector.repository.check_writer(header) {
+                note_manifest(shard, name, forged.message(), found);
+                found.backups.push(inspected);
+                return Ok(());
+            }
             let report = read_back(inspector, shard, backup, manifest_hash, found).await?;
             if let Some(report) = &report {
                 for damage in &report.damage {
@@ -38,16 +46,19 @@ pub(super) async fn inspect(
             inspected.report = report;
         }
         StoredState::Broken { reason } => {
-            let key = layout::manifest(shard, name).to_string();
-            let what = reason
-                .strip_prefix(&format!("object {key} "))
-                .unwrap_or(reason);
-            found.note_damage(key, what.to_owned());
+            note_manifest(shard, name, reason, found);
         }
         StoredState::Incomplete | StoredState::Removed { .. } => {}
     }
     found.backups.push(inspected);
     Ok(())
+}
+
+/// `why`: as an error says it, with or without the name of the object.
+fn note_manifest(shard: &ShardId, name: &BackupName, why: &str, found: &mut Inspection) {
+    let key = layout::manifest(shard, name).to_string();
+    let what = why.strip_prefix(&format!("object {key} ")).unwrap_or(why);
+    found.note_damage(key, what.to_owned());
 }
 
 /// `None`: it was removed while this was looking.

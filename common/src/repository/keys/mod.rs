@@ -9,6 +9,9 @@
 //! [`ErrorKind::Refused`]: crate::ErrorKind::Refused
 //! [`ErrorKind::Corrupt`]: crate::ErrorKind::Corrupt
 
+/// For hints: all the ways to an identity.
+pub const WAYS_TO_AN_IDENTITY: &str = "repository.identity_file (a file of GenerateIdentity, or an SSH private key) or repository.identity (the name of one in the repository); its passphrase, if it has one, comes from repository.passphrase_file, repository.passphrase_fd or SEAWALL_PASSPHRASE";
+
 mod configured;
 mod data_key;
 mod generate;

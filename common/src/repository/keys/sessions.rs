@@ -214,12 +214,28 @@ impl Repository {
         Ok(removed)
     }
 
+    /// The shards in which a recipient has key files.
+    pub async fn shards_of_recipient(&self, fingerprint: &str) -> Result<Vec<ShardId>> {
+        check_fingerprint(fingerprint)?;
+        let mut shards = Vec::new();
+        for shard in self.shards().await? {
+            let sessions = self.session_keys(&shard).await?;
+            if sessions
+                .iter()
+                .any(|session| session.fingerprints.contains(fingerprint))
+            {
+                shards.push(shard);
+            }
+        }
+        Ok(shards)
+    }
+
     /// The encrypted sessions of a shard, those of backups that were given up among them.
     async fn session_keys(&self, shard: &ShardId) -> Result<Vec<SessionKeys>> {
         let folders = self.store().folder(&layout::packs(shard)).await?.folders;
-        let names = folders.iter().filter_map(|name| name.parse().ok());
+        let names: Vec<BackupName> = folders.iter().filter_map(|n| n.parse().ok()).collect();
         let sessions: Vec<Vec<SessionKeys>> = futures::stream::iter(names)
-            .map(|backup: BackupName| async move {
+            .map(|backup| async move {
                 let files = self.store().folder(&layout::keys(shard, &backup)).await?;
                 Ok::<_, Error>(sessions_of(shard, &backup, &files.objects))
             })

@@ -120,8 +120,9 @@ impl FromStr for WriterPublicKey {
 
     fn from_str(text: &str) -> Result<Self> {
         unhex(text).map(Self).ok_or_else(|| {
-            Error::invalid(format!("malformed writer key {text:?}"))
-                .hint("It is written with 64 hexadecimal digits: ListTablets -o json shows each tablet's.")
+            Error::invalid(format!("malformed writer key {text:?}")).hint(
+                "It is written with 64 hexadecimal digits: ListWriters shows those of all agents.",
+            )
         })
     }
 }
@@ -135,6 +136,10 @@ impl TrustedWriters {
         let keys: Result<_> = texts.iter().map(|text| text.trim().parse()).collect();
         keys.map(Self)
             .map_err(|e: Error| e.context("repository.trusted_writers"))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Why a manifest is not to be believed. `key`: that of its signature, which was verified; empty

@@ -10,7 +10,7 @@ use crate::{
     ids::{BackupName, ShardId},
     repository::{
         header::Repository,
-        keys::{DataKey, KEY_FILE_BYTES_MAX, Unwrapped},
+        keys::{DataKey, KEY_FILE_BYTES_MAX, Unwrapped, WAYS_TO_AN_IDENTITY},
         layout,
         object::{ObjectKind, PREFIX_BYTES, Prefix},
         seal::Sealer,
@@ -92,9 +92,9 @@ pub(in super::super) async fn load_key(
         return Err(Error::invalid(format!(
             "backup {name} is encrypted and no identity is configured"
         ))
-        .hint(
-            "Set repository.identity_file or repository.identity: the private key that opens it.",
-        ));
+        .hint(format!(
+            "The private key that opens it: {WAYS_TO_AN_IDENTITY}."
+        )));
     };
     let folder = layout::keys(shard, name);
     let files = key_files(repository, &folder, session).await?;

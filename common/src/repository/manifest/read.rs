@@ -72,12 +72,7 @@ pub async fn read_manifest(
     let damaged = |why: String| Error::corrupt(format!("object {key} {why}"));
     let (prefix, header, sealed) =
         decode_header(&object, repository.uuid(), shard, name).map_err(damaged)?;
-    repository
-        .trusted_writers()
-        .check(&header.writer_key)
-        .map_err(|why| {
-            damaged(why).hint("If that writer is yours, add its key to repository.trusted_writers: ListTablets -o json shows it.")
-        })?;
+    repository.check_writer(&header)?;
 
     let mut keys = BTreeMap::new();
     if prefix.encrypted {

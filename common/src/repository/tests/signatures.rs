@@ -59,7 +59,7 @@ async fn i8_a_forged_backup_is_refused_by_a_restore_with_pins() {
         let error = read(&signed.pinning(&[&signed.writer]).await)
             .await
             .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
         assert!(error.message().contains("is forged"), "{error}");
         assert!(error.message().contains(&forger.public().to_string()));
         assert!(error.hint_text().unwrap().contains("trusted_writers"));
@@ -78,7 +78,7 @@ async fn i8_an_unsigned_backup_is_refused_by_a_restore_with_pins() {
     let error = read(&signed.pinning(&[&signed.writer]).await)
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     assert!(error.message().contains("not signed"), "{error}");
     let manifest = read(&signed.ground.repository).await.unwrap();
     assert_eq!(manifest.header.writer_key, "");
@@ -95,6 +95,41 @@ async fn a_backup_says_who_signed_it_and_restores_with_pins() {
         manifest.header.writer_key,
         signed.writer.public().to_string()
     );
+}
+
+/// A pin that was forgotten must not mark a backup as broken for those who have it.
+#[tokio::test]
+async fn i8_a_verification_with_pins_refuses_a_forged_backup_and_does_not_call_it_damaged() {
+    let signed = Signed::new(true).await;
+    signed.back_up(Some(&signed.writer)).await;
+    let stranger = WriterKey::generate().unwrap();
+    let options = VerifyOptions::full(2);
+    for (pins, is_refused) in [(&stranger, true), (&signed.writer, false)] {
+        let (progress, cancel) = (Progress::new(), CancellationToken::new());
+        let repository = signed.pinning(&[pins]).await;
+        let (shard, name) = (shard(), name(0));
+        let verified = verify(
+            &repository,
+            &shard,
+            &name,
+            None,
+            &options,
+            &progress,
+            &cancel,
+        );
+        match verified.await {
+            Ok(report) => assert!(report.passed() && !is_refused),
+            Err(e) => assert!(e.kind() == ErrorKind::Refused && is_refused, "{e}"),
+        }
+        let everything = InspectOptions {
+            concurrency: 2,
+            ..InspectOptions::default()
+        };
+        let found = inspect(&repository, &everything, &progress, &cancel)
+            .await
+            .unwrap();
+        assert_eq!(found.damaged, u64::from(is_refused), "{found:?}");
+    }
 }
 
 #[tokio::test]

@@ -82,7 +82,8 @@ impl VerifyOptions {
 ///
 /// `expected_hash`: of its manifest, as the catalogue has it. A backup that was removed or never
 /// completed is [`crate::ErrorKind::NotFound`]. An encrypted one that no configured identity opens
-/// is [`crate::ErrorKind::Invalid`] or [`crate::ErrorKind::Refused`], never damage.
+/// is [`crate::ErrorKind::Invalid`] or [`crate::ErrorKind::Refused`], one that no pinned writer
+/// signed [`crate::ErrorKind::Refused`]: never damage.
 pub async fn verify(
     repository: &Repository,
     shard: &ShardId,
@@ -99,6 +100,7 @@ pub async fn verify(
         let outline =
             Outline::read(repository, shard, name, expected_hash, true, &mut report).await?;
         if let Some(outline) = outline {
+            repository.check_writer(&outline.header)?;
             check(repository, outline, options, progress, &mut report).await?;
         }
         repository.check_there().await

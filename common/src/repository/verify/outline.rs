@@ -68,10 +68,6 @@ impl Outline {
                 return Ok(None);
             }
         };
-        if let Err(why) = repository.trusted_writers().check(&header.writer_key) {
-            report.damaged(object_damage(&key, why));
-            return Ok(None);
-        }
         let mut outline = Self {
             object,
             prefix,

@@ -32,7 +32,7 @@ impl List {
         output.print(
             &json::StoredRepository::new(&repository, owner.as_ref(), rows(&contents)),
             || self.names(&contents),
-            || table::stored_backups(rows(&contents)),
+            || table::stored_backups(&repository, rows(&contents)),
         )
     }
 

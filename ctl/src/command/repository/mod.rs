@@ -4,7 +4,7 @@
 mod catalogue;
 mod check;
 mod list;
-mod options;
+pub(super) mod options;
 mod place;
 mod restore;
 mod start;
@@ -77,8 +77,10 @@ fn rank(header: &ManifestHeader) -> (u64, u128, u64) {
     (header.epoch, position, header.ended_unix_ms)
 }
 
-/// The one that is named, or the newest complete one; those that are passed over are told.
+/// The one that is named, or the newest complete one of a writer that is trusted; those that are
+/// passed over are told.
 fn choose<'a>(
+    repository: &Repository,
     of: &'a ShardContents,
     named: Option<&BackupName>,
 ) -> Outcome<(&'a ManifestHeader, &'a str)> {
@@ -95,6 +97,10 @@ fn choose<'a>(
                 header,
                 manifest_hash,
             } => {
+                if let Err(forged) = repository.check_writer(header) {
+                    passed_over.push(forged.to_string());
+                    continue;
+                }
                 if best.is_none_or(|(other, _)| rank(header) > rank(other)) {
                     best = Some((header, manifest_hash));
                 }

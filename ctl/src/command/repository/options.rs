@@ -9,7 +9,10 @@ use seawall_common::{
 };
 use serde::Deserialize;
 
-use crate::exit::{Failure, Outcome};
+use crate::{
+    exit::{Failure, Outcome},
+    terminal::Terminal,
+};
 
 #[derive(Clone, Debug)]
 pub struct RepositoryOptions(ArgMatches);
@@ -35,7 +38,7 @@ impl RepositoryOptions {
 
 /// Opens a repository that must be there. What is wrong with the settings is wrong usage.
 pub async fn open(config: &RepositoryConfig) -> Outcome<Repository> {
-    Repository::open(config)
+    Repository::open_asking(config, &Terminal)
         .await
         .map_err(|error| match error.kind() {
             ErrorKind::Invalid => Failure::usage(error),

@@ -6,7 +6,7 @@ use std::{
 use seawall_common::{
     Error,
     ids::{BackupName, ShardId},
-    repository::{Manifest, Progress, Repository, RepositoryConfig, download, read_manifest},
+    repository::{Manifest, Progress, Repository, download, read_manifest},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +54,7 @@ impl Restore {
             return Ok(());
         };
         let repository = options::open(&config).await?;
-        let restored = self.restored(&repository, &config).await;
+        let restored = self.restored(&repository).await;
         let result = restored.map_err(|failure| failure.of(format!("restore {}", self.shard)))?;
         output.print(
             &result,
@@ -63,16 +63,12 @@ impl Restore {
         )
     }
 
-    async fn restored(
-        &self,
-        repository: &Repository,
-        config: &RepositoryConfig,
-    ) -> Outcome<json::RestoredBackup> {
+    async fn restored(&self, repository: &Repository) -> Outcome<json::RestoredBackup> {
         let contents = contents(repository, Some(&self.shard)).await?;
         let of_shard = contents.first().ok_or_else(|| {
             Failure::failed(Error::internal("the shard's contents were not read"))
         })?;
-        let (header, hash) = choose(of_shard, self.name.as_ref())?;
+        let (header, hash) = choose(repository, of_shard, self.name.as_ref())?;
         // The hash is that of a moment ago: a manifest that is another one by now is not taken.
         let manifest = read_manifest(repository, &self.shard, &header.name, Some(hash))
             .await
@@ -86,7 +82,7 @@ impl Restore {
                 .await
                 .map_err(Failure::failed)?;
         }
-        Ok(self.result(&manifest, &places, config))
+        Ok(self.result(repository, &manifest, &places))
     }
 
     /// Ctrl-C ends it, and leaves nothing behind.
@@ -131,9 +127,9 @@ impl Restore {
 
     fn result(
         &self,
+        repository: &Repository,
         manifest: &Manifest,
         places: &Places,
-        config: &RepositoryConfig,
     ) -> json::RestoredBackup {
         let header = &manifest.header;
         let position = header.position.to_string();
@@ -153,20 +149,28 @@ impl Restore {
             logical_bytes: header.logical_bytes,
             files: header.files,
             manifest_hash: manifest.hash.clone(),
+            writer_key: (!header.writer_key.is_empty()).then(|| header.writer_key.clone()),
+            writer_is_trusted: repository.pins_writers(),
             roots: places.roots().map(root).collect(),
-            not_checked: not_checked(config),
+            not_checked: not_checked(repository),
             next_steps: start::steps(manifest, places.roots()),
         }
     }
 }
 
 /// What only others could tell.
-fn not_checked(_config: &RepositoryConfig) -> Vec<String> {
-    vec![
+fn not_checked(repository: &Repository) -> Vec<String> {
+    let mut open = vec![
         "whether the coordinator's catalogue knows this manifest, and nothing newer: none was asked"
             .to_owned(),
-        "who wrote it: whoever can write to the repository could have made it".to_owned(),
-    ]
+    ];
+    if !repository.pins_writers() {
+        open.push(
+            "who wrote it: no writers are pinned (--repository-trusted-writers), so whoever can write to the repository could have made it"
+                .to_owned(),
+        );
+    }
+    open
 }
 
 async fn on_disk(work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {

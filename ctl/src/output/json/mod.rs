@@ -5,6 +5,7 @@
 
 mod backup;
 mod cluster;
+mod keys;
 mod lock;
 mod operation;
 mod repository;
@@ -14,6 +15,7 @@ mod transfer;
 
 pub use backup::{Backup, BackupRef, BackupRefs, Backups, RestorePlan};
 pub use cluster::{Cluster, Member};
+pub use keys::{AddedRecipient, Identity, Recipients, Writers};
 pub use lock::{Broken, Hold, Holds};
 pub use operation::{Operation, Operations, kind_and_alias};
 pub use repository::{
@@ -77,12 +79,6 @@ pub struct Timestamps {
 #[derive(Debug, Serialize)]
 pub struct Bound {
     pub bound: u64,
-}
-
-#[derive(Debug, Serialize)]
-pub struct Identity {
-    pub identity_file: String,
-    pub recipient: String,
 }
 
 #[derive(Debug, Serialize)]

@@ -107,6 +107,7 @@ pub fn kind_and_alias(operation: &v1::Operation) -> (&'static str, Option<String
         Some(Spec::RemoveBackup(_)) => ("remove_backup", None),
         Some(Spec::Sweep(_)) => ("sweep", None),
         Some(Spec::Collect(_)) => ("collect", None),
+        Some(Spec::RemoveRecipient(_)) => ("remove_recipient", None),
         Some(Spec::InitShardPrimary(spec)) => ("init_shard_primary", known(&spec.alias)),
         Some(Spec::PlannedReparent(spec)) => ("planned_reparent", known(&spec.new_primary)),
         Some(Spec::Verify(spec)) => ("verify", known(&spec.alias)),

@@ -46,6 +46,9 @@ struct Stored {
     damaged_pages: Option<u64>,
     refers_to: Option<Vec<String>>,
     manifest_hash: Option<String>,
+    writer_key: Option<String>,
+    /// Null: no writers are pinned.
+    writer_is_trusted: Option<bool>,
     note: Option<String>,
 }
 
@@ -63,7 +66,9 @@ impl StoredRepository {
                 group_id: owner.group_id.clone(),
                 claimed_at: time(owner.claimed_unix_ms),
             }),
-            backups: backups.map(stored).collect(),
+            backups: backups
+                .map(|(shard, backup)| stored(repository, shard, backup))
+                .collect(),
         }
     }
 }
@@ -78,7 +83,7 @@ pub fn stored_state(state: &StoredState) -> (&'static str, Option<&str>) {
     }
 }
 
-fn stored((shard, backup): (&ShardId, &StoredBackup)) -> Stored {
+fn stored(repository: &Repository, shard: &ShardId, backup: &StoredBackup) -> Stored {
     let (header, manifest_hash) = match &backup.state {
         StoredState::Complete {
             header,
@@ -105,6 +110,10 @@ fn stored((shard, backup): (&ShardId, &StoredBackup)) -> Stored {
         damaged_pages: header.map(|h| h.damaged_pages),
         refers_to: header.map(|h| h.refers_to.iter().map(ToString::to_string).collect()),
         manifest_hash,
+        writer_key: header.and_then(|h| known(&h.writer_key)),
+        writer_is_trusted: header
+            .filter(|_| repository.pins_writers())
+            .map(|h| repository.check_writer(h).is_ok()),
         note: note.map(str::to_owned),
     }
 }
@@ -260,6 +269,9 @@ pub struct RestoredBackup {
     pub logical_bytes: u64,
     pub files: u64,
     pub manifest_hash: String,
+    pub writer_key: Option<String>,
+    /// It is pinned. Never false with pins: such a backup is not restored.
+    pub writer_is_trusted: bool,
     pub roots: Vec<RestoredRoot>,
     pub not_checked: Vec<String>,
     pub next_steps: Vec<String>,

@@ -197,6 +197,19 @@ impl operations_server::Operations for Fake {
         answer(script.start_backups.clone())
     }
 
+    async fn start_remove_recipient(
+        &self,
+        request: Request<StartRemoveRecipientRequest>,
+    ) -> Answer<StartRemoveRecipientResponse> {
+        let (request, script) = self.take("Operations.StartRemoveRecipient", request)?;
+        answer(StartRemoveRecipientResponse {
+            operations: vec![Operation {
+                id: request.id,
+                ..script.operation.clone()
+            }],
+        })
+    }
+
     async fn plan_restore(
         &self,
         request: Request<PlanRestoreRequest>,
