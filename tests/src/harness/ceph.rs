@@ -171,7 +171,7 @@ mon_data = {directory}/mon.$id
 osd_data = {directory}/osd.$id
 keyring = {directory}/keyring
 osd_objectstore = memstore
-memstore_device_bytes = 2147483648
+memstore_device_bytes = 6442450944
 osd_class_update_on_start = false
 [client.rgw.a]
 rgw_frontends = beast endpoint={gateway}
