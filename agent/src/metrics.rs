@@ -1,19 +1,28 @@
 //! What the agent counts, as Prometheus reads it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, atomic::AtomicU64};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use seawall_common::{Error, Result, repository::Fetched};
+use seawall_common::{
+    Error, Result,
+    repository::{Fetched, Progress},
+};
 
 use crate::{status, tablet::Tablet, transfers};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TransferLabels {
     direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabels {
+    transfer: &'static str,
+    stage: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,6 +50,7 @@ pub struct Metrics {
     lag_ms: Gauge,
     open_operations: Gauge,
     transfer_bytes: Family<TransferLabels, Counter>,
+    stage_seconds: Family<StageLabels, Counter<f64, AtomicU64>>,
     transfer_limit: Gauge,
 }
 
@@ -60,6 +70,7 @@ impl Default for Metrics {
             lag_ms: Gauge::default(),
             open_operations: Gauge::default(),
             transfer_bytes: Family::default(),
+            stage_seconds: Family::default(),
             transfer_limit: Gauge::default(),
         };
         metrics.register();
@@ -100,6 +111,11 @@ impl Metrics {
             "transfer_bytes",
             "Data that went to the repository (put) and came from it (get)",
             self.transfer_bytes.clone(),
+        );
+        registry.register(
+            "transfer_stage_seconds",
+            "Time of ended backups and restores on each kind of work, all threads and requests together",
+            self.stage_seconds.clone(),
         );
         for (name, help, gauge) in [
             (
@@ -163,6 +179,15 @@ impl Metrics {
         }
         self.restore_requested_bytes.inc_by(fetched.requested_bytes);
         self.restore_requests.inc_by(fetched.requests);
+    }
+
+    /// Where the time of a transfer went, which has ended, well or not.
+    pub fn count_stages(&self, transfer: &'static str, progress: &Progress) {
+        for (stage, time) in progress.spent() {
+            self.stage_seconds
+                .get_or_create(&StageLabels { transfer, stage })
+                .inc_by(time.as_secs_f64());
+        }
     }
 
     fn look_at_transfers(&self, tablet: &Tablet) {

@@ -48,7 +48,11 @@ pub(super) async fn run(job: &Job, plan: &Plan<'_>) -> Result<Outcome> {
             &job.progress.transfer,
             &job.cancel,
         )
-        .await?;
+        .await;
+    tablet
+        .metrics
+        .count_stages("backup", &job.progress.transfer);
+    let uploaded = uploaded?;
     guard.check().await?;
     let prepared = uploaded.manifest.clone();
     let mut notes = damage_note(&prepared);

@@ -61,6 +61,9 @@ pub(super) async fn run(
         &job.cancel,
     )
     .await;
+    tablet
+        .metrics
+        .count_stages("restore", &job.progress.transfer);
     match fetched {
         Ok(fetched) => {
             tablet.metrics.count_fetched(&fetched);

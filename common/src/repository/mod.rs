@@ -41,6 +41,7 @@ mod remove;
 mod retry;
 mod scan;
 mod seal;
+mod stages;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,14 @@
 //! How far a transfer has come: written by the pipeline, read by whoever reports it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
+
+use super::stages::Stages;
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -11,6 +16,7 @@ struct Counters {
     bytes_total: AtomicU64,
     files_done: AtomicU64,
     files_total: AtomicU64,
+    stages: Stages,
 }
 
 /// Shared counters of one transfer; a clone counts the same transfer.
@@ -40,6 +46,15 @@ impl Progress {
             files_done: self.0.files_done.load(Ordering::Relaxed),
             files_total: self.0.files_total.load(Ordering::Relaxed),
         }
+    }
+
+    /// What the transfer's threads and requests spent on each stage so far, by the stage's name.
+    pub fn spent(&self) -> Vec<(&'static str, Duration)> {
+        self.0.stages.spent()
+    }
+
+    pub(super) fn stages(&self) -> &Stages {
+        &self.0.stages
     }
 
     pub(super) fn begin(&self, bytes_total: u64, files_total: u64) {

@@ -20,6 +20,7 @@ use crate::{
         layout,
         manifest::PackRecord,
         seal::Sealer,
+        stages::{Stage, Stages},
     },
 };
 
@@ -83,9 +84,13 @@ impl Fetcher {
             .cloned()
             .ok_or_else(|| Error::corrupt(format!("the backup has no pack {}", run.pack)))?;
         let key = layout::pack(&shared.manifest.header.shard, &pack.origin.backup, pack.id);
+        let get = shared
+            .repository
+            .store()
+            .get_data_range(&key, run.start..run.end);
         let bytes = tokio::select! {
             () = shared.stop.cancelled() => return Err(stopped()),
-            bytes = shared.repository.store().get_data_range(&key, run.start..run.end) => {
+            bytes = shared.progress.stages().time_request(Stage::Get, get) => {
                 bytes.map_err(|e| e.context(first_file(&run)))?
             }
         };
@@ -139,12 +144,19 @@ fn write_run(
         let mut skipped_and_sealed = bytes.split_to(((end - at) as usize).min(bytes.len()));
         let skipped = ((start - at) as usize).min(skipped_and_sealed.len());
         at = end;
-        let plain = open_chunk(&sealer, chunk, &mut skipped_and_sealed[skipped..], bench)
-            .map_err(|why| damaged(shared, key, chunk, why))?;
+        let plain = open_chunk(
+            &sealer,
+            chunk,
+            &mut skipped_and_sealed[skipped..],
+            bench,
+            shared.progress.stages(),
+        )
+        .map_err(|why| damaged(shared, key, chunk, why))?;
         for place in places {
-            place.file.write(plain, place.offset)?;
+            let stages = shared.progress.stages();
+            stages.time(Stage::Write, || place.file.write(plain, place.offset))?;
             shared.progress.add_bytes(place.plain_bytes as u64);
-            if place.file.done(1, &shared.targets)? {
+            if place.file.done(1, &shared.targets, stages)? {
                 shared.file_is_done();
             }
         }
@@ -167,22 +179,26 @@ fn open_chunk<'a>(
     chunk: &Wanted,
     sealed: &'a mut [u8],
     bench: &'a mut Bench,
+    stages: &Stages,
 ) -> std::result::Result<&'a [u8], &'static str> {
-    let length = sealer
-        .open_with_tag(u64::from(chunk.stored.place), &[], sealed)
+    let place = u64::from(chunk.stored.place);
+    let length = stages
+        .time(Stage::Unseal, || sealer.open_with_tag(place, &[], sealed))
         .map_err(|_| "was altered")?;
     let stored = &sealed[..length];
     let plain: &[u8] = match chunk.stored.encoding {
         Encoding::Raw => stored,
         Encoding::Zstd => {
             let plain = &mut bench.plain[..chunk.plain_bytes];
-            if !bench.decompressor.unpack(stored, plain) {
+            let decompressor = &mut bench.decompressor;
+            if !stages.time(Stage::Decompress, || decompressor.unpack(stored, plain)) {
                 return Err("cannot be unpacked");
             }
             plain
         }
     };
-    if plain.len() != chunk.plain_bytes || *blake3::hash(plain).as_bytes() != chunk.stored.id {
+    let id = stages.time(Stage::Hash, || blake3::hash(plain));
+    if plain.len() != chunk.plain_bytes || *id.as_bytes() != chunk.stored.id {
         return Err("is not the one that was written");
     }
     Ok(plain)

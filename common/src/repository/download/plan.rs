@@ -191,7 +191,9 @@ impl Planner {
         let Some((file, _)) = self.file.take() else {
             return Err(no_file());
         };
-        if !self.shared.is_plan && file.done(1, &self.shared.targets)? {
+        if !self.shared.is_plan
+            && file.done(1, &self.shared.targets, self.shared.progress.stages())?
+        {
             self.shared.file_is_done();
         }
         Ok(())
@@ -208,7 +210,8 @@ impl Planner {
         }
         file.clear(from, to - from)?;
         // The planner's own count is still open: the file is not finished here.
-        file.done(count, &self.shared.targets).map(drop)
+        file.done(count, &self.shared.targets, self.shared.progress.stages())
+            .map(drop)
     }
 
     fn chunks(&mut self, chunks: &[StoredChunk]) -> Result<()> {

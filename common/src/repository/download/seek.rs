@@ -28,7 +28,10 @@ use super::{
 };
 use crate::{
     error::Result,
-    repository::chunk::{self, CHUNK_BYTES},
+    repository::{
+        chunk::{self, CHUNK_BYTES},
+        stages::Stage,
+    },
 };
 
 pub(super) struct Seeker {
@@ -100,11 +103,14 @@ fn seek(shared: &Shared, window: Vec<Wanted>, plain: &mut Vec<u8>) -> Result<Vec
         plain.resize(CHUNK_BYTES, 0);
         near.come_to(shared, &wanted)?;
         let plain = &mut plain[..wanted.plain_bytes];
-        if holds(near.kept.as_deref(), &wanted, plain) {
+        let stages = shared.progress.stages();
+        let mut holds =
+            |file: Option<&File>| stages.time(Stage::LookHere, || holds(file, &wanted, plain));
+        if holds(near.kept.as_deref()) {
             shared.tally.add_resumed(wanted.plain_bytes);
-        } else if holds(near.old.as_ref(), &wanted, plain) {
+        } else if holds(near.old.as_ref()) {
             if !shared.is_plan {
-                wanted.file.write(plain, wanted.offset)?;
+                stages.time(Stage::Write, || wanted.file.write(plain, wanted.offset))?;
             }
             shared.tally.add_copied(wanted.plain_bytes);
         } else {
@@ -112,7 +118,7 @@ fn seek(shared: &Shared, window: Vec<Wanted>, plain: &mut Vec<u8>) -> Result<Vec
             continue;
         }
         shared.progress.add_bytes(wanted.plain_bytes as u64);
-        if !shared.is_plan && wanted.file.done(1, &shared.targets)? {
+        if !shared.is_plan && wanted.file.done(1, &shared.targets, stages)? {
             shared.file_is_done();
         }
     }

@@ -24,6 +24,7 @@ use crate::{
     repository::{
         chunk::{self, CHUNK_BYTES},
         list::Attributes,
+        stages::{Stage, Stages},
     },
 };
 
@@ -171,13 +172,14 @@ impl TargetFile {
     }
 
     /// Counts chunks as done; with the last of them the file is finished: then `true`.
-    pub fn done(&self, count: u64, targets: &Targets) -> Result<bool> {
+    pub fn done(&self, count: u64, targets: &Targets, stages: &Stages) -> Result<bool> {
         if self.pending.fetch_sub(count, Ordering::AcqRel) != count {
             return Ok(false);
         }
         let file = self.file()?;
         targets.apply(&self.path, &file, &self.attributes, 0o1777)?;
-        file.sync_all()
+        stages
+            .time(Stage::Sync, || file.sync_all())
             .map_err(|e| Error::io("sync", &self.path, &e))?;
         self.state().open = None;
         Ok(true)

@@ -1,8 +1,9 @@
 //! Which packs of an index may be referred to now: those that a listing shows with their exact
 //! size, that are not known to be damaged, and whose key every configured recipient has.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use futures::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
 use super::UsedIndex;
@@ -12,6 +13,10 @@ use crate::{
     repository::{header::Repository, layout},
 };
 
+/// The database is down meanwhile: a shard whose packs lie under many backups must not wait for one
+/// listing after the other.
+const LISTINGS_AT_ONCE: usize = 8;
+
 /// What lies under the packs of one backup.
 pub(in super::super) struct Listing {
     packs: HashMap<Uuid, u64>,
@@ -20,7 +25,7 @@ pub(in super::super) struct Listing {
 }
 
 impl Listing {
-    pub async fn of(repository: &Repository, shard: &ShardId, name: &BackupName) -> Result<Self> {
+    async fn of(repository: &Repository, shard: &ShardId, name: &BackupName) -> Result<Self> {
         let folder = layout::backup_packs(shard, name);
         let keys_folder = layout::keys(shard, name);
         let (mut packs, mut keys) = (HashMap::new(), HashSet::new());
@@ -35,6 +40,21 @@ impl Listing {
             }
         }
         Ok(Self { packs, keys })
+    }
+
+    pub async fn of_all(
+        repository: &Repository,
+        shard: &ShardId,
+        names: impl IntoIterator<Item = BackupName>,
+    ) -> Result<BTreeMap<BackupName, Self>> {
+        stream::iter(names)
+            .map(|name| async move {
+                let listing = Self::of(repository, shard, &name).await?;
+                Ok((name, listing))
+            })
+            .buffer_unordered(LISTINGS_AT_ONCE)
+            .try_collect()
+            .await
     }
 
     /// Size of a pack; `None`: it is not there.
@@ -63,8 +83,7 @@ pub(super) async fn find_usable(
         index.usable_bytes = vec![0; index.file.packs()];
         names.extend(index.file.origins().iter().map(|o| o.backup.clone()));
     }
-    for name in names {
-        let listing = Listing::of(repository, shard, &name).await?;
+    for (name, listing) in Listing::of_all(repository, shard, names).await? {
         for index in indexes.iter_mut() {
             let sessions: HashSet<Uuid> = index
                 .file

@@ -18,6 +18,7 @@ use super::{
     object::{PREFIX_BYTES, Prefix},
     pool::Lent,
     seal::{Sealer, TAG_BYTES},
+    stages::{Stage, Stages},
 };
 use crate::error::Result;
 
@@ -101,12 +102,15 @@ impl PackWriter {
         id: ChunkId,
         plain: &[u8],
         compressor: &mut ChunkCompressor,
+        stages: &Stages,
     ) -> Result<StoredChunk> {
         let offset = self.used;
         let free = &mut self.buffer.as_mut()[offset..];
-        let (encoding, stored_bytes) = compressor.store(plain, free);
+        let (encoding, stored_bytes) =
+            stages.time(Stage::Compress, || compressor.store(plain, free));
         let (stored, rest) = free.split_at_mut(stored_bytes);
-        let tag = self.sealer.seal(u64::from(self.chunks), &[], stored)?;
+        let place = u64::from(self.chunks);
+        let tag = stages.time(Stage::Seal, || self.sealer.seal(place, &[], stored))?;
         rest[..TAG_BYTES].copy_from_slice(&tag);
         self.used += stored_bytes + TAG_BYTES;
 
@@ -138,9 +142,10 @@ impl PackWriter {
     }
 
     /// Adds index and trailer.
-    pub fn close(mut self) -> Result<ClosedPack> {
+    pub fn close(mut self, stages: &Stages) -> Result<ClosedPack> {
         let index_offset = self.used;
-        let body_hash = blake3::hash(&self.buffer.as_ref()[..index_offset]);
+        let body = &self.buffer.as_ref()[..index_offset];
+        let body_hash = stages.time(Stage::Hash, || blake3::hash(body));
         let mut index = std::mem::take(&mut self.index);
         index[..BODY_HASH_BYTES].copy_from_slice(body_hash.as_bytes());
         let tag = self.sealer.seal(u64::from(self.chunks), &[], &mut index)?;

@@ -1,5 +1,7 @@
 use super::*;
-use crate::repository::{chunk::length, keys::DataKey, object::ObjectKind, pool::Pool};
+use crate::repository::{
+    chunk::length, keys::DataKey, object::ObjectKind, pool::Pool, stages::Stages,
+};
 
 const CHUNKS: [usize; 3] = [CHUNK_BYTES, 5, 70_000];
 
@@ -25,14 +27,15 @@ fn pack(encrypted: bool, key: &DataKey) -> (ClosedPack, Vec<StoredChunk>) {
     let sealer = Sealer::new(&prefix(encrypted), Some(key)).unwrap();
     let mut writer = PackWriter::new(0, prefix(encrypted), sealer, pool.take().unwrap());
     let mut compressor = ChunkCompressor::new().unwrap();
+    let stages = Stages::default();
     let chunks = (0..CHUNKS.len())
         .map(|number| {
             let plain = chunk(number);
             let id = *blake3::hash(&plain).as_bytes();
-            writer.add(id, &plain, &mut compressor).unwrap()
+            writer.add(id, &plain, &mut compressor, &stages).unwrap()
         })
         .collect();
-    (writer.close().unwrap(), chunks)
+    (writer.close(&stages).unwrap(), chunks)
 }
 
 #[test]

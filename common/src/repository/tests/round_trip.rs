@@ -140,6 +140,20 @@ async fn progress_ends_at_its_totals() {
         assert_eq!(progress.bytes_total, progress.bytes_done);
         assert_eq!((progress.files_done, progress.files_total), (308, 308));
     }
+    let stages = |progress: &Progress| progress.spent().into_iter().map(|(name, _)| name).collect();
+    let (up, down): (Vec<_>, Vec<_>) = (stages(&up), stages(&down));
+    let backup = [
+        "read",
+        "hash",
+        "look_up",
+        "compress",
+        "seal",
+        "wait_for_store",
+        "put",
+    ];
+    assert_eq!(up, backup);
+    let restore = ["hash", "get", "unseal", "decompress", "write", "sync"];
+    assert_eq!(down, restore);
 }
 
 #[tokio::test(flavor = "multi_thread")]

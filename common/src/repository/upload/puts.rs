@@ -12,6 +12,8 @@ use crate::{
         layout,
         manifest::{PackOrigin, PackRecord},
         pack::ClosedPack,
+        progress::Progress,
+        stages::Stage,
     },
 };
 
@@ -21,6 +23,7 @@ pub(super) async fn put_packs(
     source: &BackupSource,
     session: &Session,
     at_once: usize,
+    progress: &Progress,
     mut packs: Receiver<ClosedPack>,
 ) -> Result<Vec<(u32, PackRecord)>> {
     let origin = Arc::new(PackOrigin {
@@ -37,6 +40,7 @@ pub(super) async fn put_packs(
                 Some(pack) => {
                     let key = layout::pack(&source.shard, &source.name, pack.id);
                     let (repository, origin) = (repository.clone(), Arc::clone(&origin));
+                    let progress = progress.clone();
                     puts.spawn(async move {
                         let record = PackRecord {
                             origin,
@@ -44,7 +48,8 @@ pub(super) async fn put_packs(
                             bytes: pack.bytes.len() as u32,
                             hash: pack.hash,
                         };
-                        repository.store().put_data(&key, pack.bytes).await?;
+                        let put = repository.store().put_data(&key, pack.bytes);
+                        progress.stages().time_request(Stage::Put, put).await?;
                         Ok((pack.number, record))
                     });
                 }

@@ -139,10 +139,11 @@ impl References {
             let packs = by_backup.entry(record.origin.backup.clone()).or_default();
             packs.push((record.id, record.bytes));
         }
+        let listings = Listing::of_all(repository, shard, by_backup.keys().cloned()).await?;
         for (backup, packs) in by_backup {
-            let listing = Listing::of(repository, shard, &backup).await?;
+            let there = |id| listings.get(&backup).and_then(|listing| listing.bytes(id));
             for (id, bytes) in packs {
-                let why = match listing.bytes(id) {
+                let why = match there(id) {
                     Some(there) if there == u64::from(bytes) => continue,
                     Some(there) => format!("has {there} bytes where it had {bytes}"),
                     None => "is not there any more".to_owned(),

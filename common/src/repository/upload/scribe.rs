@@ -24,6 +24,7 @@ use crate::{
         object::ObjectKind,
         pack::StoredChunk,
         progress::Progress,
+        stages::Stage,
     },
 };
 
@@ -180,10 +181,9 @@ impl<'a> Scribe<'a> {
             hash: blake3::hash(&object).to_hex().to_string(),
         };
         let key = layout::part(&self.source.shard, &self.source.name, number);
-        self.repository
-            .store()
-            .put_create(&key, Bytes::from(object))
-            .await?;
+        let store = self.repository.store();
+        let put = store.put_create(&key, Bytes::from(object));
+        self.progress.stages().time_request(Stage::Put, put).await?;
         Ok(part)
     }
 }

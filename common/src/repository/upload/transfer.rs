@@ -117,6 +117,7 @@ impl Transfer<'_> {
                 source,
                 &self.session,
                 self.concurrency,
+                self.progress,
                 packs_in
             ),
             scribe.write(written_in),

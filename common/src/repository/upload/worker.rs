@@ -32,6 +32,7 @@ use crate::{
         pack::{ClosedPack, PackWriter, StoredChunk},
         pool::{Lent, Pool},
         progress::Progress,
+        stages::Stage,
         throttle::Throttle,
     },
 };
@@ -145,14 +146,20 @@ impl Worker {
             if in_hole {
                 plain.fill(0);
             } else {
-                file.read_exact_at(plain, offset)
+                self.shared
+                    .progress
+                    .stages()
+                    .time(Stage::Read, || file.read_exact_at(plain, offset))
                     .map_err(|e| read_failed(source, &e))?;
             }
             let is_zero = in_hole || chunk::is_zero(plain);
             if let Some(pages) = pages
                 && (number == 0 || !is_zero)
             {
-                self.shared.damage.look(source, pages, offset, plain);
+                let stages = self.shared.progress.stages();
+                stages.time(Stage::CheckPages, || {
+                    self.shared.damage.look(source, pages, offset, plain);
+                });
             }
             if is_zero {
                 end_chunks(&mut chunks, lines);
@@ -174,15 +181,17 @@ impl Worker {
     /// Hashes the first `length` bytes of the buffer, and packs them unless storage holds them.
     fn store(&mut self, length: usize) -> Result<StoredChunk> {
         let plain = &self.plain[..length];
-        let id = *blake3::hash(plain).as_bytes();
-        if let Some(known) = self.shared.references.find(&id, length)? {
+        let stages = self.shared.progress.stages();
+        let id = *stages.time(Stage::Hash, || blake3::hash(plain)).as_bytes();
+        let references = &self.shared.references;
+        if let Some(known) = stages.time(Stage::LookUp, || references.find(&id, length))? {
             return Ok(known);
         }
         let mut pack = match self.pack.take() {
             Some(pack) => pack,
             None => self.open_pack()?,
         };
-        let stored = pack.add(id, plain, &mut self.compressor)?;
+        let stored = pack.add(id, plain, &mut self.compressor, stages)?;
         let is_full = pack.is_full(self.shared.throttle.burst_bytes());
         self.pack = Some(pack);
         if is_full {
@@ -192,7 +201,10 @@ impl Worker {
     }
 
     fn open_pack(&self) -> Result<PackWriter> {
-        let buffer = self.shared.buffers.take().ok_or_else(stopped)?;
+        let stages = self.shared.progress.stages();
+        let buffer = stages
+            .time(Stage::WaitForStore, || self.shared.buffers.take())
+            .ok_or_else(stopped)?;
         let number = self.shared.references.next_pack();
         let (prefix, sealer) = self.shared.session.object(ObjectKind::Pack)?;
         Ok(PackWriter::new(number, prefix, sealer, buffer))
@@ -202,9 +214,12 @@ impl Worker {
         let Some(pack) = self.pack.take() else {
             return Ok(());
         };
-        self.shared
-            .packs
-            .blocking_send(pack.close()?)
+        let stages = self.shared.progress.stages();
+        let closed = pack.close(stages)?;
+        stages
+            .time(Stage::WaitForStore, || {
+                self.shared.packs.blocking_send(closed)
+            })
             .map_err(|_| stopped())
     }
 }
