@@ -15,7 +15,7 @@ help:
 	@echo "make lint         formatting, clippy, licences"
 	@echo "make build        the programs, into target/debug"
 	@echo "make bench        backup and restore against tar+zstd+age and restic"
-	@echo "make soak         the long fault tests"
+	@echo "make soak         the long fault tests; every case of the damage matrix, of the recorded store, of random trees"
 
 setup:
 	@deploy/setup
@@ -59,4 +59,5 @@ soak: setup-tests
 	    SEAWALL_SOAK=1 $(CARGO) nextest run $(TESTED) --profile soak $(ARGS); \
 	else \
 	    SEAWALL_SOAK=1 deploy/cargo-test $(TESTED) --test e2e $(ARGS); \
+	    SEAWALL_SOAK=1 deploy/cargo-test -p seawall-common --all-features --locked --lib repository:: $(ARGS); \
 	fi

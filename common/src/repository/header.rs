@@ -115,6 +115,14 @@ impl Repository {
         Ok(Self::new(config, store, keys, &header))
     }
 
+    /// The repository in a store of a test's own.
+    #[cfg(test)]
+    pub(super) async fn open_over(store: Store, config: &RepositoryConfig) -> Result<Self> {
+        let keys = Keys::read(config, &NobodyToAsk).await?;
+        let header = read(&store, &config.url).await?;
+        Ok(Self::new(config, store, keys, &header))
+    }
+
     fn new(config: &RepositoryConfig, store: Store, keys: Keys, header: &Header) -> Self {
         Self(Arc::new(Inner {
             url: config.url.clone(),

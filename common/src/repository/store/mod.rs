@@ -82,6 +82,16 @@ impl Store {
         }
     }
 
+    /// With more patience, and soon asking again.
+    #[cfg(test)]
+    pub fn patient(mut self) -> Self {
+        self.retry = Retry {
+            request_timeout: std::time::Duration::from_millis(250),
+            retry_limit: std::time::Duration::from_secs(20),
+        };
+        self
+    }
+
     /// What limits [`Self::put_data`] and [`Self::get_data_range`], and nothing else.
     pub fn throttle(&self) -> &Throttle {
         &self.throttle

@@ -12,6 +12,7 @@ mod line;
 mod matrix;
 mod probing;
 mod recipients;
+mod recorded;
 mod records;
 mod removals;
 mod resumed;
