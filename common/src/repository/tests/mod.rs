@@ -6,6 +6,7 @@ mod damage;
 mod faults;
 mod forged;
 mod format;
+mod golden;
 mod hanging;
 mod incremental;
 mod line;

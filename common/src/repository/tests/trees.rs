@@ -232,14 +232,26 @@ fn link_target(root: &Path, nodes: &[Node], parts: &[Option<u8>], form: LinkForm
 
 /// What a restore has to bring back of one path.
 #[derive(Debug, PartialEq, Eq)]
-enum Kept {
+pub(super) enum Kept {
     Directory(u32, (u32, u32), (i64, i64)),
     File(u32, (u32, u32), (i64, i64), Vec<u8>),
     Link((u32, u32), Vec<u8>),
 }
 
+impl Kept {
+    /// For comparisons with a tree that somebody else made.
+    pub fn without_owner(mut self) -> Self {
+        match &mut self {
+            Self::Directory(_, owner, _) | Self::File(_, owner, ..) | Self::Link(owner, _) => {
+                *owner = (0, 0);
+            }
+        }
+        self
+    }
+}
+
 /// As `FORMAT.md` promises: without sockets, without set-id bits of files.
-fn kept(root: &Path) -> BTreeMap<Vec<u8>, Kept> {
+pub(super) fn kept(root: &Path) -> BTreeMap<Vec<u8>, Kept> {
     let mut found = BTreeMap::new();
     let mut open = vec![root.to_owned()];
     while let Some(directory) = open.pop() {
@@ -287,7 +299,7 @@ fn bad_links(root: &Path, kept: &BTreeMap<Vec<u8>, Kept>) -> BTreeSet<Vec<u8>> {
         .collect()
 }
 
-fn assert_equal(restored: &BTreeMap<Vec<u8>, Kept>, expected: &BTreeMap<Vec<u8>, Kept>) {
+pub(super) fn assert_equal(restored: &BTreeMap<Vec<u8>, Kept>, expected: &BTreeMap<Vec<u8>, Kept>) {
     let names = |tree: &BTreeMap<Vec<u8>, Kept>| {
         tree.keys()
             .map(|path| String::from_utf8_lossy(path).into_owned())
