@@ -63,7 +63,7 @@ pub const REPOSITORY_SETTINGS: &[Setting] = &[
     Setting::new(
         "repository.trusted_writers",
         Kind::List,
-        "Keys of the writers whose backups are restored (ListTablets -o json shows them); none: any writer's",
+        "Keys of the writers whose backups are restored (ListWriters shows them); none: any writer's",
     )
     .default(""),
     Setting::new(

@@ -39,7 +39,7 @@ pub async fn remove(run: &Run, operation: &Operation) -> Result<String> {
             let note = run.operation()?.result;
             if kept > 0 {
                 return Err(Error::refused(format!(
-                    "{note}, {kept} kept: each is the last one of its session"
+                    "{note}, kept: {kept}, each the last one of its session"
                 ))
                 .hint("Run AddRecipient for another key first, then this again."));
             }
@@ -112,7 +112,7 @@ async fn release(run: &Run, recipient: &str, batch: Result<&RemovedKeys, &Error>
     };
     let mut all = run.operation()?.deleted;
     all.add(deleted);
-    let note = format!("{} key files of {recipient} deleted", all.objects);
+    let note = format!("key files of {recipient} deleted: {}", all.objects);
     let release = operations::Command::ReleaseDeleteSide {
         id: run.id,
         deleted,

@@ -65,7 +65,7 @@ impl AddRecipient {
 
 fn described(added: &AddedRecipient) -> String {
     let mut lines = vec![format!(
-        "{}: {} key files written, {} were there",
+        "{}: key files written: {}, there before: {}",
         added.fingerprint, added.added, added.present
     )];
     for (shard, backup, error) in &added.failed {
@@ -75,7 +75,8 @@ fn described(added: &AddedRecipient) -> String {
         ));
     }
     lines.push(
-        "New backups: put it into repository.recipients of every agent and restart them.".into(),
+        "For new backups, put it into repository.recipients of every agent and restart them."
+            .into(),
     );
     lines.join("\n")
 }

@@ -79,6 +79,10 @@ async fn follow_all(
         .collect()
 }
 
+fn is_well(operation: &v1::Operation) -> bool {
+    operation.state() == v1::OperationState::Succeeded
+}
+
 /// Prints what came of each shard, and fails when not all went well.
 fn report(context: &Context, operations: &[v1::Operation], detach: bool) -> Outcome {
     let shard = |operation: &v1::Operation| {
@@ -89,20 +93,15 @@ fn report(context: &Context, operations: &[v1::Operation], detach: bool) -> Outc
         &json::Operations::from(operations),
         || lines(operations.iter().map(|operation| operation.id.as_str())),
         || {
-            let told = operations.iter().map(|operation| {
-                let said = match (operation.result.as_str(), operation.error.as_str()) {
-                    ("", "") => operation.id.as_str(),
-                    ("", error) => error,
-                    (result, _) => result,
-                };
-                format!("{}: {said}", shard(operation))
+            let told = operations.iter().filter(|one| detach || is_well(one));
+            let told = told.map(|one| match one.result.as_str() {
+                "" => format!("{}: {}", shard(one), one.id),
+                result => format!("{}: {result}", shard(one)),
             });
             told.collect::<Vec<_>>().join("\n")
         },
     )?;
-    let mut wrong = operations
-        .iter()
-        .filter(|operation| !detach && operation.state() != v1::OperationState::Succeeded);
+    let mut wrong = operations.iter().filter(|one| !detach && !is_well(one));
     let Some(first) = wrong.next() else {
         return Ok(());
     };

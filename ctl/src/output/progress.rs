@@ -113,6 +113,9 @@ impl TransferProgress {
     pub fn new(subject: String) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::no_length().with_prefix(subject.clone());
+            if let Ok(style) = ProgressStyle::with_template("{prefix} {spinner}") {
+                bar.set_style(style);
+            }
             bar.enable_steady_tick(TICK);
             bar
         });

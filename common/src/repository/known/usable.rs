@@ -62,7 +62,8 @@ impl Listing {
         self.packs.get(&pack).copied()
     }
 
-    fn can_be_opened_by_all(&self, repository: &Repository, session: Uuid) -> bool {
+    /// Whether each recipient that is configured has a key file of the session.
+    pub fn can_be_opened_by_all(&self, repository: &Repository, session: Uuid) -> bool {
         let session = session.simple();
         repository.recipients().iter().all(|recipient| {
             let file = format!("{session}.{}.age", recipient.fingerprint);

@@ -174,6 +174,24 @@ async fn i2_a_pack_that_vanishes_during_the_copy_fails_the_backup_and_is_named()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn i2_a_key_file_that_vanishes_during_the_copy_fails_the_backup() {
+    let mut line = line(Ground::encrypted().await, 3).await;
+    let first = line.back_up("agent").await.header().clone();
+    let packs = line.packs_of(&first.name);
+    let keys = packs[0].parent().unwrap().join("keys");
+    let victim = std::fs::read_dir(keys).unwrap().next().unwrap();
+    line.page_check = Some(Arc::new(Vandal(victim.unwrap().path())));
+    let writer = line.writer("agent");
+    let error = line.try_backup(&writer).await.unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    assert!(error.message().contains("lost a key file"), "{error}");
+    line.page_check = None;
+    let next = line.back_up("agent").await.header().clone();
+    assert_eq!(next.refers_to, []);
+    line.comes_back(&next.name).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_new_recipient_cannot_open_is_not_referred_to() {
     let mut line = line(Ground::encrypted().await, 20).await;
     line.back_up("agent").await;

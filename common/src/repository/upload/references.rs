@@ -130,31 +130,44 @@ impl References {
         })
     }
 
-    /// Every pack that is referred to is still there with its exact size. What is not will not be
-    /// referred to by the next backup, which looks before it begins.
+    /// Every pack that is referred to is still there with its exact size, and its key file for each
+    /// recipient. What is not will not be referred to by the next backup, which looks before it
+    /// begins.
     pub async fn confirm(&self, repository: &Repository, shard: &ShardId) -> Result<()> {
-        let mut by_backup: BTreeMap<BackupName, Vec<(Uuid, u32)>> = BTreeMap::new();
+        let mut by_backup: BTreeMap<BackupName, Vec<PackRecord>> = BTreeMap::new();
         for referred in self.met().packs.values() {
             let record = &referred.record;
             let packs = by_backup.entry(record.origin.backup.clone()).or_default();
-            packs.push((record.id, record.bytes));
+            packs.push(record.clone());
         }
         let listings = Listing::of_all(repository, shard, by_backup.keys().cloned()).await?;
         for (backup, packs) in by_backup {
-            let there = |id| listings.get(&backup).and_then(|listing| listing.bytes(id));
-            for (id, bytes) in packs {
-                let why = match there(id) {
-                    Some(there) if there == u64::from(bytes) => continue,
-                    Some(there) => format!("has {there} bytes where it had {bytes}"),
-                    None => "is not there any more".to_owned(),
-                };
-                return Err(Error::unavailable(format!(
-                    "object {}, which this backup refers to, {why}",
-                    layout::pack(shard, &backup, id)
-                ))
-                .hint("Start the backup again: it sends anew what that pack held."));
+            let listing = listings.get(&backup);
+            for pack in packs {
+                if let Some(why) = unfit(repository, listing, &pack) {
+                    return Err(Error::unavailable(format!(
+                        "object {}, which this backup refers to, {why}",
+                        layout::pack(shard, &backup, pack.id)
+                    ))
+                    .hint("Start the backup again: it sends anew what that pack held."));
+                }
             }
         }
         Ok(())
     }
+}
+
+/// Why a pack cannot be referred to any more.
+fn unfit(repository: &Repository, listing: Option<&Listing>, pack: &PackRecord) -> Option<String> {
+    let Some((listing, bytes)) = listing.and_then(|l| Some((l, l.bytes(pack.id)?))) else {
+        return Some("is not there any more".to_owned());
+    };
+    if bytes != u64::from(pack.bytes) {
+        return Some(format!("has {bytes} bytes where it had {}", pack.bytes));
+    }
+    let origin = &pack.origin;
+    if origin.encrypted && !listing.can_be_opened_by_all(repository, origin.session) {
+        return Some("has lost a key file of one of the recipients".to_owned());
+    }
+    None
 }

@@ -98,7 +98,7 @@ fn choose<'a>(
                 manifest_hash,
             } => {
                 if let Err(forged) = repository.check_writer(header) {
-                    passed_over.push(forged.to_string());
+                    passed_over.push(forged.message().to_owned());
                     continue;
                 }
                 if best.is_none_or(|(other, _)| rank(header) > rank(other)) {

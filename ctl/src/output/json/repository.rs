@@ -191,6 +191,10 @@ impl CheckedRepository {
             notes: found.notes.clone(),
             not_checked: found.unchecked.clone(),
         };
+        if !repository.pins_writers() && !found.backups.is_empty() {
+            let who = "who wrote the backups: no writers are pinned (--repository-trusted-writers)";
+            checked.not_checked.push(who.to_owned());
+        }
         checked.clean = found.is_clean() && checked.first_damage().is_none();
         checked
     }

@@ -39,14 +39,14 @@ async fn a_recipient_that_was_added_opens_old_backups_and_a_removed_one_nothing(
         &cluster,
         &colleague,
         &own,
-        "2 key files written, 0 were there",
+        "key files written: 2, there before: 0",
     )
     .await?;
     add(
         &cluster,
         &colleague,
         &own,
-        "0 key files written, 2 were there",
+        "key files written: 0, there before: 2",
     )
     .await?;
     let with_both = objects(&cluster)?;
@@ -75,7 +75,7 @@ async fn a_recipient_that_was_added_opens_old_backups_and_a_removed_one_nothing(
         .await?
         .done()?;
     ensure!(
-        removed.contains(&format!("2 key files of {fingerprint} deleted")),
+        removed.contains(&format!("key files of {fingerprint} deleted: 2")),
         "{removed}"
     );
     let after = objects(&cluster)?;

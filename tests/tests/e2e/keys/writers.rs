@@ -103,7 +103,7 @@ async fn check_from_the_repository(
     ]
     .concat();
     let refused = restore(cluster, Some(forged), &pinned, None).await?;
-    refused.refused(1, &["is forged", stranger, "MarkBackupBroken"])?;
+    refused.refused(1, &["is forged", stranger, "trusted_writers"])?;
     check_nothing_restored(cluster)?;
 
     let newest = restore(cluster, None, &pinned, None).await?;
@@ -147,7 +147,7 @@ async fn check_from_the_repository(
     let check = [&check[..], &pinned].concat();
     let checked = on_repository(cluster, &check, None).await?;
     ensure!(
-        checked.code == 1 && checked.stderr.contains("is forged"),
+        checked.code == 1 && checked.stderr.contains("is forged") && checked.stdout.contains(good),
         "{checked}"
     );
     Ok(())
