@@ -19,6 +19,7 @@ enum Act {
     Backup(u8),
     Restore(u8),
     Remove(u8),
+    RemoveRecipient(u8),
     Reparent(u8),
     NewEpoch(u8),
     Copied(u8),
@@ -38,6 +39,7 @@ fn acts() -> impl Strategy<Value = Act> {
         3 => any::<u8>().prop_map(Act::Backup),
         1 => any::<u8>().prop_map(Act::Restore),
         2 => any::<u8>().prop_map(Act::Remove),
+        2 => any::<u8>().prop_map(Act::RemoveRecipient),
         1 => any::<u8>().prop_map(Act::Reparent),
         1 => any::<u8>().prop_map(Act::NewEpoch),
         3 => any::<u8>().prop_map(Act::Copied),
@@ -79,6 +81,10 @@ fn act(cluster: &mut Cluster, act: &Act) {
                 drop(cluster.start(removal_of(name, n.is_multiple_of(2))));
             }
         }
+        Act::RemoveRecipient(n) => drop(cluster.start(Spec::RemoveRecipient {
+            shard: shard(),
+            recipient: format!("{n:016x}"),
+        })),
         Act::Reparent(n) => drop(cluster.start(Spec::PlannedReparent {
             shard: shard(),
             new_primary: alias(tablet(n)),
@@ -103,7 +109,7 @@ fn act(cluster: &mut Cluster, act: &Act) {
             };
             if matches!(
                 c.state.operations.get(&id).unwrap().spec,
-                Spec::Sweep { .. }
+                Spec::Sweep { .. } | Spec::RemoveRecipient { .. }
             ) {
                 drop(c.operate(release));
             }
@@ -211,6 +217,14 @@ fn check(cluster: &Cluster) {
         .open()
         .filter(|operation| matches!(operation.spec, Spec::Backup { .. }));
     assert!(backups.count() <= 1, "two backups of one shard");
+    let of_recipients = state
+        .operations
+        .open()
+        .filter(|operation| matches!(operation.spec, Spec::RemoveRecipient { .. }));
+    assert!(
+        of_recipients.count() <= 1,
+        "two recipients of one shard go at once"
+    );
     let line = state.topology.line(&shard());
     for (index, epoch) in line.iter().enumerate() {
         assert_eq!(epoch.number, index as u64 + 1);
