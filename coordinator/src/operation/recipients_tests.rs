@@ -65,6 +65,20 @@ async fn i5_nothing_is_deleted_while_a_backup_of_the_shard_runs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_next_leader_goes_on_with_a_removal_and_counts_on() {
+    let stage = Stage::new(Cluster::with_primary());
+    stage.store.keys.lock().unwrap().0 = 4;
+    let id = stage.start(removal()).await;
+    stage.until(|| done(&stage).len() == 2).await;
+    stage.lead(2);
+    let ended = stage.ended(id).await;
+    assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+    assert!(ended.result.ends_with("deleted: 4"), "{}", ended.result);
+    assert!(done(&stage).len() > 4, "no batch was broken off");
+    assert_eq!(stage.look(|state| state.locks.holds().count()), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn in_anothers_repository_no_recipient_is_removed() {
     let stage = Stage::new(Cluster::with_primary());
     stage.store.keys.lock().unwrap().0 = 1;

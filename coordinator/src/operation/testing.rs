@@ -398,6 +398,7 @@ impl Store for FakeStore {
             holds.filter(|hold| hold.side == Side::Delete).count()
         });
         self.note(format!("remove {recipient} of {shard}: {held} held"))?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let mut keys = self.keys.lock().unwrap();
         let deleted = batch.min(1).min(keys.0);
         keys.0 -= deleted;

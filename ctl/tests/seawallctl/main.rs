@@ -3,6 +3,7 @@
 
 mod exits;
 mod fake;
+mod keys;
 mod printing;
 mod repository;
 mod requests;
