@@ -1,11 +1,27 @@
 //! Wall time, as milliseconds since the Unix epoch. Order never depends on it.
+//!
+//! With the feature `fault-injection` a process can be given a clock that is wrong: the point
+//! `clock` armed with `behind-<milliseconds>`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub fn now_unix_ms() -> u64 {
-    SystemTime::now()
+    let now_ms = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| {
             u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
+        });
+    now_ms.saturating_sub(behind_ms())
+}
+
+#[cfg(not(feature = "fault-injection"))]
+fn behind_ms() -> u64 {
+    0
+}
+
+#[cfg(feature = "fault-injection")]
+fn behind_ms() -> u64 {
+    let armed = crate::fault::standing_action("clock");
+    let behind = armed.and_then(|action| action.strip_prefix("behind-")?.parse().ok());
+    behind.unwrap_or(0)
 }

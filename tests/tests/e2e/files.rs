@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use seawall_tests::harness::{Cluster, ClusterPlan, TabletPlan, config::list, tablet::Data};
 
 /// A tablet whose "server" is a program that reads a file of the directory for ever.
-fn directory_tablet(cluster: &Cluster, alias: &str) -> (TabletPlan, PathBuf) {
+pub fn directory_tablet(cluster: &Cluster, alias: &str) -> (TabletPlan, PathBuf) {
     let data = cluster.scratch.path().join(alias).join("data");
     let open = data.join("journal").display().to_string();
     let mut plan = TabletPlan::new(alias)
@@ -18,7 +18,7 @@ fn directory_tablet(cluster: &Cluster, alias: &str) -> (TabletPlan, PathBuf) {
     (plan, data)
 }
 
-fn fill(directory: &Path) -> Result<()> {
+pub fn fill(directory: &Path) -> Result<()> {
     std::fs::create_dir_all(directory.join("deep/er/empty"))?;
     std::fs::write(directory.join("journal"), "one\n")?;
     std::fs::write(directory.join("deep/nothing"), "")?;

@@ -20,6 +20,7 @@ mod restore;
 mod restore_cut_off;
 mod restore_damaged;
 mod restore_delta;
+mod retention;
 mod store_faults;
 mod throttle;
 mod verify;

@@ -94,7 +94,11 @@ impl Left {
                 .map(|object| object.key.clone())
                 .collect();
             let whole = fitting.len() == stage.len();
+            let deletes = !fitting.is_empty();
             repository.store().delete(fitting).await?;
+            if deletes {
+                crate::fault::reach("coordinator.sweep.middle").await?;
+            }
             if !whole {
                 return Ok(false);
             }
