@@ -214,10 +214,11 @@ async fn choose(tablet: &Tablet) -> Result<Option<(BackupName, String)>> {
                 passed_over.push(format!("{name} is broken: {reason}"));
             }
             StoredState::Complete { header, .. } if header.damaged_pages > 0 => {
-                passed_over.push(format!(
-                    "{name} holds {} damaged pages",
-                    header.damaged_pages
-                ));
+                let pages = match header.damaged_pages {
+                    1 => "a damaged page".to_owned(),
+                    pages => format!("{pages} damaged pages"),
+                };
+                passed_over.push(format!("{name} holds {pages}"));
             }
             StoredState::Complete { header, .. } if header.engine != tablet.engine.kind() => {
                 passed_over.push(format!("{name} is of engine {}", header.engine));

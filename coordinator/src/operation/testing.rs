@@ -627,12 +627,17 @@ impl Stage {
     }
 
     pub async fn until(&self, is_so: impl Fn() -> bool) {
+        self.until_within(Duration::from_secs(3 * 24 * 3600), is_so)
+            .await;
+    }
+
+    /// For what is waited for while something is tried again all the time.
+    pub async fn until_within(&self, limit: Duration, is_so: impl Fn() -> bool) {
         let waited = async {
             while !is_so() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        let limit = Duration::from_secs(3 * 24 * 3600);
         tokio::time::timeout(limit, waited)
             .await
             .expect("it never came to that");

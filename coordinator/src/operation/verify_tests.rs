@@ -150,7 +150,7 @@ async fn a_leader_that_takes_over_marks_what_its_predecessor_has_found() {
     *stage.store.packs_failures.lock().unwrap() = u32::MAX;
     let id = stage.start(verify_of(&names[0], 100)).await;
     stage
-        .until(|| {
+        .until_within(std::time::Duration::from_secs(600), || {
             stage
                 .operation(id)
                 .step("mark")

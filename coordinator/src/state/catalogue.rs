@@ -511,7 +511,11 @@ impl Entry {
     fn mark_damaged_pages(&mut self) {
         let (pages, at_unix_ms) = (self.facts.damaged_pages, self.facts.ended_unix_ms);
         if pages > 0 {
-            let reason = format!("{pages} pages were damaged in the database when it was copied");
+            let pages = match pages {
+                1 => "1 page was".to_owned(),
+                pages => format!("{pages} pages were"),
+            };
+            let reason = format!("{pages} damaged in the database when it was copied");
             self.break_by(MarkedBy::Copy, &reason, at_unix_ms);
         }
     }
