@@ -42,6 +42,12 @@ const SETTINGS: &[Setting] = &[
     )
     .default("1h"),
     Setting::new(
+        "agent_lease",
+        Kind::Text,
+        "How long an agent may be silent in a backup or restore before its work is given up",
+    )
+    .default("60s"),
+    Setting::new(
         "take_over_repository",
         Kind::Bool,
         "Take the repository over from the group that owns it",
@@ -73,6 +79,7 @@ struct Written {
     insecure: bool,
     removal_grace: String,
     retention_interval: String,
+    agent_lease: String,
     take_over_repository: bool,
     heartbeat_interval: String,
     election_timeout: String,
@@ -91,6 +98,7 @@ pub struct Settings {
     pub peers: Members,
     pub removal_grace: Duration,
     pub retention_interval: Duration,
+    pub agent_lease: Duration,
     pub take_over_repository: bool,
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
@@ -180,6 +188,7 @@ fn resolve(written: Written) -> Result<Settings> {
         peers: members(written.peers.iter().map(String::as_str))?,
         removal_grace: duration("removal_grace", &written.removal_grace)?,
         retention_interval: duration("retention_interval", &written.retention_interval)?,
+        agent_lease: agent_lease(&written.agent_lease)?,
         take_over_repository: written.take_over_repository,
         heartbeat_interval: duration("heartbeat_interval", &written.heartbeat_interval)?,
         election_timeout: duration("election_timeout", &written.election_timeout)?,
@@ -194,6 +203,21 @@ fn duration(key: &str, text: &str) -> Result<Duration> {
         Error::invalid(format!("{key} is not a duration: {text:?} ({e})"))
             .hint("Write it with its unit: 250ms, 10s, 24h.")
     })
+}
+
+/// Agents send a heartbeat each second: a shorter lease would end in a moment's delay.
+const AGENT_LEASE_MIN: Duration = Duration::from_secs(3);
+
+fn agent_lease(text: &str) -> Result<Duration> {
+    let lease = duration("agent_lease", text)?;
+    if lease >= AGENT_LEASE_MIN {
+        return Ok(lease);
+    }
+    Err(Error::invalid(format!(
+        "agent_lease is {text}, less than {} s",
+        AGENT_LEASE_MIN.as_secs()
+    ))
+    .hint("Agents are heard once a second; 60s is the default."))
 }
 
 fn listener(key: &str, text: &str, insecure: bool) -> Result<SocketAddr> {
@@ -296,6 +320,12 @@ mod tests {
             panic!("not init");
         };
         assert_eq!((id, members.len(), members[&2].as_str()), (1, 2, "[::1]:2"));
+    }
+
+    #[test]
+    fn a_lease_that_a_moment_would_end_is_refused() {
+        let error = understand_args(&["--data-dir", "/d", "--agent-lease", "1s"]).unwrap_err();
+        assert!(error.to_string().contains("agent_lease"), "{error}");
     }
 
     #[test]

@@ -270,6 +270,7 @@ fn coordination(context: &Context) -> Arc<Coordination> {
     let patience = Patience {
         removal_grace: context.settings.removal_grace,
         retention: context.settings.retention_interval,
+        lease: context.settings.agent_lease,
         ..Patience::default()
     };
     Coordination::new(

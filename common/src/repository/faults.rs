@@ -1,11 +1,11 @@
 //! A store that fails on command, for tests. The points are `repository.` and one of `put`, `get`,
 //! `list`, `look`, `delete`, `sync` (of what a put finds there already). The actions:
 //! `fail-once` and `fail-twice` (each key's first tries), `fail` (always), `hang` (no answer),
-//! `slow` (each request takes 100 ms longer); of `put` also `lose-answer-once` (done, but the first
-//! answer for each key is an error) and `lose-object` (not done, and said to be); of `get` also
-//! `exchange` (the bytes of another object of the same folder); of `delete` also `die-<n>` (half of
-//! them are done, the others fail for good); of `list` also `half` and `none` (so much of each
-//! listing is answered).
+//! `slow` (each request takes 100 ms longer), `jitter` (up to 100 ms longer); of `put` also
+//! `lose-answer-once` (done, but the first answer for each key is an error) and `lose-object` (not
+//! done, and said to be); of `get` also `exchange` (the bytes of another object of the same
+//! folder); of `delete` also `die-<n>` (half of them are done, the others fail for good); of `list`
+//! also `half` and `none` (so much of each listing is answered).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -80,6 +80,10 @@ impl Faults {
             Some("hang") => std::future::pending().await,
             Some("slow") => {
                 tokio::time::sleep(SLOW).await;
+                Ok(())
+            }
+            Some("jitter") => {
+                tokio::time::sleep(SLOW.mul_f64(rand::random())).await;
                 Ok(())
             }
             _ => Ok(()),

@@ -15,6 +15,7 @@ mod incremental;
 mod keys;
 mod kill_agent;
 mod kill_coordinator;
+mod races;
 mod refusals;
 mod restore;
 mod restore_cut_off;
