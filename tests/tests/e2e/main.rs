@@ -7,6 +7,7 @@
 mod backup;
 mod clouds;
 mod damaged_page;
+mod directories;
 mod disk_full;
 mod fencing;
 mod files;
@@ -14,6 +15,7 @@ mod identity;
 mod incremental;
 mod keys;
 mod kill_agent;
+mod kill_collector;
 mod kill_coordinator;
 mod races;
 mod refusals;
