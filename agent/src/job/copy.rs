@@ -55,7 +55,7 @@ pub(super) async fn run(job: &Job, plan: &Plan<'_>) -> Result<Outcome> {
     let uploaded = uploaded?;
     guard.check().await?;
     let prepared = uploaded.manifest.clone();
-    let mut notes = damage_note(&prepared);
+    let mut notes = page_notes(&prepared);
     // Before the manifest, so that an end in between forgets nothing.
     if let Err(error) = writer.remember(uploaded).await {
         tracing::error!("cannot remember what this backup holds: {error}");
@@ -81,11 +81,12 @@ pub(super) async fn run(job: &Job, plan: &Plan<'_>) -> Result<Outcome> {
     })
 }
 
-/// What the operator has to know of pages that were damaged before they were copied.
-fn damage_note(prepared: &PreparedManifest) -> Vec<String> {
+/// What the operator has to know of pages that were damaged before they were copied, and of those
+/// of which nobody can tell.
+fn page_notes(prepared: &PreparedManifest) -> Vec<String> {
     let count = prepared.header().damaged_pages;
     let first = prepared.damaged_pages().first();
-    let note = first.map(|page| {
+    let damaged = first.map(|page| {
         format!(
             "{count} damaged page{} in the database, the first of them page {} of {}/{}: {}",
             if count == 1 { "" } else { "s" },
@@ -95,7 +96,11 @@ fn damage_note(prepared: &PreparedManifest) -> Vec<String> {
             page.what
         )
     });
-    note.into_iter().collect()
+    let passed_over = prepared.pages_seen().not_checked;
+    let not_checked = (passed_over > 0).then(|| {
+        format!("{passed_over} pages were not checked: they carry nothing to check them by")
+    });
+    damaged.into_iter().chain(not_checked).collect()
 }
 
 fn source(

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     repository::{
         manifest::{DAMAGED_PAGES_MAX, DamagedPage},
-        page_check::{FIRST_BYTES, FilePages, PageCheck, PageFile},
+        page_check::{FIRST_BYTES, FilePages, PageCheck, PageFile, PagesSeen},
         path,
     },
 };
@@ -31,6 +31,7 @@ pub(super) struct Damage {
 struct Found {
     pages: u64,
     first: Vec<DamagedPage>,
+    seen: PagesSeen,
 }
 
 impl Damage {
@@ -77,7 +78,7 @@ impl Damage {
 
     /// Has a chunk looked at.
     pub fn look(&self, source: &SourceFile, pages: &dyn FilePages, offset: u64, chunk: &[u8]) {
-        pages.check(offset, chunk, &mut |page, what| {
+        let seen = pages.check(offset, chunk, &mut |page, what| {
             tracing::warn!(
                 "page {page} of {} is damaged: {what}",
                 source.path.display()
@@ -94,10 +95,16 @@ impl Damage {
                 });
             }
         });
+        self.found().seen += seen;
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many pages were looked at.
+    pub fn seen(&self) -> PagesSeen {
+        self.found().seen
     }
 
     /// How many pages are damaged, and the first of them in order.

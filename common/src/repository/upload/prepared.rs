@@ -13,6 +13,7 @@ use crate::{
         layout,
         manifest::{Body, DamagedPage, ManifestHeader, encode_manifest},
         object::ObjectKind,
+        page_check::PagesSeen,
     },
 };
 
@@ -23,6 +24,7 @@ pub struct PreparedManifest {
     hash: String,
     object: Bytes,
     first_damaged: Vec<DamagedPage>,
+    pages_seen: PagesSeen,
 }
 
 /// What the manifest is made of, besides the source.
@@ -35,6 +37,7 @@ pub(super) struct Ready<'a> {
     pub refers_to: Vec<BackupName>,
     /// How many pages were damaged in the source, and the first of them.
     pub damage: (u64, Vec<DamagedPage>),
+    pub pages_seen: PagesSeen,
 }
 
 pub(super) fn prepare(source: &BackupSource, ready: Ready<'_>) -> Result<PreparedManifest> {
@@ -87,6 +90,7 @@ pub(super) fn prepare(source: &BackupSource, ready: Ready<'_>) -> Result<Prepare
         hash: blake3::hash(&object).to_hex().to_string(),
         object: Bytes::from(object),
         first_damaged,
+        pages_seen: ready.pages_seen,
     })
 }
 
@@ -103,6 +107,11 @@ impl PreparedManifest {
     /// The first of the pages that were damaged in the source; the header counts them all.
     pub fn damaged_pages(&self) -> &[DamagedPage] {
         &self.first_damaged
+    }
+
+    /// How many pages the engine's check has looked at, and passed over.
+    pub fn pages_seen(&self) -> PagesSeen {
+        self.pages_seen
     }
 
     /// Puts the manifest, which completes the backup. The same one already there is success. A

@@ -146,6 +146,7 @@ impl Transfer<'_> {
             new_pack_bytes: own_bytes + all.taken_over_bytes,
             refers_to: all.refers_to,
             damage: damage.result(),
+            pages_seen: damage.seen(),
             lists,
         };
         Ok(Done {
