@@ -7,7 +7,7 @@ CARGO := cargo
 # pause points that let a test stop or kill a program in the middle of a step.
 TESTED := --workspace --all-features --locked
 
-.PHONY: help setup setup-tests build test lint quickstart bench soak
+.PHONY: help setup setup-tests build test lint quickstart bench soak fuzz
 
 help:
 	@echo "make quickstart   a small cluster on this machine: backup, restore, compare (ARGS=--keep leaves it up)"
@@ -16,6 +16,7 @@ help:
 	@echo "make build        the programs, into target/debug"
 	@echo "make bench        backup and restore against tar+zstd+age and restic"
 	@echo "make soak         the long fault tests; every case of the damage matrix, of the recorded store, of random trees"
+	@echo "make fuzz         the readers of the repository's format, each for SECONDS (60)"
 
 setup:
 	@deploy/setup
@@ -61,3 +62,7 @@ soak: setup-tests
 	    SEAWALL_SOAK=1 deploy/cargo-test $(TESTED) --test e2e $(ARGS); \
 	    SEAWALL_SOAK=1 deploy/cargo-test -p seawall-common --all-features --locked --lib repository:: $(ARGS); \
 	fi
+
+SECONDS := 60
+fuzz:
+	fuzz/run $(SECONDS)
