@@ -133,6 +133,22 @@ async fn i5_what_is_kept_or_was_marked_of_late_stays_with_all_that_it_needs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn i5_what_a_kept_backup_needs_of_others_stays_though_their_time_has_come() {
+    let mut ground = borrowed().await;
+    for number in [1, 2] {
+        ground.remove(number).await;
+    }
+    ground.request.keep = [name(2)].into();
+    ground.collect().await.unwrap();
+    assert_eq!(ground.objects_of(0, "packs").len(), 2, "a pack and its key");
+    assert_eq!(ground.objects_of(0, "backups").len(), 1, "the mark");
+    assert_eq!(ground.objects_of(1, "packs"), [""; 0]);
+    ground.request.keep.clear();
+    ground.collect().await.unwrap();
+    assert_eq!(ground.objects_of(0, "packs"), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn i5_nothing_of_a_backup_that_is_neither_complete_nor_given_up_is_touched() {
     let mut ground = borrowed().await;
     let prepared = ground.begin(3).await;

@@ -116,6 +116,20 @@ async fn i8_a_damaged_pack_of_an_attempt_is_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn i8_a_pack_of_an_attempt_that_lies_under_another_name_is_passed_over() {
+    let ground = Ground::encrypted().await;
+    std::fs::write(ground.data().join("t.ibd"), noise(3 << 20)).unwrap();
+    let mut line = Line::new(ground);
+    let attempt = line.cut_off("agent", 1).await;
+    let pack = line.packs_of(&attempt).swap_remove(0);
+    let other = pack.with_file_name(uuid::Uuid::new_v4().simple().to_string());
+    std::fs::rename(&pack, other).unwrap();
+    let next = line.back_up("agent").await.header().clone();
+    assert_eq!(next.refers_to, []);
+    line.comes_back(&next.name).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_prepares_can_be_repeated_and_a_used_name_is_refused() {
     let ground = Ground::encrypted().await;
     std::fs::write(ground.data().join("t.ibd"), noise(3 << 20)).unwrap();

@@ -113,6 +113,10 @@ async fn check_files(
             (Unwrapped::Damaged(why), _) | (_, Err(why)) => {
                 report.damaged(object_damage(&key, format!("is damaged: {why}")));
             }
+            (Unwrapped::Key(_), Ok(())) if !is_ours(repository, fingerprint) => {
+                let why = "is damaged: it is for another recipient than its name says";
+                report.damaged(object_damage(&key, why));
+            }
             (Unwrapped::Key(_), Ok(())) => {}
             (Unwrapped::NotOurs, Ok(())) => of_others += 1,
         }
@@ -130,6 +134,11 @@ async fn check_files(
         ));
     }
     Ok(())
+}
+
+fn is_ours(repository: &Repository, fingerprint: &str) -> bool {
+    let identities = repository.identities();
+    identities.is_some_and(|identities| identities.has(fingerprint))
 }
 
 /// Whether a key file has the form and size of one: all that anybody but its recipient can see.

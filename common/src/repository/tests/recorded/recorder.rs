@@ -14,7 +14,9 @@ use object_store::{
     path::Path as Key,
 };
 
-use Fault::{FailsOnce, FailsTwice, Hangs, KeepsObject, LosesAnswer, LosesObject, OtherBytes};
+use Fault::{
+    FailsOnce, FailsTwice, Hangs, KeepsObject, LosesAnswer, LosesObject, OtherBytes, Refuses,
+};
 
 type StoreResult<T> = object_store::Result<T>;
 
@@ -40,6 +42,8 @@ pub enum Fault {
     /// Not done, and an error.
     FailsOnce,
     FailsTwice,
+    /// Not done, and an error for good: nobody tries again.
+    Refuses,
     /// Done, and an error.
     LosesAnswer,
     /// No answer, for ever; the next try is answered.
@@ -148,10 +152,14 @@ impl Recorder {
     }
 }
 
-const OF_ANY: [Fault; 4] = [FailsOnce, FailsTwice, LosesAnswer, Hangs];
-const OF_A_PUT: [Fault; 5] = [FailsOnce, FailsTwice, LosesAnswer, Hangs, LosesObject];
-const OF_A_GET: [Fault; 5] = [FailsOnce, FailsTwice, LosesAnswer, Hangs, OtherBytes];
-const OF_A_DELETE: [Fault; 5] = [FailsOnce, FailsTwice, LosesAnswer, Hangs, KeepsObject];
+const OF_ANY: [Fault; 5] = [FailsOnce, FailsTwice, Refuses, LosesAnswer, Hangs];
+const OF_A_PUT: [Fault; 6] = with(LosesObject);
+const OF_A_GET: [Fault; 6] = with(OtherBytes);
+const OF_A_DELETE: [Fault; 6] = with(KeepsObject);
+
+const fn with(lie: Fault) -> [Fault; 6] {
+    [FailsOnce, FailsTwice, Refuses, LosesAnswer, Hangs, lie]
+}
 
 fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
@@ -164,10 +172,18 @@ fn failed() -> object_store::Error {
     }
 }
 
+fn refused() -> object_store::Error {
+    object_store::Error::PermissionDenied {
+        path: "recorder".into(),
+        source: "access denied".into(),
+    }
+}
+
 /// Of a request that is not done, or of which only the answer counts.
 async fn fail(fault: Fault) -> StoreResult<()> {
     match fault {
         FailsOnce | FailsTwice | LosesAnswer => Err(failed()),
+        Refuses => Err(refused()),
         Hangs => std::future::pending().await,
         _ => Ok(()),
     }
@@ -245,6 +261,7 @@ impl ObjectStore for Recorder {
             FailsOnce | FailsTwice => {
                 return futures::stream::iter([Err(failed())]).boxed();
             }
+            Refuses => return futures::stream::iter([Err(refused())]).boxed(),
             Hangs => return futures::stream::pending().boxed(),
             KeepsObject => return keys,
             _ => {}
@@ -265,6 +282,7 @@ impl ObjectStore for Recorder {
         match self.next(&OF_ANY) {
             Fault::None => self.inner.list(prefix),
             Hangs => futures::stream::pending().boxed(),
+            Refuses => futures::stream::iter([Err(refused())]).boxed(),
             _ => futures::stream::iter([Err(failed())]).boxed(),
         }
     }

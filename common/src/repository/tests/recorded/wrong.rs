@@ -16,7 +16,8 @@ async fn with_each_request_going_wrong(fault: Fault, one_of: usize) {
         let when = format!("{fault:?} of request {wrong}");
         let mut story = Story::begin(Recorder::new(wrong, fault)).await;
         let ended = story.run().await;
-        if !matches!(fault, Fault::LosesObject | Fault::OtherBytes) {
+        let may_fail = [Fault::Refuses, Fault::LosesObject, Fault::OtherBytes];
+        if !may_fail.contains(&fault) {
             ended.unwrap_or_else(|e| panic!("{when}: {e}"));
         }
         what_was_told_is_there(&story, &when).await;
@@ -53,6 +54,11 @@ async fn nothing_needed_was_deleted(story: &Story, when: &str) {
 async fn i2_each_request_may_fail_once_or_twice() {
     with_each_request_going_wrong(Fault::FailsOnce, 11).await;
     with_each_request_going_wrong(Fault::FailsTwice, 11).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_each_request_may_be_refused() {
+    with_each_request_going_wrong(Fault::Refuses, 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
