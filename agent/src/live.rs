@@ -31,12 +31,26 @@ pub struct Live {
     told_server_id: AtomicU32,
     observed: Mutex<Option<Observation>>,
     trouble: Mutex<String>,
+    scratch_trouble: Mutex<String>,
     heard: Mutex<Option<Instant>>,
     saw_shard: Mutex<Option<Instant>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn change(known: &Mutex<String>, trouble: &str) {
+    let mut now = lock(known);
+    if *now == trouble {
+        return;
+    }
+    if trouble.is_empty() {
+        tracing::info!("no longer: {now}");
+    } else {
+        tracing::warn!("{trouble}");
+    }
+    trouble.clone_into(&mut now);
 }
 
 impl Live {
@@ -80,16 +94,17 @@ impl Live {
     /// What keeps the agent from having the database as it should be; empty: nothing does.
     /// Logged when it changes.
     pub fn set_trouble(&self, trouble: &str) {
-        let mut now = lock(&self.trouble);
-        if *now == trouble {
-            return;
-        }
-        if trouble.is_empty() {
-            tracing::info!("no longer: {now}");
-        } else {
-            tracing::warn!("{trouble}");
-        }
-        trouble.clone_into(&mut now);
+        change(&self.trouble, trouble);
+    }
+
+    /// What keeps backups from being restored aside to test them; empty: nothing that is known.
+    /// Logged when it changes.
+    pub fn set_scratch_trouble(&self, trouble: &str) {
+        change(&self.scratch_trouble, trouble);
+    }
+
+    pub fn has_scratch_trouble(&self) -> bool {
+        !lock(&self.scratch_trouble).is_empty()
     }
 
     pub fn trouble(&self) -> String {

@@ -6,6 +6,7 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use seawall_common::{
@@ -13,12 +14,61 @@ use seawall_common::{
     ids::{Alias, OperationId},
 };
 
-use crate::engine::end_all_in;
+use crate::{engine::end_all_in, tablet::Tablet};
 
 /// What their names begin with; the alias follows, for agents may share a `scratch_dir`.
 const BEGINNING: &str = "seawall-test";
 /// Of the operation's id: paths of sockets are short.
 const ID_CHARS: usize = 8;
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// Looks now and then, for ever, whether `scratch_dir` is of use. A mount that is not there keeps
+/// nothing but restore tests from being done, and one that hangs holds up nobody but this.
+pub async fn watch(tablet: &Tablet) {
+    let Some(directory) = &tablet.settings.scratch_dir else {
+        return std::future::pending().await;
+    };
+    loop {
+        let trouble = match check(tablet, directory).await {
+            Ok(()) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        tablet.live.set_scratch_trouble(&trouble);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// An error when nothing can, or may, be restored below `parent`: it is not there, or it is where a
+/// backup, an installation or the agent itself would meet what lies in it.
+pub async fn check(tablet: &Tablet, parent: &Path) -> Result<()> {
+    let roots = tablet.engine.known_roots().await?;
+    let others = roots.into_iter().map(|(_, path)| path);
+    let others: Vec<PathBuf> = others.chain([tablet.settings.state_dir.clone()]).collect();
+    let parent = parent.to_owned();
+    blocking(move || check_place(&parent, &others)).await
+}
+
+fn check_place(parent: &Path, others: &[PathBuf]) -> Result<()> {
+    if !parent.is_dir() {
+        return Err(Error::refused(format!(
+            "scratch_dir: {} is not a directory",
+            parent.display()
+        )));
+    }
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    match others
+        .iter()
+        .find(|other| real(parent).starts_with(real(other)))
+    {
+        None => Ok(()),
+        Some(other) => Err(Error::invalid(format!(
+            "scratch_dir: {} lies in {}",
+            parent.display(),
+            other.display()
+        ))
+        .hint("Give it a place of its own.")),
+    }
+}
 
 pub struct Scratch(PathBuf);
 
@@ -62,23 +112,28 @@ impl Scratch {
 
 /// Removes what earlier processes of this agent left.
 pub async fn clear(parent: &Path, alias: &Alias) -> Result<()> {
-    let entries = match std::fs::read_dir(parent) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(Error::io("read", parent, &e)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(|e| Error::io("read", parent, &e))?;
-        let name = entry.file_name();
-        if name.to_string_lossy().starts_with(&beginning(alias)) {
-            tracing::warn!(
-                "removing what a restore test left in {}",
-                entry.path().display()
-            );
-            Scratch(entry.path()).remove().await?;
-        }
+    let (parent, beginning) = (parent.to_owned(), beginning(alias));
+    for left in blocking(move || left_in(&parent, &beginning)).await? {
+        tracing::warn!("removing what a restore test left in {}", left.display());
+        Scratch(left).remove().await?;
     }
     Ok(())
+}
+
+fn left_in(parent: &Path, beginning: &str) -> Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(parent) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io("read", parent, &e)),
+    };
+    let mut left = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::io("read", parent, &e))?;
+        if entry.file_name().to_string_lossy().starts_with(beginning) {
+            left.push(entry.path());
+        }
+    }
+    Ok(left)
 }
 
 async fn blocking<T: Send + 'static>(
@@ -91,6 +146,8 @@ async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use seawall_common::ErrorKind;
+
     use super::*;
 
     #[tokio::test]
@@ -109,6 +166,25 @@ mod tests {
         others.remove().await.unwrap();
         others.remove().await.unwrap();
         clear(Path::new("/no/such/directory"), &ours).await.unwrap();
+    }
+
+    #[test]
+    fn a_scratch_dir_in_the_data_or_the_state_is_refused_and_one_beside_them_is_not() {
+        let ground = tempfile::tempdir().unwrap();
+        let path = |name: &str| ground.path().join(name);
+        for name in ["data/aside", "state/aside", "data-aside"] {
+            std::fs::create_dir_all(path(name)).unwrap();
+        }
+        std::os::unix::fs::symlink(path("data/aside"), path("link")).unwrap();
+        let others = [path("data"), path("state"), path("not-there")];
+        for inside in ["data", "data/aside", "state/aside", "link"] {
+            let error = check_place(&path(inside), &others).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{inside}: {error}");
+        }
+        let error = check_place(&path("gone"), &others).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+        check_place(&path("data-aside"), &others).unwrap();
+        check_place(ground.path(), &others).unwrap();
     }
 
     #[tokio::test]

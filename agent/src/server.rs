@@ -14,8 +14,8 @@ use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
     config::Settings, coordinators::CoordinatorGroup, engine, execute::Executor, http,
-    instance::Instance, reconcile, service::AgentService, session, startup, status, tablet::Tablet,
-    watchdog,
+    instance::Instance, reconcile, scratch, service::AgentService, session, startup, status,
+    tablet::Tablet, watchdog,
 };
 
 /// How long calls under way may take when the process is asked to end.
@@ -111,6 +111,11 @@ async fn until_the_end(
     let shared = tablet.clone();
     tasks.spawn(async move {
         status::watch(&shared).await;
+        Ok(())
+    });
+    let shared = tablet.clone();
+    tasks.spawn(async move {
+        scratch::watch(&shared).await;
         Ok(())
     });
     let (shared, steps) = (tablet.clone(), executor.clone());

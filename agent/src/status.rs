@@ -214,6 +214,7 @@ pub fn status(tablet: &Tablet) -> v1::TabletStatus {
         caught_up: is_fit(tablet).is_ok(),
         can_read_repository: tablet.settings.repository.has_identity(),
         can_test_restore: tablet.settings.scratch_dir.is_some()
+            && !tablet.live.has_scratch_trouble()
             && tablet.engine.can_start_scratch(),
     }
 }

@@ -10,7 +10,7 @@ use seawall_common::{
     ids::{Alias, ShardId},
     repository::{Repository, WriterKey},
 };
-use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use tokio::sync::{Mutex, MutexGuard, OnceCell, OwnedMutexGuard};
 
 use crate::{
     config::Settings,
@@ -44,6 +44,8 @@ pub struct Tablet {
     database: Mutex<()>,
     /// Held while it is decided whether what a restore has left stays.
     partial_restore: Mutex<()>,
+    /// Held while what an earlier process restored aside is removed.
+    clearing: Arc<Mutex<()>>,
     /// Set once the leftovers of an earlier process have been looked at.
     recovered: AtomicBool,
 }
@@ -70,6 +72,7 @@ impl Tablet {
             repository: OnceCell::new(),
             database: Mutex::new(()),
             partial_restore: Mutex::new(()),
+            clearing: Arc::default(),
             recovered: AtomicBool::new(false),
             settings,
         })
@@ -109,6 +112,16 @@ impl Tablet {
 
     pub async fn lock_partial_restore(&self) -> MutexGuard<'_, ()> {
         self.partial_restore.lock().await
+    }
+
+    /// Until what this answers is dropped, no restore test begins.
+    pub async fn begin_clearing(&self) -> OwnedMutexGuard<()> {
+        self.clearing.clone().lock_owned().await
+    }
+
+    /// Waits until nothing is being removed that an earlier process restored aside.
+    pub async fn until_cleared(&self) {
+        drop(self.clearing.lock().await);
     }
 
     pub fn try_lock_database(&self) -> Option<MutexGuard<'_, ()>> {

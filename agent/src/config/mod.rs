@@ -180,14 +180,6 @@ impl Settings {
                 self.restore_concurrency
             )));
         }
-        if let Some(scratch_dir) = &self.scratch_dir
-            && !scratch_dir.is_dir()
-        {
-            return Err(Error::invalid(format!(
-                "scratch_dir: {} is not a directory",
-                scratch_dir.display()
-            )));
-        }
         for (key, listen) in [("listen", self.listen), ("http_listen", self.http_listen)] {
             if !listen.ip().is_loopback() && !self.insecure {
                 return Err(Error::invalid(format!(

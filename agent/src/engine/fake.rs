@@ -160,6 +160,11 @@ impl Engine for FakeEngine {
     }
 
     async fn roots(&self) -> Result<Vec<(String, PathBuf)>> {
+        self.called("roots").await?;
+        self.known_roots().await
+    }
+
+    async fn known_roots(&self) -> Result<Vec<(String, PathBuf)>> {
         Ok(vec![("data".to_owned(), self.data_dir.clone())])
     }
 
@@ -415,12 +420,19 @@ impl ScratchServer for FakeScratch {
     }
 
     async fn stop(&self) -> Result<()> {
-        self.server
-            .lock()
-            .unwrap()
-            .calls
-            .push("stop_scratch".to_owned());
-        Ok(())
+        let (hangs, fails) = {
+            let mut server = self.server.lock().unwrap();
+            server.calls.push("stop_scratch".to_owned());
+            let is_in = |methods: &BTreeSet<String>| methods.contains("stop_scratch");
+            (is_in(&server.hanging), is_in(&server.failing))
+        };
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        match fails {
+            true => Err(Error::internal("stop_scratch was made to fail")),
+            false => Ok(()),
+        }
     }
 }
 

@@ -115,6 +115,11 @@ pub trait Engine: Send + Sync {
     /// configuration, whether or not it runs or has ever run. Not to be asked during a copy.
     async fn roots(&self) -> Result<Vec<(String, PathBuf)>>;
 
+    /// The same, as last read: looks at nothing once it is known.
+    async fn known_roots(&self) -> Result<Vec<(String, PathBuf)>> {
+        self.roots().await
+    }
+
     /// Version of the server program that is installed here, whether or not it runs; empty: not known.
     async fn program_version(&self) -> Result<String>;
 

@@ -25,6 +25,8 @@ use tokio::{process::Command, sync::watch};
 const LOG_BYTES_MAX: u64 = 16 << 20;
 /// How much of the end of a log is read to find its last line.
 const LOG_TAIL_BYTES: u64 = 8 << 10;
+/// How much of it is kept to find out why a server ended.
+const SAID_BYTES_MAX: u64 = 128 << 10;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// How often a wait looks again.
 pub(super) const POLL: Duration = Duration::from_millis(50);
@@ -192,6 +194,11 @@ impl Launched {
         last_line(&self.log, self.log_start)
     }
 
+    /// The end of what it said, from its start on.
+    pub fn said(&self) -> String {
+        tail(&self.log, self.log_start, SAID_BYTES_MAX).unwrap_or_default()
+    }
+
     pub fn log(&self) -> &Path {
         &self.log
     }
@@ -199,15 +206,18 @@ impl Launched {
 
 /// What a log says last, after byte `start`.
 pub(super) fn last_line(log: &Path, start: u64) -> Option<String> {
+    last_said(&tail(log, start, LOG_TAIL_BYTES)?)
+}
+
+/// The last bytes of a log, but none before byte `start`.
+fn tail(log: &Path, start: u64, bytes_max: u64) -> Option<String> {
     let mut file = File::open(log).ok()?;
     let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(
-        start.max(length.saturating_sub(LOG_TAIL_BYTES)),
-    ))
-    .ok()?;
+    let from = start.max(length.saturating_sub(bytes_max));
+    file.seek(SeekFrom::Start(from)).ok()?;
     let mut bytes = Vec::new();
-    file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes).ok()?;
-    last_said(&String::from_utf8_lossy(&bytes))
+    file.take(bytes_max).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Runs a program to its end and answers what it wrote to its standard output. One that fails, or

@@ -4,7 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -14,7 +14,7 @@ use nix::{
 };
 use seawall_common::{Error, Result};
 
-use super::process::{ProcessId, wait_until};
+use super::process::{POLL, ProcessId};
 
 /// What is wrong is named up to here.
 pub const PROBLEMS_MAX: usize = 20;
@@ -85,22 +85,34 @@ pub trait ScratchServer: Send + Sync {
 /// and waits until it is gone.
 pub async fn end_all_in(directory: &Path) -> Result<()> {
     let mark = format!("{MARK}={}", directory.display());
-    let is_gone = wait_until(KILL_LIMIT, || {
-        let left = marked(&mark);
-        for process in &left {
-            // One that has just ended is no trouble.
-            let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+    let begin = Instant::now();
+    loop {
+        let mark = mark.clone();
+        // Many processes are many files to read.
+        let killed = tokio::task::spawn_blocking(move || kill_marked(&mark)).await;
+        let killed = killed
+            .map_err(|e| Error::internal(format!("the thread that ends processes died: {e}")))?;
+        if killed == 0 {
+            return Ok(());
         }
-        left.is_empty()
-    })
-    .await;
-    match is_gone {
-        true => Ok(()),
-        false => Err(Error::timeout(format!(
-            "processes of the restore test in {} do not end",
-            directory.display()
-        ))),
+        if begin.elapsed() >= KILL_LIMIT {
+            return Err(Error::timeout(format!(
+                "processes of the restore test in {} do not end",
+                directory.display()
+            )));
+        }
+        tokio::time::sleep(POLL).await;
     }
+}
+
+/// How many there were.
+fn kill_marked(mark: &str) -> usize {
+    let left = marked(mark);
+    for process in &left {
+        // One that has just ended is no trouble.
+        let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+    }
+    left.len()
 }
 
 fn marked(mark: &str) -> Vec<ProcessId> {

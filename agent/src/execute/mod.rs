@@ -238,10 +238,10 @@ impl Executor {
             return self.attach(id);
         }
         if let Some(operation) = contents.operation(id)
-            && operation.is_at_work_aside()
+            && operation.kind == OperationKind::Aside
+            && let Some(run) = self.begin_call_off(id, &giving_up.reason).await?
         {
-            self.call_off(id, &giving_up.reason).await?;
-            return Ok(Run::over(Answer::Done(Outcome::default())));
+            return Ok(after(run));
         }
         let state = contents.operation(id).map(|operation| &operation.state);
         let is_over = matches!(
@@ -272,26 +272,35 @@ impl Executor {
         ))))
     }
 
-    /// Ends what is at work beside the database, and waits for that end. Nothing is put back.
+    /// Has what is at work beside the database end, and does not wait for that: a restore test may
+    /// take its time to go. Nothing is put back.
     pub async fn call_off(&self, id: OperationId, reason: &str) -> Result<()> {
+        let _admitting = self.admission.lock().await;
+        self.begin_call_off(id, reason).await.map(drop)
+    }
+
+    /// Answers what of it is still at its end.
+    async fn begin_call_off(&self, id: OperationId, reason: &str) -> Result<Option<Run>> {
         let why = reason.to_owned();
         self.tablet
             .journal
             .update(move |contents| {
-                contents.operation_mut(id)?.state = OperationState::Undone { reason: why };
+                let operation = contents.operation_mut(id)?;
+                if operation.is_at_work_aside() {
+                    operation.state = OperationState::Undone { reason: why };
+                }
                 Ok(())
             })
             .await?;
-        let running = self
-            .running()
-            .get(&id)
-            .map(|running| (running.cancel.clone(), running.run.clone()));
-        if let Some((cancel, run)) = running {
+        let running = self.running();
+        let Some(running) = running.get(&id) else {
+            return Ok(None);
+        };
+        if !running.cancel.is_cancelled() {
             tracing::info!(operation = %id, "called off: {reason}");
-            cancel.cancel();
-            run.end().await;
+            running.cancel.cancel();
         }
-        Ok(())
+        Ok(Some(running.run.clone()))
     }
 
     /// What goes on beside the database has a bound: its memory, and the store's patience.
@@ -468,6 +477,16 @@ impl Executor {
             running.remove(&id);
         }
     }
+}
+
+/// A run that is done when `before` has ended, however that ends.
+fn after(before: Run) -> Run {
+    let (run, ending) = Run::begin();
+    tokio::spawn(async move {
+        before.end().await;
+        ending.send_replace(Some(Answer::Done(Outcome::default())));
+    });
+    run
 }
 
 #[cfg(test)]

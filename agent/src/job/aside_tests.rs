@@ -279,8 +279,95 @@ async fn i5_work_under_a_lost_hold_is_called_off() {
     crate::session::lose_hold(&agent.tablet, &agent.executor, HOLD)
         .await
         .unwrap();
-    assert!(!agent.executor.is_busy(driver.id));
+    agent
+        .until("it ends", |agent| !agent.executor.is_busy(driver.id))
+        .await;
     assert_eq!(left_in_scratch(&world), 0);
+}
+
+#[tokio::test]
+async fn i3_a_restore_test_that_does_not_end_holds_nothing_else_up() {
+    let world = backed_up().await;
+    let agent = world.agent();
+    let test = Driver::new();
+    hanging_test(&world, &agent, test).await;
+    world.hang("stop_scratch");
+    let calling_off = Action::PutBack {
+        abandon: None,
+        reason: "cancelled".into(),
+        discard: false,
+    };
+    let patience = crate::testing::PATIENCE;
+    let others = async {
+        // Called off twice: by the coordinator, and because its hold is gone.
+        let first = test.call(calling_off.clone());
+        let first = agent.executor.execute(first).await.unwrap();
+        crate::session::lose_hold(&agent.tablet, &agent.executor, HOLD)
+            .await
+            .unwrap();
+        let again = agent.executor.execute(test.call(calling_off)).await;
+        let backup = Driver::new();
+        let prepare = StepCall::Prepare {
+            backup: "2026-11-22.031500.zone1-102".parse().unwrap(),
+            may_refer_to: Vec::new(),
+        };
+        assert!(is_done(&backup.step(&agent, prepare).await));
+        assert!(is_done(&backup.put_back(&agent, false).await));
+        [first, again.unwrap()]
+    };
+    let runs = tokio::time::timeout(patience, others).await.unwrap();
+    assert!(agent.executor.is_busy(test.id));
+    // Whoever has called it off hears of its end only when it has ended.
+    for run in runs {
+        let ended = tokio::time::timeout(std::time::Duration::from_millis(50), run.end());
+        assert!(ended.await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_stopped_says_nothing_of_the_backup() {
+    let world = backed_up().await;
+    let agent = world.agent();
+    world.engine.server().failing.insert("stop_scratch".into());
+    let (verification, _) = found(Driver::new().step(&agent, test_restore(&world)).await);
+    assert!(verification.passed, "{verification:?}");
+}
+
+#[tokio::test]
+async fn i3_a_scratch_directory_that_is_not_there_costs_the_restore_test_alone() {
+    let world = backed_up().await;
+    std::fs::remove_dir(world.path("scratch")).unwrap();
+    let agent = world.agent();
+    let can_test = |agent: &Agent| crate::status::status(&agent.tablet).can_test_restore;
+    let watch = async |is_good: bool| {
+        let told = agent.until("told", |agent| can_test(agent) == is_good);
+        tokio::select! {
+            () = crate::scratch::watch(&agent.tablet) => {}
+            () = told => {}
+        }
+    };
+    agent.tablet.settings.check().unwrap();
+    watch(false).await;
+    let error = error_of(Driver::new().step(&agent, test_restore(&world)).await);
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    assert!(error.message().contains("scratch_dir"), "{error}");
+    std::fs::create_dir(world.path("scratch")).unwrap();
+    watch(true).await;
+    found(Driver::new().step(&agent, test_restore(&world)).await);
+}
+
+#[tokio::test]
+async fn i3_nothing_but_a_restore_test_waits_for_what_an_earlier_one_left() {
+    let world = backed_up().await;
+    let agent = world.agent();
+    let clearing = agent.tablet.begin_clearing().await;
+    let test = Driver::new();
+    let call = test.call(Action::Run(test_restore(&world)));
+    let run = agent.executor.execute(call).await.unwrap();
+    found(Driver::new().step(&agent, verify(&world)).await);
+    assert!(!world.has_called("start_scratch"));
+    drop(clearing);
+    found(run.end().await);
 }
 
 #[test]
@@ -301,6 +388,7 @@ fn a_killed_agents_restore_test_is_cleared_away_and_can_be_begun_again() {
     runtime.block_on(async {
         let agent = world.agent();
         recover(&agent.tablet, &agent.executor).await.unwrap();
+        agent.tablet.until_cleared().await;
         assert_eq!(left_in_scratch(&world), 0);
         assert!(agent.tablet.journal.read().owner().is_none());
         assert!(is_untouched(&world), "{:?}", world.calls());

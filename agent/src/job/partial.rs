@@ -4,7 +4,7 @@
 //! A restore of the same backup goes on with it; everything in it is verified again, so the marker
 //! decides only whether that is worth while. Nothing ever starts on it (I6). It goes when the
 //! operator cancels the restore, when another backup is restored, when going on makes no sense
-//! (the backup is damaged, the disk is full), and when nobody has gone on with it for as long as
+//! (the backup is damaged, the disk is full or fails), and when nobody has gone on with it for as long as
 //! `partial_restore_kept`. See `docs/decisions/0009-what-is-left-of-a-restore.md`.
 
 use std::{
@@ -23,7 +23,7 @@ use seawall_common::{
 use serde::{Deserialize, Serialize};
 
 use super::install::{beside, sync_parent};
-use crate::{journal::OperationKind, tablet::Tablet};
+use crate::tablet::Tablet;
 
 /// Behind the name of a directory: what is being fetched for it.
 pub(super) const PARTIAL: &str = ".seawall-restore";
@@ -88,19 +88,20 @@ pub(crate) fn look(roots: &[(String, PathBuf)], manifest_hash: &str) -> Destinat
     destinations.collect()
 }
 
-/// Whether what was fetched before this failure is of use to the next try.
+/// Whether what was fetched before this failure is of use to the next try. Not when the disk has
+/// failed, which is [`ErrorKind::Internal`] here: the memory may show what never reached it.
 pub(super) fn is_worth_keeping(error: &Error) -> bool {
-    use ErrorKind::{Cancelled, Fenced, Internal, Timeout, Unavailable};
+    use ErrorKind::{Cancelled, Fenced, Refused, Timeout, Unavailable};
     matches!(
         error.kind(),
-        Unavailable | Timeout | Cancelled | Fenced | Internal
+        Unavailable | Timeout | Cancelled | Fenced | Refused
     )
 }
 
 /// Deletes what is left, and what is said of it.
 pub(super) async fn discard(tablet: &Tablet) -> Result<()> {
     let _alone = tablet.lock_partial_restore().await;
-    let roots = tablet.engine.roots().await?;
+    let roots = tablet.engine.known_roots().await?;
     on_disk(move || {
         roots.iter().try_for_each(|(_, root)| {
             delete(root).map_err(|e| Error::io("delete what was fetched for", root, &e))
@@ -109,18 +110,15 @@ pub(super) async fn discard(tablet: &Tablet) -> Result<()> {
     .await
 }
 
-/// Deletes what nobody has gone on with for too long, unless a restore has the database.
+/// Deletes what nobody has gone on with for too long, unless an operation has the database: a
+/// restore may go on with it, and while files are copied nothing is asked of the engine.
 pub async fn discard_old(tablet: &Tablet) -> Result<()> {
     let _alone = tablet.lock_partial_restore().await;
-    let contents = tablet.journal.read();
-    let has_restore = |operation: &crate::journal::Operation| {
-        operation.is_open() && operation.kind == OperationKind::Restore
-    };
-    if contents.operations.iter().any(has_restore) {
+    if tablet.journal.read().owner().is_some() {
         return Ok(());
     }
     let limit = tablet.settings.partial_restore_kept;
-    let roots = tablet.engine.roots().await?;
+    let roots = tablet.engine.known_roots().await?;
     on_disk(move || {
         for (_, root) in roots.iter().filter(|(_, root)| is_old(root, limit)) {
             tracing::info!("deleting what is left of a restore of {}", root.display());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use seawall_common::{
-    Result,
+    Error, Result,
     ids::BackupName,
     repository::{self, Progress, plan_restore, read_manifest},
 };
@@ -20,6 +20,13 @@ pub async fn plan_fetch(
     manifest_hash: &str,
     limit: Duration,
 ) -> Result<v1::FetchPlan> {
+    if let Some(operation) = tablet.journal.read().owner() {
+        return Err(Error::refused(format!(
+            "operation {} has the database of {}: what is here changes under it",
+            operation.id, tablet.alias
+        ))
+        .hint("Ask again when it has ended."));
+    }
     let repository = tablet.repository().await?;
     let expected = Some(manifest_hash).filter(|hash| !hash.is_empty());
     let manifest = read_manifest(repository, &tablet.shard_id, backup, expected).await?;

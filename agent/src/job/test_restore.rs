@@ -16,7 +16,7 @@ use crate::{
     call::Aside,
     engine::{Checked, ScratchGround},
     journal::{Outcome, Verification},
-    scratch::Scratch,
+    scratch::{self, Scratch},
 };
 
 pub(super) async fn run(job: &Job, aside: &Aside) -> Result<Outcome> {
@@ -28,10 +28,18 @@ pub(super) async fn run(job: &Job, aside: &Aside) -> Result<Outcome> {
         ))
         .hint("Set scratch_dir in its configuration."));
     };
+    job.or_cancelled(tablet.until_cleared()).await?;
+    let checking = scratch::check(tablet, directory);
+    job.or_cancelled(checking).await??;
     let scratch = Scratch::make(directory, &tablet.alias, job.operation).await?;
     let tested = test(job, aside, &scratch).await;
     job.progress.say("removing what was restored aside");
-    let removed = scratch.remove().await;
+    // What is left takes room, and says nothing of the backup.
+    let left = scratch.remove().await.err().map(|error| {
+        let left = format!("what was restored aside is still there: {error}");
+        tracing::error!("{left}");
+        left
+    });
     let found = match tested {
         Ok(found) => found,
         // What is not as it was written is what the test is for.
@@ -46,8 +54,10 @@ pub(super) async fn run(job: &Job, aside: &Aside) -> Result<Outcome> {
         },
         Err(error) => return Err(error),
     };
-    removed?;
-    Ok(outcome(found))
+    Ok(Outcome {
+        note: left.unwrap_or_default(),
+        ..outcome(found)
+    })
 }
 
 struct Found {
@@ -92,7 +102,9 @@ async fn test(job: &Job, aside: &Aside, scratch: &Scratch) -> Result<Found> {
         job.or_cancelled(server.check(&say)).await?
     }
     .await;
-    server.stop().await?;
+    if let Err(error) = server.stop().await {
+        tracing::error!("cannot stop the database of the restore test: {error}");
+    }
     Ok(Found {
         bytes: manifest.header.logical_bytes,
         checked: checked?,

@@ -22,7 +22,6 @@ const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 pub async fn recover(tablet: &Arc<Tablet>, executor: &Arc<Executor>) -> Result<()> {
     end_aside(tablet).await?;
-    clear_scratch(tablet).await;
     let contents = tablet.journal.read();
     for operation in contents.operations.iter().filter(|o| o.is_open()) {
         tracing::warn!(
@@ -32,17 +31,25 @@ pub async fn recover(tablet: &Arc<Tablet>, executor: &Arc<Executor>) -> Result<(
         );
         recover_one(tablet, executor, operation).await?;
     }
+    spawn_clearing(tablet).await;
     tablet.set_recovered();
     Ok(())
 }
 
-/// What a restore test left keeps nothing else from being done.
-async fn clear_scratch(tablet: &Tablet) {
-    if let Some(directory) = &tablet.settings.scratch_dir
-        && let Err(error) = scratch::clear(directory, &tablet.alias).await
-    {
-        tracing::error!("cannot clear {}: {error}", directory.display());
-    }
+/// What a restore test left keeps nothing else from being done: only the next test waits until it
+/// has gone.
+async fn spawn_clearing(tablet: &Arc<Tablet>) {
+    let Some(directory) = tablet.settings.scratch_dir.clone() else {
+        return;
+    };
+    let clearing = tablet.begin_clearing().await;
+    let alias = tablet.alias.clone();
+    tokio::spawn(async move {
+        if let Err(error) = scratch::clear(&directory, &alias).await {
+            tracing::error!("cannot clear {}: {error}", directory.display());
+        }
+        drop(clearing);
+    });
 }
 
 /// What was at work beside the database has ended with the process: it may be asked for again.

@@ -24,7 +24,7 @@ pub(super) fn convert(what: &str, key: &Path, error: &object_store::Error) -> Er
     }
     let text = chain_without_markup(error);
     let message = format!("cannot {what} object {key}: {text}");
-    if let Some(known) = refused_by_cloud(&message, &text) {
+    if let Some(known) = told_by_code(&message, &text) {
         return known;
     }
     match error {
@@ -42,7 +42,7 @@ pub(super) fn convert(what: &str, key: &Path, error: &object_store::Error) -> Er
 
 fn convert_cause(what: &str, message: String, error: &object_store::Error) -> Error {
     if find::<NotAnswering>(error).is_some() {
-        return Error::exhausted(message).hint("Is its file system still there?");
+        return Error::unavailable(message).hint("Is its file system still there?");
     }
     if let Some(io) = find::<std::io::Error>(error) {
         return match io.kind() {
@@ -69,7 +69,7 @@ fn convert_cause(what: &str, message: String, error: &object_store::Error) -> Er
 }
 
 /// Codes that say more than the status they come with.
-fn refused_by_cloud(message: &str, text: &str) -> Option<Error> {
+fn told_by_code(message: &str, text: &str) -> Option<Error> {
     let has = |codes: &[&str]| codes.iter().any(|code| text.contains(code));
     if has(&[
         "NoSuchBucket",
@@ -94,6 +94,10 @@ fn refused_by_cloud(message: &str, text: &str) -> Option<Error> {
         return Some(Error::refused(message).hint(
             "The store does not accept the credentials: check key, secret, region and the clock of this machine.",
         ));
+    }
+    // These come with 400, and are about the way that the request took.
+    if has(&["RequestTimeout", "IncompleteBody"]) {
+        return Some(Error::unavailable(message));
     }
     if has(&["QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"]) {
         return Some(Error::exhausted(message).hint("Make room in the repository."));
@@ -158,4 +162,48 @@ pub(super) fn chain_without_markup(error: &(dyn std::error::Error + 'static)) ->
 fn element<'a>(markup: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = markup.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn answered(status: &str, code: &str) -> Error {
+        let text = format!(
+            "Server returned non-2xx status code: {status}: \
+             <Error><Code>{code}</Code><Message>so it is</Message></Error>"
+        );
+        let error = object_store::Error::Generic {
+            store: "S3",
+            source: text.into(),
+        };
+        convert("put", &Path::from("a"), &error)
+    }
+
+    #[test]
+    fn what_went_wrong_on_the_way_may_be_tried_again() {
+        for code in ["RequestTimeout", "IncompleteBody"] {
+            let error = answered("400 Bad Request", code);
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        }
+        for (status, code) in [
+            ("400 Bad Request", "InvalidRequest"),
+            ("400 Bad Request", "ExpiredToken"),
+            ("403 Forbidden", "RequestTimeTooSkewed"),
+        ] {
+            let error = answered(status, code);
+            assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_mount_that_hangs_is_not_a_full_disk() {
+        let error = object_store::Error::Generic {
+            store: "file",
+            source: Box::new(NotAnswering("the store does not answer".to_owned())),
+        };
+        let error = convert("get", &Path::from("a"), &error);
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
 }

@@ -20,6 +20,8 @@ const CHECKSUMS_MAX: usize = 10_000;
 const CHECKSUM: &str = "checksum ";
 /// Engines whose checksum depends on nothing but the rows.
 const STABLE: &str = "'InnoDB','Aria','MyISAM'";
+/// Types of what has files with rows in it.
+const WITH_ROWS: &str = "'BASE TABLE','SYSTEM VERSIONED','SEQUENCE'";
 /// The server changes its own tables by itself, also between two looks at them.
 const OWN_SCHEMAS: &str = "'mysql','sys','information_schema','performance_schema'";
 
@@ -64,9 +66,11 @@ pub(super) async fn check(
 ) -> Result<Checked> {
     let rows = session
         .rows_within(
-            "SELECT table_schema, table_name FROM information_schema.tables \
-             WHERE table_type = 'BASE TABLE' \
-             AND table_schema NOT IN ('information_schema','performance_schema')",
+            &format!(
+                "SELECT table_schema, table_name FROM information_schema.tables \
+                 WHERE table_type IN ({WITH_ROWS}) \
+                 AND table_schema NOT IN ('information_schema','performance_schema')"
+            ),
             CHECK_LIMIT,
         )
         .await?;
@@ -153,7 +157,7 @@ impl MariaDb {
         let rows = session
             .rows(&format!(
                 "SELECT table_schema, table_name FROM information_schema.tables \
-                 WHERE table_type = 'BASE TABLE' AND engine IN ({STABLE}) \
+                 WHERE table_type IN ({WITH_ROWS}) AND engine IN ({STABLE}) \
                  AND table_schema NOT IN ({OWN_SCHEMAS}) \
                  ORDER BY data_length, table_schema, table_name LIMIT {CHECKSUMS_MAX}"
             ))

@@ -77,8 +77,18 @@ impl MariaDb {
     }
 
     async fn refresh_configuration(&self) -> Result<Arc<Configuration>> {
-        *self.configuration.lock().await = None;
-        self.configuration().await
+        // What was known before stays when this cannot be read: the server still runs on it.
+        let configuration = Arc::new(Configuration::read(&self.settings).await?);
+        *self.configuration.lock().await = Some(configuration.clone());
+        Ok(configuration)
+    }
+
+    fn roots_in(&self, configuration: &Configuration) -> Result<Vec<(String, PathBuf)>> {
+        let roots = copy_set::roots(configuration, &self.settings.data_dir)?;
+        Ok(roots
+            .into_iter()
+            .map(|root| (root.name, root.path))
+            .collect())
     }
 
     async fn session(&self) -> Result<Session> {
@@ -107,11 +117,11 @@ impl Engine for MariaDb {
     }
 
     async fn roots(&self) -> Result<Vec<(String, PathBuf)>> {
-        let configuration = self.refresh_configuration().await?;
-        Ok(copy_set::roots(&configuration, &self.settings.data_dir)?
-            .into_iter()
-            .map(|root| (root.name, root.path))
-            .collect())
+        self.roots_in(&*self.refresh_configuration().await?)
+    }
+
+    async fn known_roots(&self) -> Result<Vec<(String, PathBuf)>> {
+        self.roots_in(&*self.configuration().await?)
     }
 
     async fn program_version(&self) -> Result<String> {

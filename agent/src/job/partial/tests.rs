@@ -132,10 +132,14 @@ async fn what_the_replaced_data_holds_is_copied_and_planned() {
     assert_eq!(planned.requests, 1);
     assert!(!planned.upper_bound && planned.space[0].needed_bytes > 0);
     assert!(!is_left(&world), "a plan changes nothing");
-    let note = fetch(&agent, Driver::new(), &hash).await;
+    let driver = Driver::new();
+    let note = fetch(&agent, driver, &hash).await;
     assert!(note.contains(&format!("{system} were copied")), "{note}");
     assert!(note.contains("in 1 requests"), "{note}");
     assert!(world.engine.server().running, "it runs until the install");
+    let error = plan().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "a restore is under way");
+    assert!(is_done(&driver.put_back(&agent, false).await));
     let planned = plan().await.unwrap();
     assert_eq!((planned.missing_bytes, planned.requests), (0, 0));
     assert_eq!(planned.resumed_bytes, planned.data_bytes);
@@ -145,4 +149,36 @@ async fn what_the_replaced_data_holds_is_copied_and_planned() {
         world.stored().await,
         Some(StoredState::Complete { .. })
     ));
+}
+
+#[test]
+fn i6_only_what_a_next_try_can_trust_is_worth_keeping() {
+    use ErrorKind::{
+        Cancelled, Corrupt, Exhausted, Fenced, Internal, Refused, Timeout, Unavailable,
+    };
+    let is_kept = |kind| is_worth_keeping(&Error::new(kind, "it failed"));
+    for kind in [Unavailable, Timeout, Cancelled, Fenced, Refused] {
+        assert!(is_kept(kind), "{kind:?}");
+    }
+    for kind in [Corrupt, Internal, Exhausted] {
+        assert!(!is_kept(kind), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn while_anything_has_the_database_the_engine_is_not_asked_for_its_roots() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let driver = Driver::new();
+    let steps = crate::testing::backup_steps()[..2].to_vec();
+    assert!(is_done(&driver.steps(&agent, steps).await));
+    std::fs::create_dir(world.path("data.seawall-restore")).unwrap();
+    discard_old(&agent.tablet).await.unwrap();
+    assert!(world.path("data.seawall-restore").exists());
+    assert!(!world.has_called("roots"), "{:?}", world.calls());
+    assert!(is_done(&driver.put_back(&agent, true).await));
+    discard_old(&agent.tablet).await.unwrap();
+    assert!(!is_left(&world));
+    // As it was last read.
+    assert!(!world.has_called("roots"), "{:?}", world.calls());
 }

@@ -7,7 +7,7 @@ use object_store::path::Path;
 use tokio::sync::{Mutex, mpsc::Receiver};
 
 use super::{
-    Shared, on_thread,
+    Shared,
     plan::{Plan, Wanted},
     runs::Run,
     stopped,
@@ -95,11 +95,11 @@ impl Fetcher {
             }
         };
         let work = Arc::clone(&shared);
-        bench = on_thread(move || {
+        let write = move || {
             write_run(&work, &key, &pack, &run, bytes, &mut bench)?;
             Ok(bench)
-        })
-        .await?;
+        };
+        let bench = shared.on_disk(write).await?;
         tokio::select! {
             () = shared.stop.cancelled() => return Err(stopped()),
             reached = crate::fault::reach("agent.fetch.middle") => reached?,

@@ -23,7 +23,7 @@ mod tidy;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicU64, atomic::Ordering},
+    sync::{Arc, OnceLock, atomic::AtomicU64, atomic::Ordering},
 };
 
 use tokio::{
@@ -99,12 +99,45 @@ struct Shared {
     /// Nothing is looked for any more: what has not been found is fetched.
     enough: CancellationToken,
     stop: CancellationToken,
+    /// The first thing that went wrong with a file or directory of the restore.
+    disk: OnceLock<Error>,
 }
 
 impl Shared {
     fn file_is_done(&self) {
         self.files_done.fetch_add(1, Ordering::Relaxed);
         self.progress.add_file();
+    }
+
+    /// Work on the files of the restore, on a thread that may block. The store is not asked there:
+    /// whatever else goes wrong than a stop and damage, the disk does.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        on_thread(work).await.inspect_err(|error| {
+            let is_other = matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Corrupt);
+            if !is_other {
+                // Only the first one counts.
+                let _ = self.disk.set(error.clone());
+            }
+        })
+    }
+
+    /// An error of the disk goes before every other one: what was written before it may be in memory
+    /// only, and look well.
+    fn disk_first(&self, error: Error) -> Error {
+        match self.disk.get() {
+            None => error,
+            Some(disk) if disk.kind() == ErrorKind::Exhausted => disk.clone(),
+            Some(disk) => {
+                let failed = Error::internal(disk.message());
+                match disk.hint_text() {
+                    Some(hint) => failed.hint(hint),
+                    None => failed,
+                }
+            }
+        }
     }
 }
 
@@ -134,7 +167,8 @@ pub async fn download(
 
 /// Makes each root of a backup at its destination, from what lies here already and from the
 /// repository. When this fails or is cancelled, what was written so far is left, and nothing writes
-/// to it any more.
+/// to it any more. With [`ErrorKind::Internal`] it must not be gone on with: the disk has failed, and
+/// what is read from memory need not lie on it.
 pub async fn restore(
     repository: &Repository,
     manifest: &Manifest,
@@ -156,10 +190,9 @@ pub async fn restore(
     let targets = targets.await?;
     let ended = run(repository, manifest, targets, concurrency, progress, cancel).await;
     match ended {
-        Err(_) if cancel.is_cancelled() => Err(Error::cancelled(format!(
-            "the restore of {} was cancelled",
-            header.name
-        ))),
+        Err(error) if cancel.is_cancelled() && error.kind() != ErrorKind::Internal => Err(
+            Error::cancelled(format!("the restore of {} was cancelled", header.name)),
+        ),
         Err(error) if error.kind() == ErrorKind::Exhausted => {
             let owned = (manifest.clone(), destinations.clone());
             on_thread(move || Err(space::explain(error, &owned.0, &owned.1))).await
@@ -188,20 +221,28 @@ async fn run(
         is_plan: false,
         enough: CancellationToken::new(),
         stop,
+        disk: OnceLock::new(),
     });
-    let plan = transfer(&shared, concurrency).await?;
+    let ended = write(&shared, concurrency).await;
+    ended.map_err(|error| shared.disk_first(error))
+}
+
+async fn write(shared: &Arc<Shared>, concurrency: usize) -> Result<Fetched> {
+    let plan = transfer(shared, concurrency).await?;
     let files_done = shared.files_done.load(Ordering::Relaxed);
-    if files_done != manifest.header.files {
+    let files = shared.manifest.header.files;
+    if files_done != files {
         return Err(Error::internal(format!(
-            "{files_done} of {} files were restored",
-            manifest.header.files
+            "{files_done} of {files} files were restored"
         )));
     }
-    on_thread(move || {
-        shared.targets.finish(&plan.directories)?;
-        Ok(shared.tally.sums())
-    })
-    .await
+    let work = Arc::clone(shared);
+    shared
+        .on_disk(move || {
+            work.targets.finish(&plan.directories)?;
+            Ok(work.tally.sums())
+        })
+        .await
 }
 
 /// What [`restore`] would do now. Everything that is here is read for at most `limit`.
@@ -235,6 +276,7 @@ pub async fn plan_restore(
         is_plan: true,
         enough: CancellationToken::new(),
         stop,
+        disk: OnceLock::new(),
     });
     let transfer = transfer(&shared, concurrency);
     tokio::pin!(transfer);

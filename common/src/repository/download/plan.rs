@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::Sender;
 
 use super::{
-    Shared, on_thread, stopped,
+    Shared, stopped,
     target::make_directory,
     target_file::TargetFile,
     tidy::{Kind, Tidy},
@@ -82,9 +82,9 @@ impl Planner {
                 () = shared.stop.cancelled() => return Err(stopped()),
                 payload = shared.manifest.get_list(&shared.repository, part) => payload?,
             };
-            planner = on_thread(move || planner.part(&payload)).await?;
+            planner = shared.on_disk(move || planner.part(&payload)).await?;
         }
-        on_thread(move || planner.end()).await.map(Some)
+        shared.on_disk(move || planner.end()).await.map(Some)
     }
 
     fn part(mut self, payload: &Bytes) -> Result<Self> {

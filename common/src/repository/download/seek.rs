@@ -20,7 +20,7 @@ use tokio::sync::{
 };
 
 use super::{
-    Shared, on_thread,
+    Shared,
     plan::{Plan, Wanted},
     runs::{Run, gather},
     stopped,
@@ -72,11 +72,11 @@ impl Seeker {
             };
             let work = Arc::clone(&shared);
             let missing;
-            (missing, plain) = on_thread(move || {
+            let look = move || {
                 let missing = seek(&work, window, &mut plain)?;
                 Ok((missing, plain))
-            })
-            .await?;
+            };
+            (missing, plain) = shared.on_disk(look).await?;
             for run in gather(missing) {
                 tokio::select! {
                     () = shared.stop.cancelled() => return Err(stopped()),

@@ -102,7 +102,7 @@ impl LocalStore {
         self.threads
             .run(work)
             .await
-            .map_err(|e| Error::exhausted(e.0))?
+            .map_err(|e| Error::unavailable(e.0))?
     }
 
     /// The inner store works on the thread that it is called from, where there is no runtime.

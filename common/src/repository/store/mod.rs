@@ -127,7 +127,8 @@ impl Store {
                     false => continue,
                 }
             }
-            match self.get(key, bytes_max).await {
+            let retry = self.retry.with_data(bytes_max);
+            match self.get_within(key, bytes_max, retry).await {
                 Ok(there) if there == bytes => match self.sync(key).await {
                     Err(e) if e.kind() == ErrorKind::NotFound => {}
                     other => return other,
@@ -233,6 +234,10 @@ impl Store {
 
     /// A whole object, which is damaged when it is larger than `bytes_max`.
     pub async fn get(&self, key: &Path, bytes_max: u64) -> Result<Bytes> {
+        self.get_within(key, bytes_max, self.retry).await
+    }
+
+    async fn get_within(&self, key: &Path, bytes_max: u64, retry: Retry) -> Result<Bytes> {
         let what = format!("get {key}");
         let get = || async {
             #[cfg(feature = "fault-injection")]
@@ -252,7 +257,7 @@ impl Store {
             }
             result.bytes().await.map_err(|e| convert("get", key, &e))
         };
-        self.retry.run(&what, get).await
+        retry.run(&what, get).await
     }
 
     /// Some bytes of an object, which is damaged when it ends before them.

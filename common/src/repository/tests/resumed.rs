@@ -361,3 +361,33 @@ async fn i8_a_damaged_pack_is_named_with_the_backup_that_needs_it() {
         assert!(error.message().contains(named), "{error} without {named}");
     }
 }
+
+/// Whatever kind of error the file system has for it: what was written before it is not to be trusted.
+#[tokio::test(flavor = "multi_thread")]
+async fn i6_a_disk_that_fails_is_told_apart_from_everything_else() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let ground = Ground::new().await;
+    fill(&ground.data());
+    ground.back_up().await;
+    let (restored, is_over) = (ground.path("restored"), AtomicBool::new(false));
+    let error = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let _ = std::fs::remove_dir_all(&restored);
+            }
+        });
+        let destination = Destination::fresh(restored.clone());
+        let restoring = ground.restore_over(&destination);
+        let ended =
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(restoring));
+        is_over.store(true, Ordering::Relaxed);
+        ended.unwrap_err()
+    });
+    assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
+    // Damage stays damage.
+    ground.garble_packs();
+    let fresh = Destination::fresh(ground.path("other"));
+    let error = ground.restore_over(&fresh).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+}
