@@ -58,19 +58,3 @@ pub(super) async fn read_reason(
         Err(e) => Err(e),
     }
 }
-
-/// When a backup was marked; `None`: the mark is there and does not say.
-pub(super) async fn marked_at(
-    repository: &Repository,
-    shard: &ShardId,
-    name: &BackupName,
-) -> Result<Option<u64>> {
-    let key = layout::removed(shard, name);
-    match repository.store().get(&key, MARK_BYTES_MAX).await {
-        Ok(bytes) => Ok(serde_json::from_slice::<Mark>(&bytes)
-            .ok()
-            .map(|mark| mark.removed_unix_ms)),
-        Err(e) if e.kind() == ErrorKind::Corrupt => Ok(None),
-        Err(e) => Err(e),
-    }
-}

@@ -7,6 +7,7 @@ use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
     registry::Registry,
 };
+use seawall_common::ids::ShardId;
 
 use crate::state::{
     State,
@@ -15,9 +16,18 @@ use crate::state::{
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Shard {
+pub struct Shard {
     keyspace: String,
     shard: String,
+}
+
+impl From<&ShardId> for Shard {
+    fn from(id: &ShardId) -> Self {
+        Self {
+            keyspace: id.keyspace().to_owned(),
+            shard: id.shard().to_owned(),
+        }
+    }
 }
 
 type Numbers = Family<Shard, Gauge<u64, AtomicU64>>;
@@ -61,10 +71,7 @@ impl BackupNumbers {
 
     pub fn set(&self, state: &State) {
         for id in state.topology.shards() {
-            let labels = Shard {
-                keyspace: id.keyspace().to_owned(),
-                shard: id.shard().to_owned(),
-            };
+            let labels = Shard::from(&id);
             let count = |known: Known| {
                 let entries = state.catalogue.entries(&id);
                 entries.filter(|entry| entry.known == known).count() as u64

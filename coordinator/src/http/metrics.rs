@@ -3,20 +3,15 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-use super::backups::BackupNumbers;
+use super::backups::{BackupNumbers, Shard};
 use crate::{operation::Coordination, raft::Node};
 
 type Number = Gauge<u64, AtomicU64>;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfShard {
-    shard: String,
-}
 
 pub struct Metrics {
     coordination: Arc<Coordination>,
@@ -27,7 +22,7 @@ pub struct Metrics {
     applied_index: Number,
     log_bytes: Number,
     backups: BackupNumbers,
-    collection_stopped: Family<OfShard, Number>,
+    collection_stopped: Family<Shard, Number>,
     collected_objects: Number,
     collected_bytes: Number,
     retention_stopped: Number,
@@ -118,9 +113,8 @@ impl Metrics {
         self.collection_stopped.clear();
         if is_leader {
             for shard in collections.stopped().into_keys() {
-                let shard = shard.to_string();
-                let gauge = self.collection_stopped.get_or_create(&OfShard { shard });
-                gauge.set(1);
+                let labels = Shard::from(&shard);
+                self.collection_stopped.get_or_create(&labels).set(1);
             }
         }
         let deleted = collections.deleted();

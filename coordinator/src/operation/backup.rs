@@ -52,9 +52,13 @@ pub async fn forward(run: &Run, operation: &Operation) -> Result<String> {
     let copied = run
         .step("copy", copy(run, operation, alias, *concurrency))
         .await?;
-    mark_if_damaged(run, operation).await;
     let no_wait = *no_wait || noted.replication_was_stopped;
-    let serving = bring_back(run, alias, no_wait).await?;
+    // The database is down: it waits for nothing.
+    let (serving, ()) = tokio::join!(
+        bring_back(run, alias, no_wait),
+        mark_if_damaged(run, operation)
+    );
+    let serving = serving?;
     let name = operation.backup.as_ref().map(ToString::to_string);
     let mut result = format!("backup {} is complete", name.unwrap_or_default());
     for note in [copied.note, serving.note] {

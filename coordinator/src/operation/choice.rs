@@ -110,8 +110,11 @@ fn backup_to_restore(state: &State, shard: &ShardId, target: Target<'_>) -> Resu
         .collect();
     candidates.sort_by(|a, b| b.order_key().cmp(&a.order_key()));
     let mut skipped = Vec::new();
+    let going = state.operations.removals(shard);
     for entry in &candidates {
-        match misfit(state, entry, target, false) {
+        let is_going = going.contains(&entry.name);
+        let is_going = is_going.then(|| format!("{} is being removed", entry.name));
+        match is_going.or_else(|| misfit(state, entry, target, false)) {
             None => {
                 return Ok(Choice {
                     chosen: Some((*entry).clone()),

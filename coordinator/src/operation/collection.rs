@@ -18,12 +18,13 @@ use seawall_common::{
 };
 
 use super::{
-    Coordination,
+    Coordination, clock,
     driver::{Backoff, Run, millis},
+    verify,
 };
 use crate::state::{
-    Command, State,
-    collection::{Deleted, SWEEP_STEP, expected, kept},
+    Command, State, catalogue,
+    collection::{Deleted, SWEEP_STEP, expected, kept, may_go},
     operations::{self, Effect, Operation, Outcome, Spec},
 };
 
@@ -34,6 +35,10 @@ const BATCH: BatchLimits = BatchLimits {
 };
 /// Between two batches. Longer than a start that waits for deleters takes to look again.
 const BETWEEN_BATCHES: Duration = Duration::from_millis(500);
+/// While the clock cannot be believed, it is looked at again after this.
+const DOUBT: Duration = Duration::from_secs(60);
+/// Marks that one command names.
+const MARKS_AT_ONCE: usize = 300;
 /// Between two tries, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
@@ -103,8 +108,13 @@ pub async fn sweep(run: &Run, operation: &Operation) -> Result<String> {
     else {
         return Err(Error::internal("not a sweep"));
     };
+    while let Some(why) = clock::doubt(&run.context) {
+        tracing::info!(operation = %run.id, "the sweep waits: {why}");
+        tokio::time::sleep(DOUBT).await;
+    }
     // Slept by the monotonic clock: one that jumps ahead does not shorten the grace.
-    let left_ms = not_before_unix_ms.saturating_sub(now_unix_ms());
+    let now_unix_ms = (run.context.wall_unix_ms)();
+    let left_ms = not_before_unix_ms.saturating_sub(now_unix_ms);
     tokio::time::sleep(Duration::from_millis(left_ms)).await;
     collect(run, operation).await
 }
@@ -139,6 +149,10 @@ async fn all_batches(run: &Run, operation: &Operation) -> Result<String> {
 /// Whether another batch is due. The delete side is let go of in any case.
 async fn one_batch(run: &Run, operation: &Operation) -> Result<bool> {
     let shard = &operation.shard;
+    if let (Spec::Sweep { .. }, Some(why)) = (&operation.spec, clock::doubt(&run.context)) {
+        tracing::info!(operation = %run.id, %shard, "the sweep waits: {why}");
+        return Err(Error::refused(why));
+    }
     let turn = run.context.collections.turn(shard);
     let _mine = turn.lock().await;
     let take = operations::Command::TakeDeleteSide {
@@ -169,6 +183,8 @@ async fn one_batch(run: &Run, operation: &Operation) -> Result<bool> {
     };
     run.commit(Command::Operations(release)).await?;
     let batch = collected?;
+    note_marks(run, shard, &batch).await?;
+    verify::forget_deleted(run, shard, &batch.packs).await?;
     let own_is_young = operation
         .backup
         .as_ref()
@@ -179,21 +195,53 @@ async fn one_batch(run: &Run, operation: &Operation) -> Result<bool> {
     Ok(batch.more)
 }
 
+/// From now on the grace time of what others have marked as removed is counted.
+async fn note_marks(run: &Run, shard: &ShardId, batch: &Collected) -> Result<()> {
+    let names: Vec<_> = run.context.group.look(|state| {
+        let marks = &state.catalogue.marks;
+        let unseen = batch
+            .too_young
+            .iter()
+            .filter(|name| !marks.has(shard, name));
+        unseen.take(MARKS_AT_ONCE).cloned().collect()
+    });
+    if names.is_empty() || clock::doubt(&run.context).is_some() {
+        return Ok(());
+    }
+    let seen = catalogue::Command::MarksSeen {
+        shard: shard.clone(),
+        names,
+        now_unix_ms: (run.context.wall_unix_ms)(),
+    };
+    run.commit(Command::Catalogue(seen)).await.map(drop)
+}
+
 async fn delete_one_batch(context: &Coordination, operation: &Operation) -> Result<Collected> {
     context.check_owner().await?;
     let shard = &operation.shard;
     // Read after the hold was granted: what completed before it is in there.
-    let request = context.group.look(|state| request(context, state, shard));
+    let seen_before = seen_before_unix_ms(context);
+    let request = context
+        .group
+        .look(|state| request(state, shard, seen_before));
     context.store.collect(shard, &request, BATCH).await
 }
 
-/// What a collection of a shard goes by, as of now.
-fn request(context: &Coordination, state: &State, shard: &ShardId) -> CollectionRequest {
+/// Since when a mark that others have put must be known. None: no time can be believed now.
+fn seen_before_unix_ms(context: &Coordination) -> Option<u64> {
+    if clock::doubt(context).is_some() {
+        return None;
+    }
     let grace_ms = millis(context.patience.removal_grace);
+    Some((context.wall_unix_ms)().saturating_sub(grace_ms))
+}
+
+/// What a collection of a shard goes by, as of now.
+fn request(state: &State, shard: &ShardId, seen_before_unix_ms: Option<u64>) -> CollectionRequest {
     CollectionRequest {
         expected: expected(state, shard),
         keep: kept(state, shard),
-        marked_before_unix_ms: now_unix_ms().saturating_sub(grace_ms).saturating_add(1),
+        may_go: may_go(state, shard, seen_before_unix_ms),
     }
 }
 
@@ -206,7 +254,10 @@ pub async fn plan(
     Option<Error>,
 )> {
     context.check_owner().await?;
-    let request = context.group.read(|state| request(context, state, shard));
+    let seen_before = seen_before_unix_ms(context);
+    let request = context
+        .group
+        .read(|state| request(state, shard, seen_before));
     let planned = context.store.plan_collection(shard, &request.await?).await;
     match planned {
         Ok(plan) => Ok((plan, None)),

@@ -15,7 +15,9 @@ use crate::{
         catalogue::Known,
         locks,
         operations::{OperationState, Spec},
-        testing::{Cluster, backup_of, removal_of, restore_of, shard},
+        retention,
+        testing::{Cluster, alias, backup_of, removal_of, restore_of, shard},
+        verification,
     },
 };
 
@@ -86,7 +88,7 @@ async fn i5_what_was_removed_of_late_is_named_to_a_collection_that_comes_before_
     let requests = stage.store.requests.lock().unwrap().clone();
     assert_eq!(requests[0].keep, [names[0].clone()].into());
     assert_eq!(requests[0].expected.len(), 2);
-    assert!(requests[0].marked_before_unix_ms < seawall_common::clock::now_unix_ms());
+    assert!(requests[0].may_go.is_empty());
 
     // Its own time has come: its sweep does not name it any more, nor does anybody later.
     stage.ended(removal.derived("sweep")).await;
@@ -95,6 +97,11 @@ async fn i5_what_was_removed_of_late_is_named_to_a_collection_that_comes_before_
     let requests = stage.store.requests.lock().unwrap().clone();
     assert_eq!(requests.len(), 3);
     assert!(requests[1..].iter().all(|request| request.keep.is_empty()));
+    assert!(
+        requests[1..]
+            .iter()
+            .all(|r| r.may_go == [names[0].clone()].into())
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,6 +217,80 @@ async fn i5_a_new_leader_goes_on_with_a_collection_and_remembers_what_was_delete
     let ended = stage.ended(id).await;
     assert_eq!(ended.deleted.objects, 10);
     assert_eq!(stage.look(|state| state.locks.holds().count()), 0);
+}
+
+/// A batch that met the mark of a backup that nobody here has removed.
+fn met(name: &BackupName) -> seawall_common::Result<Collected> {
+    Ok(Collected {
+        too_young: [name.clone()].into(),
+        ..Collected::default()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_what_others_have_marked_goes_when_this_group_has_known_of_it_for_the_grace_time() {
+    let others = BackupName::new(0, &alias("zone1-109"), 0).unwrap();
+    for (grace, goes) in [(Duration::ZERO, true), (Duration::from_secs(3600), false)] {
+        let (stage, _) = three_with(|context| context.patience.removal_grace = grace);
+        stage.store.batches.lock().unwrap().push_back(met(&others));
+        for _ in 0..2 {
+            let id = stage.start(Spec::Collect { shard: shard() }).await;
+            stage.ended(id).await;
+        }
+        let requests = stage.store.requests.lock().unwrap().clone();
+        let may_go: Vec<bool> = requests
+            .iter()
+            .map(|request| request.may_go.contains(&others))
+            .collect();
+        assert_eq!(may_go, [false, goes]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_nothing_is_swept_while_retention_is_stopped() {
+    let (stage, names) = three();
+    let stop = retention::Command::Stop {
+        why: "wall time jumped".into(),
+    };
+    stage.group.propose(Command::Retention(stop)).await.unwrap();
+    let removal = stage.start(removal_of(&names[0], false)).await;
+    stage.ended(removal).await;
+    tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
+    assert_eq!(collects(&stage), 0);
+    let now_unix_ms = seawall_common::clock::now_unix_ms();
+    let resume = retention::Command::Resume { now_unix_ms };
+    let resume = Command::Retention(resume);
+    stage.group.propose(resume).await.unwrap();
+    let sweep = stage.ended(removal.derived("sweep")).await;
+    assert_eq!(sweep.state, OperationState::Succeeded);
+    assert_eq!(collects(&stage), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn damage_in_what_was_deleted_is_forgotten() {
+    let (stage, _) = three();
+    let packs = ["a", "b"].map(|c| c.repeat(32));
+    let damage = verification::Command::Damage {
+        shard: shard(),
+        packs: packs.to_vec(),
+        broken: vec![],
+        now_unix_ms: 1,
+    };
+    let damage = Command::Verification(damage);
+    stage.group.propose(damage).await.unwrap();
+    stage.store.batches.lock().unwrap().push_back(Ok(Collected {
+        objects: 1,
+        packs: [packs[0].clone()].into(),
+        ..Collected::default()
+    }));
+    let id = stage.start(Spec::Collect { shard: shard() }).await;
+    stage.ended(id).await;
+    let left: Vec<String> = stage.look(|state| {
+        let shard = shard();
+        let damaged = state.catalogue.damaged.of(&shard);
+        damaged.map(str::to_owned).collect()
+    });
+    assert_eq!(left, [packs[1].clone()]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -88,7 +88,11 @@ async fn go_forward(run: &Run, operation: &Operation) -> Result<String> {
     if is_decided_removal(operation) {
         return forward(run, operation).await;
     }
-    let left_ms = operation.deadline_unix_ms.saturating_sub(now_unix_ms());
+    let mut left_ms = operation.deadline_unix_ms.saturating_sub(now_unix_ms());
+    if matches!(operation.spec, Spec::Sweep { .. }) {
+        // A clock that is ahead does not end its grace time.
+        left_ms = left_ms.max(millis(SWEEP_TIME));
+    }
     tokio::select! {
         result = forward(run, operation) => result,
         error = run.called_off() => Err(error),

@@ -75,6 +75,7 @@ pub struct Coordination {
     pub refreshed: refresh::Refreshed,
     pub collections: collection::Collections,
     pub retention: retention::Applied,
+    pub clock: clock::ClockWatch,
     pub patience: Patience,
     /// The time of day, by which retention goes.
     pub wall_unix_ms: Wall,
@@ -97,6 +98,7 @@ impl Coordination {
             refreshed: refresh::Refreshed::default(),
             collections: collection::Collections::default(),
             retention: retention::Applied::default(),
+            clock: clock::ClockWatch::default(),
             patience,
             wall_unix_ms: Box::new(now_unix_ms),
         })

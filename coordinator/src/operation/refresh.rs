@@ -74,7 +74,7 @@ pub async fn refresh(context: &Coordination, shard: &ShardId) -> Result<()> {
         .collect();
     let found: Vec<Found> = stored.iter().map(found).collect::<Result<_>>()?;
     let news: Vec<Found> = context.group.look(|state| {
-        let is_news = |found: &Found| state.catalogue.is_news(shard, found);
+        let is_news = |found: &Found| catalogue::is_news(state, shard, found);
         found.into_iter().filter(is_news).collect()
     });
     for name in &missing {

@@ -3,11 +3,16 @@
 
 use seawall_common::{
     Error, Result,
+    clock::now_unix_ms,
     ids::{BackupName, ShardId},
 };
 
 use super::driver::Run;
-use crate::state::operations::{Effect, Operation, Outcome, Spec};
+use crate::state::{
+    Command,
+    collection::Deleted,
+    operations::{self, Effect, Operation, Outcome, Spec},
+};
 
 /// First phase: the mark. The objects stay for the grace time.
 pub async fn remove(run: &Run, operation: &Operation) -> Result<String> {
@@ -31,23 +36,64 @@ pub async fn remove(run: &Run, operation: &Operation) -> Result<String> {
         reason => format!(": {reason}"),
     };
     let reason = format!("removed by operation {}{why}", run.id);
-    put_mark(run, "remove", shard, backup, &reason).await;
+    mark_in_turn(run, shard, backup, &reason).await?;
     let grace = humantime::format_duration(run.context.patience.removal_grace);
     Ok(format!(
         "backup {backup} is removed{why}; what nobody else needs of it is deleted after {grace}"
     ))
 }
 
-/// Puts a backup's `removed` mark, however long that takes: its operation cannot end without.
+/// Each try has the delete side to itself, and lets go of it: while the repository takes no mark,
+/// backups and restores go on.
+async fn mark_in_turn(run: &Run, shard: &ShardId, backup: &BackupName, reason: &str) -> Result<()> {
+    let mut wait = run.backoff();
+    let take = operations::Command::TakeDeleteSide {
+        id: run.id,
+        now_unix_ms: now_unix_ms(),
+    };
+    loop {
+        let marked = run.step("remove", async {
+            run.commit(Command::Operations(take.clone())).await?;
+            mark(run, shard, backup, reason).await
+        });
+        let marked = marked.await;
+        let note = match &marked {
+            Ok(_) => String::new(),
+            Err(e) => format!("waits: {e}"),
+        };
+        let release = operations::Command::ReleaseDeleteSide {
+            id: run.id,
+            deleted: Deleted::default(),
+            note,
+        };
+        run.commit(Command::Operations(release)).await?;
+        match marked {
+            Ok(_) => return Ok(()),
+            Err(e) => {
+                tracing::warn!(operation = %run.id, "cannot mark backup {backup} as removed yet: {e}");
+            }
+        }
+        wait.pause().await;
+    }
+}
+
+async fn mark(
+    run: &Run,
+    shard: &ShardId,
+    backup: &BackupName,
+    reason: &str,
+) -> Result<(Outcome, Effect)> {
+    run.context.check_owner().await?;
+    run.context.store.abandon(shard, backup, reason).await?;
+    let reason = reason.to_owned();
+    Ok((Outcome::default(), Effect::BackupRemoved { reason }))
+}
+
+/// Puts a backup's `removed` mark under the hold that its operation has, however long that takes:
+/// it cannot end without.
 pub async fn put_mark(run: &Run, step: &str, shard: &ShardId, backup: &BackupName, reason: &str) {
     let mut wait = run.backoff();
-    let mark = || async {
-        run.context.check_owner().await?;
-        run.context.store.abandon(shard, backup, reason).await?;
-        let reason = reason.to_owned();
-        Ok((Outcome::default(), Effect::BackupRemoved { reason }))
-    };
-    while let Err(e) = run.step(step, mark()).await {
+    while let Err(e) = run.step(step, mark(run, shard, backup, reason)).await {
         tracing::warn!(operation = %run.id, "cannot mark backup {backup} as removed yet: {e}");
         wait.pause().await;
     }

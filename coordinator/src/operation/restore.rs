@@ -119,10 +119,6 @@ pub async fn undo(run: &Run, operation: &Operation) -> Result<String> {
     if operation.step("drain").is_none() {
         return Ok(String::new());
     }
-    if let Err(e) = verify::note_failed_restore(run, operation).await {
-        // The tablet goes before: a verification finds it as well.
-        tracing::error!(operation = %run.id, "cannot mark what is damaged: {e}");
-    }
     let reason = operation.error.as_ref().map(|error| error.message.clone());
     let step = v1::PutBackStep {
         abandon_backup: String::new(),
@@ -131,5 +127,13 @@ pub async fn undo(run: &Run, operation: &Operation) -> Result<String> {
         // After a failure the next try goes on with what has been fetched.
         discard: operation.cancelled,
     };
-    Ok(backup::put_back(run, alias, step).await)
+    let (noted, complaint) = tokio::join!(
+        verify::note_failed_restore(run, operation),
+        backup::put_back(run, alias, step)
+    );
+    if let Err(e) = noted {
+        // The tablet goes before: a verification finds it as well.
+        tracing::error!(operation = %run.id, "cannot mark what is damaged: {e}");
+    }
+    Ok(complaint)
 }

@@ -14,12 +14,7 @@ use seawall_common::{
 };
 use tokio::time::Instant as Tick;
 
-use super::{
-    Coordination,
-    clock::{self, ClockWatch},
-    driver::millis,
-    refresh,
-};
+use super::{Coordination, driver::millis, refresh};
 use crate::state::{
     Command, State,
     operations::{self, OperationState, Spec, Start},
@@ -53,18 +48,18 @@ impl Applied {
 pub async fn run(context: &Coordination) {
     let wall = &context.wall_unix_ms;
     let mut applied = context.group.applied();
-    let mut watch = ClockWatch::new(wall(), Instant::now());
     let mut seen = newest_backup(context);
     let interval = context.patience.retention.max(INTERVAL_MIN);
     let mut due_at = Tick::now() + interval / FIRST_ROUND_PART;
     loop {
-        look_at_clock(context, &mut watch, wall()).await;
+        let now_unix_ms = wall();
+        let is_believed = look_at_clock(context, now_unix_ms).await;
         let now = Tick::now();
         let newest = newest_backup(context);
         let is_round = now >= due_at;
         if is_round || newest != seen {
             seen = newest;
-            let is_whole = apply_to_all(context, is_round, wall()).await;
+            let is_whole = is_believed && apply_to_all(context, is_round, now_unix_ms).await;
             due_at = match (is_round, is_whole) {
                 (_, false) => now + RETRY_AFTER.min(interval),
                 (true, true) => now + interval,
@@ -105,25 +100,25 @@ fn newest_backup(context: &Coordination) -> Option<(u64, OperationId)> {
     })
 }
 
-async fn look_at_clock(context: &Coordination, watch: &mut ClockWatch, wall_unix_ms: u64) {
+/// False: nothing may be applied by this time.
+async fn look_at_clock(context: &Coordination, wall_unix_ms: u64) -> bool {
     let (committed, is_stopped) = context.group.look(|state| {
         let retention = &state.retention;
         (retention.applied_unix_ms(), retention.stopped().is_some())
     });
-    let jumped = watch.look(wall_unix_ms, Instant::now());
-    let Some(why) = jumped.or_else(|| clock::behind(wall_unix_ms, committed)) else {
-        return;
-    };
+    let (watch, at) = (&context.clock, Instant::now());
+    let doubt = watch.doubt(wall_unix_ms, at, committed, context.patience.retention);
+    if let (Some(why), false) = (&doubt, is_stopped) {
+        tracing::error!("{why}: retention stops until SetRetention --resume");
+        let stop = retention::Command::Stop { why: why.clone() };
+        if let Err(e) = context.group.propose(Command::Retention(stop)).await {
+            tracing::error!("cannot record that retention has stopped: {e}");
+            return false;
+        }
+    }
     // An operator who says that the clock is right says so of the time that it shows now.
-    *watch = ClockWatch::new(wall_unix_ms, Instant::now());
-    if is_stopped {
-        return;
-    }
-    tracing::error!("{why}: retention stops until SetRetention --resume");
-    let stop = retention::Command::Stop { why };
-    if let Err(e) = context.group.propose(Command::Retention(stop)).await {
-        tracing::error!("cannot record that retention has stopped: {e}");
-    }
+    watch.believe(wall_unix_ms, at);
+    doubt.is_none()
 }
 
 /// False: something is still to be done.

@@ -15,7 +15,7 @@ use crate::{
     group::Group as _,
     state::{
         Command,
-        catalogue::Known,
+        catalogue::{self, Known},
         locks::Scope,
         operations::{OperationState, Spec},
         retention::{Command as Rule, Policy},
@@ -134,6 +134,42 @@ async fn i5_a_clock_that_jumped_stops_retention_until_an_operator_says_that_it_i
     stage.group.propose(resume).await.unwrap();
     stage.until(|| complete(&stage) == 1).await;
     assert_eq!(stopped(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_a_leader_whose_clock_jumped_before_it_took_office_removes_nothing() {
+    let ahead_ms = Arc::new(AtomicU64::new(0));
+    let (stage, names) = three_with(24 * HOUR, &ahead_ms).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stage.resign(2);
+    let pin = catalogue::Command::Pin {
+        shard: shard(),
+        name: names[0].clone(),
+        pin: Some(catalogue::Pin {
+            until_unix_ms: Some(now_unix_ms() + 24 * 3600 * 1000),
+        }),
+        now_unix_ms: now_unix_ms(),
+    };
+    stage.group.propose(Command::Catalogue(pin)).await.unwrap();
+    ahead_ms.store((3 * 24 * 3600 + 60) * 1000, Ordering::Relaxed);
+    stage.lead(3);
+    tokio::time::sleep(30 * HOUR).await;
+    assert_eq!(complete(&stage), 3);
+    let stopped = stage.look(|state| state.retention.stopped().map(str::to_owned));
+    assert!(stopped.unwrap().contains("jumped ahead by 3days"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_a_jump_that_cannot_be_recorded_at_once_is_not_forgotten() {
+    let ahead_ms = Arc::new(AtomicU64::new(0));
+    let (stage, _) = three_with(HOUR, &ahead_ms).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stage.group.fail_stops.store(3, Ordering::Relaxed);
+    ahead_ms.store(365 * 24 * 3600 * 1000, Ordering::Relaxed);
+    tokio::time::sleep(30 * HOUR).await;
+    assert_eq!(stage.group.fail_stops.load(Ordering::Relaxed), 0);
+    assert_eq!(complete(&stage), 3);
+    assert!(stage.look(|state| state.retention.stopped().is_some()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Coordination,
+    Coordination, clock,
     driver::{self, Backoff, Run},
     retention,
 };
@@ -24,12 +24,19 @@ use crate::agents::leases;
 const RESPAWN_AFTER: Duration = Duration::from_secs(5);
 
 pub async fn run(context: Arc<Coordination>, stop: CancellationToken) {
+    tokio::select! {
+        () = clock::follow(&context) => {}
+        () = take_offices(&context, stop) => {}
+    }
+}
+
+async fn take_offices(context: &Arc<Coordination>, stop: CancellationToken) {
     let mut leadership = context.group.leadership();
     loop {
         let now = *leadership.borrow_and_update();
         let in_office = async {
             if now.is_ours {
-                hold_office(&context).await;
+                hold_office(context).await;
             } else {
                 std::future::pending::<()>().await;
             }

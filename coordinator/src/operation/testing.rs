@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -35,6 +38,7 @@ use crate::{
         Command, Response, State, catalogue,
         locks::Side,
         operations::{self, Operation, Spec, Start},
+        retention,
         testing::{Cluster, alias, shard},
     },
 };
@@ -46,6 +50,8 @@ pub struct MemoryGroup {
     state: Mutex<State>,
     applied: watch::Sender<u64>,
     leadership: watch::Sender<Leadership>,
+    /// So many times it cannot be recorded that retention stops.
+    pub fail_stops: AtomicU32,
 }
 
 #[async_trait]
@@ -53,6 +59,13 @@ impl Group for MemoryGroup {
     async fn propose(&self, command: Command) -> Result<Response> {
         let bytes = serde_json::to_vec(&command).unwrap().len();
         assert!(bytes < COMMAND_BYTES_MAX, "a command of {bytes} bytes");
+        if matches!(command, Command::Retention(retention::Command::Stop { .. })) {
+            let less = |left: u32| left.checked_sub(1);
+            let fails = &self.fail_stops;
+            if fails.fetch_update(Relaxed, Relaxed, less).is_ok() {
+                return Err(Error::unavailable("no quorum"));
+            }
+        }
         let response = self.state.lock().unwrap().apply(&command);
         self.applied.send_modify(|count| *count += 1);
         response.into_result()
@@ -338,6 +351,8 @@ pub struct FakeStore {
     pub owner: Mutex<Option<Error>>,
     /// The packs that each backup needs.
     pub packs: Mutex<BTreeMap<BackupName, BTreeSet<String>>>,
+    /// Reading them never ends.
+    pub hang_packs: Mutex<bool>,
     /// How often they cannot be read.
     pub packs_failures: Mutex<u32>,
     /// Key files of a recipient that can be deleted, one in a batch, and that have to stay.
@@ -415,6 +430,10 @@ impl Store for FakeStore {
         name: &BackupName,
         _manifest_hash: &str,
     ) -> Result<BTreeSet<String>> {
+        let hang = *self.hang_packs.lock().unwrap();
+        if hang {
+            std::future::pending::<()>().await;
+        }
         let mut failures = self.packs_failures.lock().unwrap();
         if *failures > 0 {
             *failures -= 1;
@@ -485,6 +504,7 @@ impl Stage {
             state: Mutex::new(state),
             applied: watch::Sender::new(0),
             leadership: watch::Sender::new(Leadership::default()),
+            fail_stops: AtomicU32::new(0),
         });
         let store = Arc::new(FakeStore {
             group: group.clone(),
@@ -496,6 +516,7 @@ impl Stage {
             hang_collecting: Mutex::default(),
             owner: Mutex::default(),
             packs: Mutex::default(),
+            hang_packs: Mutex::default(),
             packs_failures: Mutex::default(),
             keys: Mutex::default(),
         });
@@ -537,6 +558,15 @@ impl Stage {
             term,
             leader: Some(1),
             is_ours: true,
+        });
+    }
+
+    /// Another member leads from now on.
+    pub fn resign(&self, term: u64) {
+        self.group.leadership.send_replace(Leadership {
+            term,
+            leader: Some(2),
+            is_ours: false,
         });
     }
 

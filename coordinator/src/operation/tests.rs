@@ -440,6 +440,36 @@ async fn a_decided_removal_is_neither_cancelled_nor_overdue_until_its_mark_is_pu
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_removal_whose_mark_cannot_be_put_keeps_nobody_from_his_work() {
+    let mut cluster = Cluster::with_primary();
+    let old = cluster.backed_up("zone1-101", "0-100-1");
+    let stage = Stage::new(cluster);
+    *stage.store.failures.lock().unwrap() = u32::MAX;
+    let removal = stage.start(removal_of(&old, true)).await;
+    let step = || stage.operation(removal).step("remove").cloned();
+    stage
+        .until(|| step().is_some_and(|step| step.error.is_some()))
+        .await;
+    stage.until(|| holds(&stage) == 0).await;
+    assert!(stage.operation(removal).result.contains("store is away"));
+    let backup = stage.start(backup_of("zone1-101")).await;
+    let referred = stage.operation(backup).references;
+    assert!(referred.is_empty(), "{referred:?}");
+    assert_eq!(stage.ended(backup).await.state, OperationState::Succeeded);
+    *stage.store.failures.lock().unwrap() = 0;
+    // It waits for a turn of its own.
+    stage.tell("copy", Does::Hang);
+    let backup = stage.start(backup_of("zone1-101")).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(known(&stage)[0], Known::Complete);
+    stage.untell("copy");
+    stage.cancel(backup).await;
+    assert_eq!(stage.ended(removal).await.state, OperationState::Succeeded);
+    assert_eq!(known(&stage)[0], Known::Removed);
+    stage.until(|| holds(&stage) == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_driver_that_panics_is_not_followed_by_another_at_once() {
     let stage = Stage::new(Cluster::with_primary());
     stage.tell("note", Does::PanicTimes(3));

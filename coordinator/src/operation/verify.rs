@@ -5,6 +5,8 @@
 //! What it finds is recorded together with the end of its step: a leader that takes over goes on
 //! with the marks. It changes nothing that could be undone.
 
+use std::collections::BTreeSet;
+
 use seawall_common::{
     Error, ErrorKind, Result,
     clock::now_unix_ms,
@@ -149,13 +151,20 @@ async fn mark(
     let shard = &operation.shard;
     let read_all = matches!(operation.spec, Spec::Verify { .. }) && result.percent >= 100;
     if result.passed && read_all {
-        forget_damage(run, shard, backup_of(operation)?).await?;
+        let begun = run.operation()?;
+        let begun = begun.step(step_name(operation)).map(|s| s.started_unix_ms);
+        forget_damage(run, shard, backup_of(operation)?, begun).await?;
     }
     mark_reaching(run, shard).await?;
     Ok((Outcome::default(), Effect::None))
 }
 
-async fn forget_damage(run: &Run, shard: &ShardId, name: &BackupName) -> Result<()> {
+async fn forget_damage(
+    run: &Run,
+    shard: &ShardId,
+    name: &BackupName,
+    begun_unix_ms: Option<u64>,
+) -> Result<()> {
     let damaged = damaged(run, shard);
     let hash = run.context.group.look(|state| {
         let entry = state.catalogue.entry(shard, name);
@@ -176,8 +185,26 @@ async fn forget_damage(run: &Run, shard: &ShardId, name: &BackupName) -> Result<
     let whole = verification::Command::Whole {
         shard: shard.clone(),
         packs,
+        begun_unix_ms,
     };
     run.commit(Command::Verification(whole)).await.map(drop)
+}
+
+/// What a collection has deleted cannot be damaged any more.
+pub async fn forget_deleted(run: &Run, shard: &ShardId, deleted: &BTreeSet<String>) -> Result<()> {
+    let gone: Vec<String> = damaged(run, shard)
+        .into_iter()
+        .filter(|pack| deleted.contains(pack))
+        .collect();
+    for packs in gone.chunks(DAMAGED_MAX) {
+        let whole = verification::Command::Whole {
+            shard: shard.clone(),
+            packs: packs.to_vec(),
+            begun_unix_ms: None,
+        };
+        run.commit(Command::Verification(whole)).await?;
+    }
+    Ok(())
 }
 
 fn damaged(run: &Run, shard: &ShardId) -> Vec<String> {

@@ -186,6 +186,22 @@ async fn a_backup_that_completes_on_a_damaged_pack_is_broken_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_database_stays_down_while_it_is_seen_what_is_damaged() {
+    let (stage, names) = with_backups().await;
+    stage.find_damaged(&[pack(2)]);
+    let id = stage.start(verify_of(&names[0], 100)).await;
+    stage.ended(id).await;
+    *stage.store.hang_packs.lock().unwrap() = true;
+    let calls = stage.calls().len();
+    stage.start(backup_of("zone1-101")).await;
+    let served = || {
+        let calls = &stage.calls()[calls..];
+        calls.iter().any(|call| call.step == "serve")
+    };
+    stage.until(served).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restore_that_meets_damage_marks_it() {
     let (stage, names) = with_backups().await;
     stage.fail_as(

@@ -12,7 +12,7 @@ use seawall_proto::v1::{self, operations_server::Operations};
 use tonic::{Request, Response, Status};
 
 use super::{
-    check_text, convert, read, tablet_view,
+    check_text, convert, read, retention, tablet_view,
     topology::unknown_shard,
     unexpected, wait_for_deleters,
     watch::{self, Look, Updates},
@@ -121,6 +121,12 @@ impl OperationsService {
                 Ok(())
             }
             Spec::RemoveBackup { shard, .. } | Spec::Collect { shard } => {
+                let is_known = |state: &State| retention::is_known(state, shard);
+                if matches!(spec, Spec::Collect { .. })
+                    && !self.context.group.read(is_known).await?
+                {
+                    return Err(unknown_shard(shard));
+                }
                 self.context.check_owner().await?;
                 refresh::refresh(&self.context, shard).await
             }
@@ -203,6 +209,7 @@ impl OperationsService {
             backup: Some(convert::backup(&entry)),
             fetch: None,
             fetch_unknown: String::new(),
+            passed_over: choice.skipped,
         })
     }
 

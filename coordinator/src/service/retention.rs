@@ -10,7 +10,7 @@ use seawall_common::{
 use seawall_proto::v1::{self, retention_server::Retention};
 use tonic::{Request, Response, Status};
 
-use super::{convert, read};
+use super::{convert, read, topology::unknown_shard};
 use crate::{
     operation::{Coordination, collection, refresh::refresh_for_listing},
     state::{
@@ -36,17 +36,31 @@ fn scope(keyspace: &str, shard: &str) -> seawall_common::Result<Scope> {
     }))
 }
 
+/// Whether a shard has, or has had, tablets, backups or a policy.
+pub fn is_known(state: &State, shard: &ShardId) -> bool {
+    shards_in(state, &Scope::Shard(shard.clone())).contains(shard)
+}
+
+/// The shards in a scope that anything is known of; not found: there is none, nor a policy.
+fn known_in(state: &State, scope: &Scope) -> seawall_common::Result<BTreeSet<ShardId>> {
+    let shards = shards_in(state, scope);
+    match scope {
+        Scope::Shard(shard) if shards.is_empty() => Err(unknown_shard(shard)),
+        Scope::Keyspace(keyspace) if shards.is_empty() && !state.retention.has(keyspace) => {
+            Err(Error::not_found(format!("no keyspace {keyspace}"))
+                .hint("ListTablets shows those that are known."))
+        }
+        _ => Ok(shards),
+    }
+}
+
 /// The shards in a scope that anything is known of.
 fn shards_in(state: &State, scope: &Scope) -> BTreeSet<ShardId> {
     let known = state.topology.shards();
     let known = known.iter().chain(state.catalogue.shards());
     let known = known.chain(state.retention.shards());
     let overlaps = |shard: &&ShardId| scope.overlaps(&Scope::Shard((*shard).clone()));
-    let mut shards: BTreeSet<ShardId> = known.filter(overlaps).cloned().collect();
-    if let Scope::Shard(shard) = scope {
-        shards.insert(shard.clone());
-    }
-    shards
+    known.filter(overlaps).cloned().collect()
 }
 
 fn policy_from(policy: &v1::RetentionPolicy) -> seawall_common::Result<Policy> {
@@ -120,9 +134,14 @@ impl RetentionService {
         &self,
         scope: &Scope,
         set: &Command,
-    ) -> seawall_common::Result<Vec<v1::ExpiredBackup>> {
+    ) -> seawall_common::Result<v1::SetRetentionResponse> {
         let group = &self.context.group;
-        let shards = group.read(|state| shards_in(state, scope)).await?;
+        let mut shards = group.read(|state| shards_in(state, scope)).await?;
+        let unknown = shards.is_empty();
+        // Of one that nobody knows the repository may hold backups.
+        if let Scope::Shard(shard) = scope {
+            shards.insert(shard.clone());
+        }
         self.refresh(&shards).await;
         let preview = group.read(|state| {
             // On a copy that nobody keeps.
@@ -132,7 +151,11 @@ impl RetentionService {
                 let due = retention::due(&state, shard, now_unix_ms());
                 expired(shard, due)
             });
-            Ok(due.collect())
+            Ok(v1::SetRetentionResponse {
+                expired: due.collect(),
+                stopped: state.retention.stopped().unwrap_or_default().to_owned(),
+                unknown,
+            })
         });
         preview.await?
     }
@@ -152,11 +175,11 @@ impl Retention for RetentionService {
             scope: scope.clone(),
             policy,
         });
-        let expired = self.preview(&scope, &set).await?;
+        let answer = self.preview(&scope, &set).await?;
         if !request.dry_run {
             self.context.group.propose(set).await?;
         }
-        Ok(Response::new(v1::SetRetentionResponse { expired }))
+        Ok(Response::new(answer))
     }
 
     async fn get_retention(
@@ -176,19 +199,19 @@ impl Retention for RetentionService {
                     expired: expired(shard, retention::due(state, shard, now_unix_ms())),
                 }
             };
-            v1::GetRetentionResponse {
-                shards: shards_in(state, &scope).iter().map(of_shard).collect(),
+            Ok::<_, Error>(v1::GetRetentionResponse {
+                shards: known_in(state, &scope)?.iter().map(of_shard).collect(),
                 stopped: state.retention.stopped().unwrap_or_default().to_owned(),
-            }
+            })
         });
-        Ok(Response::new(answer.await?))
+        Ok(Response::new(answer.await??))
     }
 
     async fn resume_retention(
         &self,
         _: Request<v1::ResumeRetentionRequest>,
     ) -> Result<Response<v1::ResumeRetentionResponse>, Status> {
-        let now_unix_ms = now_unix_ms();
+        let now_unix_ms = (self.context.wall_unix_ms)();
         let resume = retention::Command::Resume { now_unix_ms };
         let group = &self.context.group;
         group.propose(Command::Retention(resume)).await?;
@@ -203,7 +226,7 @@ impl Retention for RetentionService {
         check_keyspace(&request.keyspace)?;
         let scope = scope(&request.keyspace, &request.shard)?;
         let group = &self.context.group;
-        let shards = group.read(|state| shards_in(state, &scope)).await?;
+        let shards = group.read(|state| known_in(state, &scope)).await??;
         self.refresh(&shards).await;
         let mut answer = v1::PlanCollectionResponse::default();
         for shard in &shards {

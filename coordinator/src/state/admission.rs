@@ -367,11 +367,14 @@ fn admit_exclusive_reparent(
     ))
 }
 
-/// The hold of a sweep, whose time has come, of a collection, or of a removal of a recipient.
+/// The hold of a sweep, whose time has come, of a collection, or of a removal of a recipient; of a
+/// removal that is decided, for one try.
 pub fn take_delete_side(state: &mut State, id: &OperationId, now_unix_ms: u64) -> Result<Response> {
     let operation = state.operations.open_mut(id)?;
     let (shard, reason) = match &operation.spec {
-        Spec::Sweep { shard, backup, .. } => (shard, format!("removal of {backup}")),
+        Spec::Sweep { shard, backup, .. } | Spec::RemoveBackup { shard, backup, .. } => {
+            (shard, format!("removal of {backup}"))
+        }
         Spec::Collect { shard } => (shard, format!("collection of {shard}")),
         Spec::RemoveRecipient { shard, recipient } => {
             (shard, format!("removal of recipient {recipient}"))

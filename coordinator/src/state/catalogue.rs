@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Response, State,
+    collection::MarksSeen,
     operations::{OperationState, Spec},
     topology::Tablet,
     verification::{DamagedPacks, Mark, MarkedBy, Verification},
@@ -85,6 +86,9 @@ pub struct Entry {
     /// Retention leaves it alone, and RemoveBackup asks twice.
     #[serde(default)]
     pub pinned: Option<Pin>,
+    /// An operation of this group has put its `removed` mark.
+    #[serde(default)]
+    pub removed_here: bool,
 }
 
 /// That an operator wants a backup kept.
@@ -101,6 +105,9 @@ pub struct Catalogue {
     named_unix_ms: BTreeMap<ShardId, u64>,
     #[serde(default)]
     pub damaged: DamagedPacks,
+    /// Marks of backups that nobody here has removed.
+    #[serde(default)]
+    pub marks: MarksSeen,
 }
 
 /// One backup as a scan of the repository found it.
@@ -129,6 +136,12 @@ pub enum Command {
         /// Complete before the scan began, and no manifest of it seen.
         missing: Vec<BackupName>,
     },
+    /// A collection met marks of backups that nobody here has removed.
+    MarksSeen {
+        shard: ShardId,
+        names: Vec<BackupName>,
+        now_unix_ms: u64,
+    },
     /// None: it is pinned no more.
     Pin {
         shard: ShardId,
@@ -153,11 +166,21 @@ pub fn apply(state: &mut State, command: &Command) -> Result<Response> {
             missing,
         } => {
             for found in found {
-                state.catalogue.import(shard, found);
+                if !is_own_mark(state, shard, found) {
+                    state.catalogue.import(shard, found);
+                }
             }
             for name in missing {
                 state.catalogue.lose(shard, name);
             }
+            Ok(Response::Done)
+        }
+        Command::MarksSeen {
+            shard,
+            names,
+            now_unix_ms,
+        } => {
+            state.catalogue.marks.note(shard, names, *now_unix_ms);
             Ok(Response::Done)
         }
         Command::Pin {
@@ -167,6 +190,16 @@ pub fn apply(state: &mut State, command: &Command) -> Result<Response> {
             now_unix_ms,
         } => set_pin(state, shard, name, *pin, *now_unix_ms),
     }
+}
+
+/// The mark of a removal that is under way: what it means is for its operation to say.
+fn is_own_mark(state: &State, shard: &ShardId, found: &Found) -> bool {
+    found.known == Known::Removed && state.operations.removals(shard).contains(&found.name)
+}
+
+/// Whether an import would change anything: what the leader asks before it writes to the log.
+pub fn is_news(state: &State, shard: &ShardId, found: &Found) -> bool {
+    !is_own_mark(state, shard, found) && state.catalogue.is_news(shard, found)
 }
 
 fn set_pin(
@@ -292,6 +325,8 @@ impl Entry {
 
 /// Says the note of a backup that was complete and was not found any more.
 const LOST: &str = "its manifest is no longer in the repository";
+/// Says the note of a backup that exists here and whose mark nobody here has put.
+const MARKED_ELSEWHERE: &str = "marked as removed by nobody here: RemoveBackup removes it for good";
 
 impl Catalogue {
     pub fn entry(&self, shard: &ShardId, name: &BackupName) -> Result<&Entry> {
@@ -379,6 +414,7 @@ impl Catalogue {
             verified: None,
             tested: None,
             pinned: None,
+            removed_here: false,
         };
         self.shards
             .entry(tablet.shard.clone())
@@ -412,8 +448,15 @@ impl Catalogue {
         }
     }
 
-    /// Whether an import would change anything: what the leader asks before it writes to the log.
-    pub fn is_news(&self, shard: &ShardId, found: &Found) -> bool {
+    /// An operation of this group has put its mark.
+    pub(super) fn remove(&mut self, shard: &ShardId, name: &BackupName, reason: &str) {
+        self.set_known(shard, name, Known::Removed, reason);
+        if let Ok(entry) = self.entry_mut(shard, name) {
+            entry.removed_here = true;
+        }
+    }
+
+    fn is_news(&self, shard: &ShardId, found: &Found) -> bool {
         let mut after = Catalogue::default();
         if let Ok(entry) = self.entry(shard, &found.name) {
             after
@@ -439,6 +482,8 @@ impl Catalogue {
         match (entry.known, found.known) {
             // Its operation knows better; and what is removed stays removed.
             (Known::Running | Known::Removed, _) => {}
+            // A mark deletes nothing by itself: an operator decides.
+            (Known::Complete | Known::Broken, Known::Removed) => entry.doubt(MARKED_ELSEWHERE),
             (_, Known::Removed) | (Known::Complete | Known::Incomplete, Known::Broken) => {
                 entry.known = found.known;
                 entry.mark = None;
@@ -451,9 +496,9 @@ impl Catalogue {
                 "its manifest is not the one that was announced".clone_into(&mut entry.note);
             }
             (Known::Incomplete, Known::Complete) => *entry = Entry::from_scan(shard, found),
-            // Its store was away for a while: it is the very one.
+            // Its store was away for a while, or the mark is: it is the very one.
             (Known::Broken, Known::Complete)
-                if entry.note == LOST
+                if [LOST, MARKED_ELSEWHERE].contains(&entry.note.as_str())
                     && !entry.facts.manifest_hash.is_empty()
                     && entry.facts.manifest_hash == found.facts.manifest_hash =>
             {
@@ -502,9 +547,18 @@ impl Entry {
             verified: None,
             tested: None,
             pinned: None,
+            removed_here: false,
         };
         entry.mark_damaged_pages();
         entry
+    }
+
+    /// It shows what it must not. A mark of somebody who knows more of it stays.
+    fn doubt(&mut self, why: &str) {
+        if self.known == Known::Complete || self.mark.is_none() {
+            self.known = Known::Broken;
+            why.clone_into(&mut self.note);
+        }
     }
 
     /// What was damaged in the database is damaged in its copy: that must not be restored by itself.

@@ -3,6 +3,9 @@
 //! A removed backup is kept until its sweep has begun: that is in the log, and no clock decides it.
 //! Only what is kept may be named to a writer as something to refer to. So what a collector may
 //! delete stays out of everybody's reach, however late it comes.
+//!
+//! A mark that nobody here has put is believed only of a backup that is unknown here, and only after
+//! this group has known of it for the grace time: whatever the mark itself says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +20,41 @@ use super::{
 
 /// The step in which a sweep deletes. From its beginning on the backup is out of reach.
 pub const SWEEP_STEP: &str = "sweep";
+
+/// Marks of a shard that are remembered; the oldest are forgotten first.
+const MARKS_MAX: usize = 4096;
+
+/// When this group first saw the marks of backups that it has not removed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MarksSeen(BTreeMap<ShardId, BTreeMap<BackupName, u64>>);
+
+impl MarksSeen {
+    pub(super) fn note(&mut self, shard: &ShardId, names: &[BackupName], now_unix_ms: u64) {
+        let seen = self.0.entry(shard.clone()).or_default();
+        for name in names {
+            seen.entry(name.clone()).or_insert(now_unix_ms);
+        }
+        while seen.len() > MARKS_MAX {
+            let oldest = seen.iter().min_by_key(|(_, at)| **at);
+            let Some(oldest) = oldest.map(|(name, _)| name.clone()) else {
+                return;
+            };
+            seen.remove(&oldest);
+        }
+    }
+
+    pub fn has(&self, shard: &ShardId, name: &BackupName) -> bool {
+        self.0
+            .get(shard)
+            .is_some_and(|seen| seen.contains_key(name))
+    }
+
+    fn before(&self, shard: &ShardId, unix_ms: u64) -> impl Iterator<Item = &BackupName> {
+        let seen = self.0.get(shard).into_iter().flatten();
+        seen.filter(move |(_, at)| **at <= unix_ms)
+            .map(|(name, _)| name)
+    }
+}
 
 /// What an operation has deleted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +87,24 @@ pub fn kept(state: &State, shard: &ShardId) -> BTreeSet<BackupName> {
     open.filter(|operation| operation.shard == *shard && keeps(operation))
         .filter_map(|operation| operation.backup.clone())
         .collect()
+}
+
+/// The marked backups of which a collection may delete. `seen_before_unix_ms`: that it was marked
+/// by others must be known since then; None: no time can be believed now.
+pub fn may_go(
+    state: &State,
+    shard: &ShardId,
+    seen_before_unix_ms: Option<u64>,
+) -> BTreeSet<BackupName> {
+    let kept = kept(state, shard);
+    let entries = state.catalogue.entries(shard);
+    let own = entries
+        .filter(|entry| entry.known == Known::Removed && entry.removed_here)
+        .map(|entry| &entry.name);
+    let marks = &state.catalogue.marks;
+    let others = seen_before_unix_ms.map(|at| marks.before(shard, at));
+    let all = own.chain(others.into_iter().flatten());
+    all.filter(|name| !kept.contains(*name)).cloned().collect()
 }
 
 /// Whether an operation is, or has its own sweep, still to come.

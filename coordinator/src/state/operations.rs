@@ -276,7 +276,7 @@ pub enum Command {
         outcome: Outcome,
         effect: Effect,
     },
-    /// A sweep or a collection takes the delete side of its shard for one batch.
+    /// Whoever deletes takes the delete side of its shard for one batch, or one try.
     TakeDeleteSide {
         id: OperationId,
         now_unix_ms: u64,
@@ -284,8 +284,10 @@ pub enum Command {
     /// It lets go of it again: for the next batch, or to try later.
     ReleaseDeleteSide {
         id: OperationId,
+        #[serde(default)]
         deleted: Deleted,
         /// One line of how far it is, or of what keeps it from its work.
+        #[serde(default)]
         note: String,
     },
     Cancel {
@@ -429,9 +431,7 @@ fn take_effect(
                 check_running()?;
                 operation.irrevocable = true;
             }
-            state
-                .catalogue
-                .set_known(&shard, &name, Known::Removed, reason);
+            state.catalogue.remove(&shard, &name, reason);
         }
     }
     Ok(())

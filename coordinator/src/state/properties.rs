@@ -29,6 +29,7 @@ enum Act {
     TakeDelete(u8),
     ReleaseDelete(u8),
     Pin(u8),
+    MarkByNobody(u8),
     Acquire(u8),
     Break,
     Expire,
@@ -49,6 +50,7 @@ fn acts() -> impl Strategy<Value = Act> {
         2 => any::<u8>().prop_map(Act::TakeDelete),
         1 => any::<u8>().prop_map(Act::ReleaseDelete),
         1 => any::<u8>().prop_map(Act::Pin),
+        1 => any::<u8>().prop_map(Act::MarkByNobody),
         1 => any::<u8>().prop_map(Act::Acquire),
         1 => Just(Act::Break),
         1 => Just(Act::Expire),
@@ -109,12 +111,13 @@ fn act(cluster: &mut Cluster, act: &Act) {
             };
             if matches!(
                 c.state.operations.get(&id).unwrap().spec,
-                Spec::Sweep { .. } | Spec::RemoveRecipient { .. }
+                Spec::Sweep { .. } | Spec::RemoveRecipient { .. } | Spec::RemoveBackup { .. }
             ) {
                 drop(c.operate(release));
             }
         }),
         Act::Pin(n) => pin_or_unpin(cluster, n),
+        Act::MarkByNobody(n) => mark_by_nobody(cluster, n),
         Act::Acquire(n) => drop(
             cluster.apply(Command::Locks(locks::Command::Acquire {
                 id: format!("hand-{n}"),
@@ -165,6 +168,27 @@ fn pin_or_unpin(cluster: &mut Cluster, n: u8) {
         pin,
         now_unix_ms: cluster.now_unix_ms,
     })));
+}
+
+/// A scan finds a mark that is in no log.
+fn mark_by_nobody(cluster: &mut Cluster, n: u8) {
+    let entries: Vec<_> = cluster.state.catalogue.entries(&shard()).collect();
+    if entries.is_empty() {
+        return;
+    }
+    let entry = entries[usize::from(n) % entries.len()];
+    let import = catalogue::Command::Import {
+        shard: shard(),
+        found: vec![catalogue::Found {
+            name: entry.name.clone(),
+            alias: entry.alias.clone(),
+            known: Known::Removed,
+            facts: catalogue::Facts::default(),
+            note: "marked".into(),
+        }],
+        missing: vec![],
+    };
+    cluster.apply(Command::Catalogue(import)).unwrap();
 }
 
 fn on_open(cluster: &mut Cluster, n: u8, then: impl Fn(&mut Cluster, OperationId)) {

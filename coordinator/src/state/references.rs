@@ -31,6 +31,7 @@ pub struct Reference {
 /// newest first.
 pub fn referable(state: &State, shard: &ShardId, alias: &Alias) -> Vec<Reference> {
     let alias = alias.to_string();
+    let going = state.operations.removals(shard);
     let is_own = |entry: &Entry| entry.alias == alias;
     let mut attempts: Vec<&Entry> = state
         .catalogue
@@ -41,6 +42,7 @@ pub fn referable(state: &State, shard: &ShardId, alias: &Alias) -> Vec<Reference
     let mut complete: Vec<&Entry> = state
         .catalogue
         .complete_ones(shard)
+        .filter(|entry| !going.contains(&entry.name))
         .filter(|entry| !entry.facts.manifest_hash.is_empty())
         .collect();
     complete.sort_by_key(|entry| (is_own(entry), entry.order_key()));

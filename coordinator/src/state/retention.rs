@@ -139,6 +139,9 @@ pub struct Retention {
     applied_unix_ms: u64,
     /// Why nothing is removed by itself, until an operator says that it may be.
     stopped: Option<String>,
+    /// How often an operator has said that the clock is right.
+    #[serde(default)]
+    resumes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,6 +175,7 @@ impl Retention {
             }
             Command::Resume { now_unix_ms } => {
                 self.stopped = None;
+                self.resumes += 1;
                 // The operator has looked at the clock: it is right now.
                 self.applied_unix_ms = *now_unix_ms;
             }
@@ -219,8 +223,17 @@ impl Retention {
         self.shards.keys()
     }
 
+    /// Whether a keyspace has a policy of its own.
+    pub fn has(&self, keyspace: &str) -> bool {
+        self.keyspaces.contains_key(keyspace)
+    }
+
     pub fn stopped(&self) -> Option<&str> {
         self.stopped.as_deref()
+    }
+
+    pub fn resumes(&self) -> u64 {
+        self.resumes
     }
 
     pub fn applied_unix_ms(&self) -> u64 {
@@ -246,11 +259,8 @@ pub fn due_under(
     expired(policy, &candidates, now_unix_ms)
 }
 
-/// What goes of a shard now, under what is in force there.
+/// What goes of a shard, under what is in force there; or would, when retention is stopped.
 pub fn due(state: &State, shard: &ShardId, now_unix_ms: u64) -> Vec<(BackupName, String)> {
-    if state.retention.stopped.is_some() {
-        return Vec::new();
-    }
     let in_force = state.retention.in_force(shard);
     let policy = in_force.map(|(_, policy)| policy.clone());
     due_under(state, shard, &policy.unwrap_or_default(), now_unix_ms)
@@ -263,6 +273,10 @@ pub(super) fn check_due(
     backup: &BackupName,
     now_unix_ms: u64,
 ) -> Result<()> {
+    if let Some(why) = state.retention.stopped() {
+        return Err(Error::refused(format!("retention stands still: {why}"))
+            .hint("When the clock is right: SetRetention --resume."));
+    }
     let due = due(state, shard, now_unix_ms);
     if due.iter().any(|(name, _)| name == backup) {
         return Ok(());

@@ -1,7 +1,8 @@
 //! What verifications and restore tests have found: on each backup its last results, for each
 //! shard the packs that are damaged, and the marks that keep broken backups from being restored.
 //!
-//! What a verification marked is cleared by a later one that reads everything and finds it whole.
+//! What a verification marked is cleared by a later one that reads everything and finds it whole; what
+//! a restore test marked, by a restore test that passes.
 //! What an operator marked, only an operator takes back.
 
 use std::collections::BTreeMap;
@@ -35,8 +36,10 @@ pub struct Verification {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MarkedBy {
     Operator,
-    /// A verification, a restore test, a restore that failed: it may turn out to be whole again.
+    /// A verification, a restore that failed: it may turn out to be whole again.
     Verification,
+    /// A restore test: whole or not, it could not be used.
+    Test,
     /// The database was damaged when it was copied: the backup is what it was.
     Copy,
 }
@@ -48,7 +51,7 @@ pub struct Mark {
     pub at_unix_ms: u64,
 }
 
-/// Packs that are damaged, by their ids (32 hexadecimal digits), and since when that is known.
+/// Packs that are damaged, by their ids (32 hexadecimal digits), and when that was last found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DamagedPacks(BTreeMap<ShardId, BTreeMap<String, u64>>);
 
@@ -64,7 +67,8 @@ impl DamagedPacks {
         }
         let known = self.0.entry(shard.clone()).or_default();
         for pack in packs {
-            known.entry(pack.clone()).or_insert(at_unix_ms);
+            let found = known.entry(pack.clone()).or_default();
+            *found = at_unix_ms.max(*found);
         }
         while known.len() > DAMAGED_MAX {
             let oldest = known.iter().min_by_key(|(_, at)| **at);
@@ -75,9 +79,9 @@ impl DamagedPacks {
         }
     }
 
-    fn remove(&mut self, shard: &ShardId, packs: &[String]) {
+    fn remove(&mut self, shard: &ShardId, packs: &[String], found_until_unix_ms: u64) {
         if let Some(known) = self.0.get_mut(shard) {
-            known.retain(|pack, _| !packs.contains(pack));
+            known.retain(|pack, at| *at > found_until_unix_ms || !packs.contains(pack));
             if known.is_empty() {
                 self.0.remove(shard);
             }
@@ -103,8 +107,14 @@ pub enum Command {
         broken: Vec<(BackupName, String)>,
         now_unix_ms: u64,
     },
-    /// Packs that were taken for damaged were read and are whole.
-    Whole { shard: ShardId, packs: Vec<String> },
+    /// Packs that were taken for damaged were read and are whole, or are gone.
+    Whole {
+        shard: ShardId,
+        packs: Vec<String>,
+        /// When the reading began: what was found later still stands. None: whenever it was found.
+        #[serde(default)]
+        begun_unix_ms: Option<u64>,
+    },
 }
 
 pub fn apply(state: &mut State, command: &Command) -> Result<Response> {
@@ -131,7 +141,14 @@ pub fn apply(state: &mut State, command: &Command) -> Result<Response> {
                 }
             }
         }
-        Command::Whole { shard, packs } => catalogue.damaged.remove(shard, packs),
+        Command::Whole {
+            shard,
+            packs,
+            begun_unix_ms,
+        } => {
+            let until = begun_unix_ms.unwrap_or(u64::MAX);
+            catalogue.damaged.remove(shard, packs, until);
+        }
     }
     Ok(Response::Done)
 }
@@ -189,10 +206,18 @@ pub(super) fn record(
         false => &mut entry.verified,
     };
     *slot = Some(result.clone());
+    let by = match is_test {
+        true => MarkedBy::Test,
+        false => MarkedBy::Verification,
+    };
     if !result.passed {
-        entry.break_by(MarkedBy::Verification, &result.message, result.at_unix_ms);
-    } else if !is_test && result.percent >= 100 && entry.is_marked_by(MarkedBy::Verification) {
+        entry.break_by(by, &result.message, result.at_unix_ms);
+    } else if entry.is_marked_by(by) && (is_test || result.percent >= 100) {
         entry.heal();
+        // That all of it can be read does not say that it can be used.
+        if let Some(failed) = entry.tested.clone().filter(|tested| !tested.passed) {
+            entry.break_by(MarkedBy::Test, &failed.message, failed.at_unix_ms);
+        }
     }
 }
 
@@ -201,9 +226,10 @@ impl Entry {
         self.known == Known::Broken && self.mark.as_ref().is_some_and(|mark| mark.by == by)
     }
 
-    /// A mark that stands already is not weakened.
+    /// A mark that stands already is not weakened. What could not be read, a test cannot clear.
     pub(super) fn break_by(&mut self, by: MarkedBy, reason: &str, now_unix_ms: u64) {
-        if self.known == Known::Complete || self.is_marked_by(by) {
+        let is_more = by == MarkedBy::Verification && self.is_marked_by(MarkedBy::Test);
+        if self.known == Known::Complete || self.is_marked_by(by) || is_more {
             self.known = Known::Broken;
             self.mark = Some(Mark {
                 by,

@@ -22,16 +22,17 @@ impl GetRetention {
         context.print(
             &json::Retention::from(&answer),
             || {
-                let names = answer.shards.iter().map(|shard| table::shard(shard.shard.as_ref()));
+                let names = answer
+                    .shards
+                    .iter()
+                    .map(|shard| table::shard(shard.shard.as_ref()));
                 lines(names.collect::<Vec<_>>().iter().map(String::as_str))
             },
             || {
                 let shards = retention::retention(&answer.shards);
                 match answer.stopped.as_str() {
                     "" => shards,
-                    why => format!(
-                        "retention stands still: {why}. When the clock is right: SetRetention --resume\n{shards}"
-                    ),
+                    why => format!("{}\n{shards}", retention::stopped(why)),
                 }
             },
         )

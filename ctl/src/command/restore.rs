@@ -65,7 +65,11 @@ impl Restore {
         context.print(
             &json::Operation::from(&operation),
             || operation.backup.clone(),
-            || format!("{} is restored from {}", self.alias, operation.backup),
+            || match operation.result.as_str() {
+                "" => format!("{} is restored from {}", self.alias, operation.backup),
+                // With what was passed over.
+                result => one_line(result),
+            },
         )
     }
 
@@ -106,6 +110,8 @@ fn print_plan(context: &Context, plan: &v1::PlanRestoreResponse) -> Outcome {
                 human::time_short(backup.ended_unix_ms),
             );
             let mut lines = vec![first];
+            let passed_over = plan.passed_over.iter();
+            lines.extend(passed_over.map(|why| format!("passes over {}", one_line(why))));
             match &plan.fetch {
                 Some(fetch) => lines.extend(described(fetch)),
                 None if plan.fetch_unknown.is_empty() => {}

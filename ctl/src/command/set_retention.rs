@@ -75,9 +75,9 @@ impl SetRetention {
             .map_err(|failure| failure.of(format_args!("SetRetention {scope}")))?;
         let expired = &answer.expired;
         context.print(
-            &json::Expiry::new(expired, self.dry_run),
+            &json::Expiry::new(&answer, self.dry_run),
             || lines(expired.iter().map(|backup| backup.name.as_str())),
-            || self.describe(scope, expired),
+            || self.describe(scope, &answer),
         )
     }
 
@@ -93,7 +93,19 @@ impl SetRetention {
         }
     }
 
-    fn describe(&self, scope: &Scope, expired: &[v1::ExpiredBackup]) -> String {
+    fn describe(&self, scope: &Scope, answer: &v1::SetRetentionResponse) -> String {
+        let mut lines = Vec::new();
+        if answer.unknown {
+            lines.push(format!("nothing is known of {scope} yet"));
+        }
+        if !answer.stopped.is_empty() {
+            lines.push(retention::stopped(&answer.stopped));
+        }
+        lines.push(self.describe_policy(scope, &answer.expired));
+        lines.join("\n")
+    }
+
+    fn describe_policy(&self, scope: &Scope, expired: &[v1::ExpiredBackup]) -> String {
         let (what, go) = if self.dry_run {
             ("nothing is set", "would go")
         } else {

@@ -7,6 +7,10 @@ use super::{
     table::{render, shard},
 };
 
+pub fn stopped(why: &str) -> String {
+    format!("retention stands still: {why}. When the clock is right: SetRetention --resume")
+}
+
 /// Backups that go by a rule.
 pub fn expired(expired: &[v1::ExpiredBackup]) -> String {
     let rows = expired.iter().map(|backup| {

@@ -116,12 +116,13 @@ pub fn backups(backups: &[v1::Backup]) -> String {
     render(&heads, rows)
 }
 
-/// How and when a backup was looked at last: a restore test says more than reading it back.
+/// How and when a backup was looked at last: a restore test says more than reading it back, and a
+/// failure that nothing has made good says more than either.
 fn last_verification(backup: &v1::Backup) -> String {
     let verified = backup.verified.as_ref().map(|v| (v, "read"));
     let tested = backup.tested.as_ref().map(|v| (v, "restored"));
     let last = verified.into_iter().chain(tested);
-    last.max_by_key(|(v, _)| v.at_unix_ms)
+    last.max_by_key(|(v, _)| (!v.passed, v.at_unix_ms))
         .map_or_else(dash, |(v, how)| verification(v, how))
 }
 

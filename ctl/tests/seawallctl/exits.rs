@@ -257,6 +257,7 @@ async fn a_dry_run_prints_what_the_coordinator_would_choose_and_starts_nothing()
                 }],
             }),
             fetch_unknown: String::new(),
+            passed_over: vec!["2026-10-15.174640.zone1-102 is broken".into()],
         },
         ..Default::default()
     };
@@ -272,6 +273,7 @@ async fn a_dry_run_prints_what_the_coordinator_would_choose_and_starts_nothing()
         "would restore 2026-10-14.174640.zone1-102 onto zone1-103: 3.0 GiB at 0-1-100"
     ));
     for line in [
+        "passes over 2026-10-15.174640.zone1-102 is broken",
         "would fetch at most 700.0 MiB in 90 requests",
         "1.0 GiB is here already, from a restore that was cut off",
         "1.0 GiB would be copied from the data that is replaced",

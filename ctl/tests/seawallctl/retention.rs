@@ -32,6 +32,8 @@ fn script() -> Script {
     Script {
         set_retention: SetRetentionResponse {
             expired: expired.clone(),
+            stopped: "wall time jumped".into(),
+            unknown: true,
         },
         retention: GetRetentionResponse {
             shards: vec![ShardRetention {
@@ -106,6 +108,14 @@ async fn a_policy_is_sent_as_it_was_written_and_shows_what_goes_by_it() {
         assert!(request.contains(part), "no {part} in {request}");
     }
     assert!(printed.contains("nothing is set; 1 would go"), "{printed}");
+    assert!(
+        printed.contains("retention stands still: wall time jumped"),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("nothing is known of commerce yet"),
+        "{printed}"
+    );
     assert!(printed.contains("retention keeps 2"), "{printed}");
 
     let none = ["SetRetention", "commerce/0", "--none"];

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use left::Left;
 use survey::Survey;
+use uuid::Uuid;
 
 use super::header::Repository;
 use crate::{
@@ -33,9 +34,9 @@ pub struct CollectionRequest {
     pub expected: BTreeMap<BackupName, String>,
     /// Removed backups whose grace time is not over: nothing that they reach goes.
     pub keep: BTreeSet<BackupName>,
-    /// Backups whose mark was put at this time or later are kept like those, whatever the catalogue
-    /// knows of them: another group may have removed them.
-    pub marked_before_unix_ms: u64,
+    /// Of backups that show a mark, only these may go: the caller removed them itself, or has known
+    /// of the mark for the grace time. What a mark says of its own time is not believed.
+    pub may_go: BTreeSet<BackupName>,
 }
 
 /// The most that one batch deletes, and at least one object.
@@ -50,9 +51,11 @@ pub struct BatchLimits {
 pub struct Collected {
     pub objects: u64,
     pub bytes: u64,
+    /// Ids of the packs among them, 32 hexadecimal digits each.
+    pub packs: BTreeSet<String>,
     /// There may be more: another batch is due.
     pub more: bool,
-    /// Removed backups that are kept only because their marks are too young.
+    /// Backups that show a mark, are named neither as kept nor as going, and are kept.
     pub too_young: BTreeSet<BackupName>,
 }
 
@@ -162,6 +165,11 @@ impl Batch {
         self.done.objects += 1;
         self.done.bytes = self.done.bytes.saturating_add(bytes);
         true
+    }
+
+    fn delete_packs(&mut self, ids: &[Uuid]) {
+        let ids = ids.iter().map(|id| id.simple().to_string());
+        self.done.packs.extend(ids);
     }
 
     fn collected(self, more: bool) -> Collected {

@@ -7,7 +7,7 @@ use super::{CollectionRequest, reach::Reach, stopped};
 use crate::{
     error::{Error, Result},
     ids::{BackupName, ShardId},
-    repository::{header::Repository, layout, remove::marked_at, store::Listed},
+    repository::{header::Repository, layout, store::Listed},
 };
 
 /// A shard before a batch.
@@ -18,7 +18,7 @@ pub(super) struct Survey {
     pub removed: BTreeMap<BackupName, Vec<Listed>>,
     /// Removed backups that are kept for now, with all that is there of them.
     pub kept: BTreeMap<BackupName, Vec<Listed>>,
-    /// Those of them that the caller has not named.
+    /// Those of them of which the caller has said nothing.
     pub too_young: BTreeSet<BackupName>,
 }
 
@@ -68,7 +68,7 @@ impl Survey {
                 continue;
             }
             let is_named = request.keep.contains(&name);
-            if is_named || is_too_young(repository, shard, &name, request).await? {
+            if is_named || !request.may_go.contains(&name) {
                 if !is_named {
                     too_young.insert(name.clone());
                 }
@@ -157,14 +157,4 @@ async fn check_nothing(
         "nothing is deleted in {shard} while backup {name} is begun and neither complete nor given up"
     ))
     .hint("RemoveBackup gives it up; without, that is done a day after it began."))
-}
-
-async fn is_too_young(
-    repository: &Repository,
-    shard: &ShardId,
-    name: &BackupName,
-    request: &CollectionRequest,
-) -> Result<bool> {
-    let at = marked_at(repository, shard, name).await?;
-    Ok(at.is_some_and(|at| at >= request.marked_before_unix_ms))
 }

@@ -125,7 +125,7 @@ async fn i5_what_is_kept_or_was_marked_of_late_stays_with_all_that_it_needs() {
     assert_eq!(ground.objects(), before);
 
     ground.request.keep.clear();
-    ground.request.marked_before_unix_ms = 0;
+    ground.request.may_go.clear();
     let collected = ground.collect().await.unwrap();
     assert_eq!(collected.objects, 0);
     assert_eq!(collected.too_young, [name(0), name(1), name(2)].into());
@@ -146,6 +146,34 @@ async fn i5_what_a_kept_backup_needs_of_others_stays_though_their_time_has_come(
     ground.request.keep.clear();
     ground.collect().await.unwrap();
     assert_eq!(ground.objects_of(0, "packs"), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_a_mark_lets_nothing_go_by_what_it_says_itself() {
+    let mut ground = Shard::encrypted().await;
+    let old = format!(
+        r#"{{"version": 2, "name": "{}", "reason": "", "removed_unix_ms": 0}}"#,
+        name(1)
+    );
+    for (number, mark) in [(0, String::new()), (1, old)] {
+        ground.back_up(number).await;
+        let key = layout::removed(&shard(), &name(number));
+        let store = ground.ground.repository.store();
+        store.put_if_absent(&key, mark.into()).await.unwrap();
+    }
+    // The one is known as a backup that exists, the other to nobody.
+    ground.request.may_go.clear();
+    ground.request.expected.remove(&name(1));
+    let before = ground.objects();
+    let collected = ground.collect().await.unwrap();
+    assert_eq!(collected.objects, 0);
+    assert_eq!(collected.too_young, [name(1)].into());
+    assert_eq!(ground.objects(), before);
+
+    ground.request.may_go.insert(name(1));
+    ground.collect().await.unwrap();
+    assert_eq!(ground.objects_of(1, "packs"), [""; 0]);
+    assert_eq!(ground.objects_of(0, "packs").len(), 2, "a pack and its key");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -191,7 +191,7 @@ async fn i2_a_name_is_never_used_again() {
         .await
         .unwrap();
     let request = CollectionRequest {
-        marked_before_unix_ms: u64::MAX,
+        may_go: [name(0)].into(),
         ..CollectionRequest::default()
     };
     let limits = BatchLimits {

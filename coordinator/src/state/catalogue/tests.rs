@@ -1,7 +1,8 @@
 use super::*;
 use crate::state::{
-    Command as Any,
-    testing::{Cluster, alias, backup_of, shard},
+    Command as Any, collection,
+    operations::Effect,
+    testing::{Cluster, alias, backup_of, removal_of, shard},
 };
 
 fn facts(hash: &str) -> Facts {
@@ -102,7 +103,7 @@ fn a_scan_shows_what_is_in_an_old_repository_and_never_what_it_cannot_know() {
     assert_eq!(known(&cluster, &running_name), Known::Running);
     assert_eq!(known(&cluster, &complete), Known::Complete);
 
-    import(&mut cluster, vec![found(&old, Known::Removed, "")], vec![]);
+    cluster.state.catalogue.remove(&shard(), &old, "gone");
     import(
         &mut cluster,
         vec![found(&old, Known::Complete, "old")],
@@ -110,7 +111,7 @@ fn a_scan_shows_what_is_in_an_old_repository_and_never_what_it_cannot_know() {
     );
     assert_eq!(known(&cluster, &old), Known::Removed, "removed is for ever");
     let again = found(&old, Known::Complete, "old");
-    assert!(!cluster.state.catalogue.is_news(&shard(), &again));
+    assert!(!is_news(&cluster.state, &shard(), &again));
 }
 
 #[test]
@@ -119,7 +120,7 @@ fn i5_a_manifest_that_is_not_the_announced_one_makes_the_backup_broken() {
     let one = cluster.backed_up("zone1-101", "0-100-1");
     let two = cluster.backed_up("zone1-101", "0-100-2");
     let forged = found(&one, Known::Complete, "forged");
-    assert!(cluster.state.catalogue.is_news(&shard(), &forged));
+    assert!(is_news(&cluster.state, &shard(), &forged));
     import(&mut cluster, vec![forged], vec![two.clone()]);
     for name in [&one, &two] {
         let entry = cluster.state.catalogue.entry(&shard(), name).unwrap();
@@ -133,7 +134,86 @@ fn a_mark_of_a_backup_that_nobody_knows_is_not_taken_up() {
     let mut cluster = Cluster::with_primary();
     let old = BackupName::new(0, &alias("zone1-109"), 0).unwrap();
     let mark = found(&old, Known::Removed, "");
-    assert!(!cluster.state.catalogue.is_news(&shard(), &mark));
+    assert!(!is_news(&cluster.state, &shard(), &mark));
     import(&mut cluster, vec![mark], vec![]);
     assert!(cluster.state.catalogue.entry(&shard(), &old).is_err());
+}
+
+#[test]
+fn i5_a_mark_that_nobody_here_has_put_deletes_nothing_and_an_operator_decides() {
+    let mut cluster = Cluster::with_primary();
+    let name = cluster.backed_up("zone1-101", "0-100-1");
+    let hash = cluster.state.catalogue.entry(&shard(), &name);
+    let hash = hash.unwrap().facts.manifest_hash.clone();
+    let mark = found(&name, Known::Removed, "");
+    let standing = |cluster: &Cluster| {
+        let entry = cluster.state.catalogue.entry(&shard(), &name).unwrap();
+        (entry.known, entry.note.clone())
+    };
+    for _ in 0..2 {
+        import(&mut cluster, vec![mark.clone()], vec![]);
+        let (known, note) = standing(&cluster);
+        assert_eq!(known, Known::Broken);
+        assert!(note.contains("RemoveBackup removes it"), "{note}");
+    }
+    assert!(!is_news(&cluster.state, &shard(), &mark));
+    let expected = collection::expected(&cluster.state, &shard());
+    assert_eq!(expected[&name], hash, "nothing of it goes");
+    // The mark was a mistake, and is gone.
+    import(
+        &mut cluster,
+        vec![found(&name, Known::Complete, &hash)],
+        vec![],
+    );
+    assert_eq!(standing(&cluster), (Known::Complete, String::new()));
+
+    import(&mut cluster, vec![mark.clone()], vec![]);
+    let removal = cluster.start(removal_of(&name, false)).unwrap();
+    import(&mut cluster, vec![mark.clone()], vec![]);
+    assert_eq!(standing(&cluster).0, Known::Broken, "its operation says");
+    cluster
+        .end_step(
+            removal.id,
+            "remove",
+            Effect::BackupRemoved { reason: "x".into() },
+        )
+        .unwrap();
+    cluster.finish(removal.id).unwrap();
+    assert_eq!(standing(&cluster).0, Known::Removed);
+    assert!(collection::may_go(&cluster.state, &shard(), None).is_empty());
+}
+
+#[test]
+fn i5_the_mark_of_a_removal_under_way_is_for_its_operation_to_record() {
+    let mut cluster = Cluster::with_primary();
+    let name = cluster.backed_up("zone1-101", "0-100-1");
+    cluster.start(removal_of(&name, true)).unwrap();
+    let mark = found(&name, Known::Removed, "");
+    assert!(!is_news(&cluster.state, &shard(), &mark));
+    import(&mut cluster, vec![mark], vec![]);
+    let entry = cluster.state.catalogue.entry(&shard(), &name).unwrap();
+    assert_eq!(entry.known, Known::Complete);
+}
+
+#[test]
+fn i5_marks_of_others_count_from_when_this_group_saw_them_first() {
+    let mut cluster = Cluster::with_primary();
+    let others = BackupName::new(0, &alias("zone1-109"), 0).unwrap();
+    let seen = |cluster: &mut Cluster, now_unix_ms| {
+        let command = Command::MarksSeen {
+            shard: shard(),
+            names: vec![others.clone()],
+            now_unix_ms,
+        };
+        cluster.apply(Any::Catalogue(command)).unwrap();
+    };
+    let goes = |cluster: &Cluster, before| {
+        collection::may_go(&cluster.state, &shard(), before).contains(&others)
+    };
+    assert!(!goes(&cluster, Some(u64::MAX)), "nobody has seen it yet");
+    seen(&mut cluster, 1000);
+    seen(&mut cluster, 3000);
+    assert!(!goes(&cluster, Some(999)));
+    assert!(goes(&cluster, Some(1000)));
+    assert!(!goes(&cluster, None), "the clock cannot be believed");
 }

@@ -94,6 +94,70 @@ fn a_verifications_mark_is_cleared_by_a_whole_one_that_passes() {
     assert_eq!(entry(&cluster, &name).known, Known::Complete);
 }
 
+fn tested(cluster: &mut Cluster, name: &BackupName, passed: bool) {
+    let result = result(passed, 100);
+    let catalogue = &mut cluster.state.catalogue;
+    record(catalogue, &shard(), name, &result, true, &[]);
+}
+
+#[test]
+fn the_mark_of_a_failed_restore_test_is_cleared_by_one_that_passes_only() {
+    let (mut cluster, name) = with_backup();
+    tested(&mut cluster, &name, false);
+    assert_eq!(
+        entry(&cluster, &name).mark.clone().unwrap().by,
+        MarkedBy::Test
+    );
+    recorded(&mut cluster, &name, &result(true, 100));
+    assert_eq!(entry(&cluster, &name).known, Known::Broken);
+    tested(&mut cluster, &name, true);
+    assert_eq!(entry(&cluster, &name).known, Known::Complete);
+
+    // Both failed: each is to be mended.
+    tested(&mut cluster, &name, false);
+    recorded(&mut cluster, &name, &result(false, 100));
+    recorded(&mut cluster, &name, &result(true, 100));
+    assert_eq!(
+        entry(&cluster, &name).mark.clone().unwrap().by,
+        MarkedBy::Test
+    );
+    recorded(&mut cluster, &name, &result(false, 100));
+    tested(&mut cluster, &name, true);
+    assert_eq!(entry(&cluster, &name).known, Known::Broken);
+    recorded(&mut cluster, &name, &result(true, 100));
+    assert_eq!(entry(&cluster, &name).known, Known::Complete);
+}
+
+#[test]
+fn a_verification_clears_only_damage_that_was_found_before_it_began() {
+    let (mut cluster, _) = with_backup();
+    let packs: Vec<String> = ["a", "b"].map(|c| c.repeat(32)).to_vec();
+    let damage = |at| Command::Damage {
+        shard: shard(),
+        packs: packs[usize::from(at > 1)..].to_vec(),
+        broken: vec![],
+        now_unix_ms: at,
+    };
+    for at in [1, 7] {
+        cluster.apply(Any::Verification(damage(at))).unwrap();
+    }
+    let whole = |begun_unix_ms| {
+        Any::Verification(Command::Whole {
+            shard: shard(),
+            packs: packs.clone(),
+            begun_unix_ms,
+        })
+    };
+    let left = |cluster: &Cluster| {
+        let damaged = &cluster.state.catalogue.damaged;
+        damaged.of(&shard()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    cluster.apply(whole(Some(5))).unwrap();
+    assert_eq!(left(&cluster), [packs[1].clone()]);
+    cluster.apply(whole(None)).unwrap();
+    assert_eq!(left(&cluster), [""; 0]);
+}
+
 #[test]
 fn what_is_not_complete_cannot_be_marked_or_verified() {
     let mut cluster = Cluster::with_primary();

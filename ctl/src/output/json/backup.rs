@@ -164,6 +164,7 @@ pub struct RestorePlan {
     pub backup: Backup,
     pub fetch: Option<Fetch>,
     pub fetch_unknown: Option<String>,
+    pub passed_over: Vec<String>,
 }
 
 /// What a restore would take from where.
@@ -193,6 +194,7 @@ impl RestorePlan {
             backup: backup.into(),
             fetch: plan.fetch.as_ref().map(Fetch::from),
             fetch_unknown: known(&plan.fetch_unknown),
+            passed_over: plan.passed_over.clone(),
         }
     }
 }

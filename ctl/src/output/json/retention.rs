@@ -30,13 +30,17 @@ impl From<&v1::ExpiredBackup> for Expired {
 pub struct Expiry {
     dry_run: bool,
     expired: Vec<Expired>,
+    stopped: Option<String>,
+    unknown: bool,
 }
 
 impl Expiry {
-    pub fn new(expired: &[v1::ExpiredBackup], dry_run: bool) -> Self {
+    pub fn new(answer: &v1::SetRetentionResponse, dry_run: bool) -> Self {
         Self {
             dry_run,
-            expired: expired.iter().map(Expired::from).collect(),
+            expired: answer.expired.iter().map(Expired::from).collect(),
+            stopped: known(&answer.stopped),
+            unknown: answer.unknown,
         }
     }
 }
