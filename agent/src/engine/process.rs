@@ -17,7 +17,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use seawall_common::{Error, Result};
+use seawall_common::{Error, Result, repository::PASSPHRASE_VARIABLE};
 use serde::{Deserialize, Serialize};
 use tokio::{process::Command, sync::watch};
 
@@ -123,6 +123,7 @@ impl Launcher {
         command
             .args(arguments)
             .envs(environment.iter().cloned())
+            .env_remove(PASSPHRASE_VARIABLE)
             .stdin(Stdio::null())
             .stdout(Stdio::from(log))
             .stderr(Stdio::from(stderr));
@@ -237,6 +238,7 @@ pub(super) async fn run_with(
     let running = Command::new(program)
         .args(arguments)
         .envs(environment.iter().cloned())
+        .env_remove(PASSPHRASE_VARIABLE)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();

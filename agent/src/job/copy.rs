@@ -70,7 +70,7 @@ pub(super) async fn run(job: &Job, plan: &Plan<'_>) -> Result<Outcome> {
         .await?;
     announce(job, &operation, &record).await?;
     put(job, repository, &prepared).await?;
-    if let Err(error) = writer.forget_session(plan.backup).await {
+    if let Err(error) = writer.forget_sessions().await {
         tracing::warn!("the next backup tries again: {error}");
     }
     Ok(Outcome {

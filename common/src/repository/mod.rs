@@ -60,10 +60,10 @@ pub use epochs::EpochRecord;
 pub use header::Repository;
 pub use inspect::{Finding, InspectOptions, InspectedBackup, Inspection, Objects, inspect};
 pub use keys::{
-    AddedRecipient, GeneratedIdentity, NobodyToAsk, Passphrase, Prompt, RecipientUse,
-    RecipientUses, RemovedKeys, StoredIdentity, WAYS_TO_AN_IDENTITY, WriterKey, WriterPublicKey,
-    check_fingerprint, check_identity_name, check_recipient, configured_passphrase, fingerprint_of,
-    generate_identity, lock_identity,
+    AddedRecipient, GeneratedIdentity, NobodyToAsk, PASSPHRASE_VARIABLE, Passphrase, Prompt,
+    RecipientUse, RecipientUses, RemovedKeys, StoredIdentity, WAYS_TO_AN_IDENTITY, WriterKey,
+    WriterPublicKey, check_fingerprint, check_identity_name, check_recipient,
+    configured_passphrase, fingerprint_of, generate_identity, lock_identity,
 };
 pub use known::Reference;
 pub use manifest::{

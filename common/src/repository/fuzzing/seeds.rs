@@ -38,7 +38,10 @@ pub(super) fn made_up(target: &str) -> Vec<Vec<u8>> {
             vec![chosen(0, &end), chosen(1, &by_offset)]
         }
         "list" => vec![list_payload()],
-        "pack_list" => vec![encode_pack_list(&packs()), encode_pack_list(&[])],
+        "pack_list" => vec![
+            encode_pack_list(&packs()).expect("few origins"),
+            encode_pack_list(&[]).expect("no origins"),
+        ],
         _ => Vec::new(),
     }
 }

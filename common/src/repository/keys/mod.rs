@@ -14,6 +14,7 @@ pub const WAYS_TO_AN_IDENTITY: &str = "repository.identity_file (a file of Gener
 
 mod configured;
 mod data_key;
+mod form;
 mod generate;
 mod identity;
 mod passphrase;
@@ -28,12 +29,15 @@ mod tests;
 
 pub(super) use configured::Keys;
 pub(super) use data_key::{DataKey, KEY_FILE_BYTES_MAX};
+pub(super) use form::check_form;
 pub(super) use identity::{Identities, Unwrapped};
 pub(super) use recipient::{Recipients, note_recipient};
 pub(super) use writer::TrustedWriters;
 
 pub use generate::{GeneratedIdentity, generate_identity, lock_identity};
-pub use passphrase::{NobodyToAsk, Passphrase, Prompt, configured_passphrase};
+pub use passphrase::{
+    NobodyToAsk, Passphrase, Prompt, VARIABLE as PASSPHRASE_VARIABLE, configured_passphrase,
+};
 pub use recipient::check_recipient;
 pub use sessions::{
     AddedRecipient, RecipientUse, RecipientUses, RemovedKeys, check_fingerprint, fingerprint_of,

@@ -19,7 +19,8 @@ use crate::{
     repository::config::RepositoryConfig,
 };
 
-pub(super) const VARIABLE: &str = "SEAWALL_PASSPHRASE";
+/// Not for the programs that are started from here: they outlive this one.
+pub const VARIABLE: &str = "SEAWALL_PASSPHRASE";
 const BYTES_MAX: u64 = 4 << 10;
 
 /// A passphrase that locks an identity; never printed.

@@ -172,7 +172,14 @@ impl Repository {
     /// Whether one was written; `false`: it was there.
     async fn add_key_file(&self, of: &SessionKeys, recipient: &Recipient) -> Result<bool> {
         if of.fingerprints.contains(&recipient.fingerprint) {
-            return Ok(false);
+            return match self.has_good_key_of(of, &recipient.fingerprint).await? {
+                true => Ok(false),
+                false => Err(Error::corrupt(format!(
+                    "the key file that is there for {} is damaged",
+                    recipient.fingerprint
+                ))
+                .hint("Nothing is overwritten: take a new backup, which writes keys of its own.")),
+            };
         }
         let data_key = load_key(self, &of.shard, &of.backup, of.session).await?;
         let wrapped = recipient.wrap(&data_key, self.uuid(), of.session)?;
@@ -196,22 +203,37 @@ impl Repository {
             if !session.fingerprints.contains(fingerprint) {
                 continue;
             }
-            if session.fingerprints.len() == 1 {
-                removed.kept += 1;
-            } else if keys.len() == batch {
+            if keys.len() == batch {
                 removed.left += 1;
-            } else {
+            } else if self.opens_without(&session, fingerprint).await? {
                 keys.push(layout::key(
                     shard,
                     &session.backup,
                     session.session,
                     fingerprint,
                 ));
+            } else {
+                removed.kept += 1;
             }
         }
         removed.deleted = keys.len() as u64;
         self.store().delete(keys).await?;
         Ok(removed)
+    }
+
+    /// Whether somebody else has a key file of the session that looks whole.
+    async fn opens_without(&self, of: &SessionKeys, fingerprint: &str) -> Result<bool> {
+        for other in of.fingerprints.iter().filter(|f| *f != fingerprint) {
+            if self.has_good_key_of(of, other).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn has_good_key_of(&self, of: &SessionKeys, fingerprint: &str) -> Result<bool> {
+        self.has_good_key_file(&of.shard, &of.backup, of.session, fingerprint)
+            .await
     }
 
     /// The shards in which a recipient has key files.

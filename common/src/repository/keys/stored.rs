@@ -135,6 +135,12 @@ pub(super) async fn read_stored(
         )));
     }
     let whence = format!("identity {name:?}");
+    // Nothing else is ever put there, and nothing else has a bound of the work that it asks for.
+    if !locked.starts_with(b"age-encryption.org/") {
+        return Err(Error::corrupt(format!(
+            "object {key} is no key that was locked with a passphrase"
+        )));
+    }
     let keys = unlock(&whence, Zeroizing::new(locked.to_vec()), config, prompt).await?;
     let identities = Identities::new(whence, keys);
     match record {

@@ -110,7 +110,7 @@ pub(in super::super) fn write(
         inner: BufWriter::with_capacity(BUFFER_BYTES, file),
         hasher: blake3::Hasher::new(),
     };
-    let (origins, pack_table) = pack_table(packs);
+    let (origins, pack_table) = pack_table(packs)?;
     let description = serde_json::to_vec(&Description {
         of: identity.clone(),
         origins,
@@ -134,7 +134,7 @@ pub(in super::super) fn write(
         .map_err(|e| Error::io("sync", directory, &e))
 }
 
-fn pack_table(packs: &[PackRecord]) -> (Vec<Origin>, Vec<u8>) {
+fn pack_table(packs: &[PackRecord]) -> Result<(Vec<Origin>, Vec<u8>)> {
     let mut origins: Vec<Origin> = Vec::new();
     let mut table = Vec::with_capacity(packs.len() * PACK_BYTES);
     for pack in packs {
@@ -148,12 +148,14 @@ fn pack_table(packs: &[PackRecord]) -> (Vec<Origin>, Vec<u8>) {
             origins.push(origin);
             origins.len() - 1
         });
-        table.extend_from_slice(&(number as u16).to_le_bytes());
+        let number = u16::try_from(number)
+            .map_err(|_| Error::exhausted("an index cannot name so many backups"))?;
+        table.extend_from_slice(&number.to_le_bytes());
         table.extend_from_slice(pack.id.as_bytes());
         table.extend_from_slice(&pack.bytes.to_le_bytes());
         table.extend_from_slice(&pack.hash);
     }
-    (origins, table)
+    Ok((origins, table))
 }
 
 struct Hashing {

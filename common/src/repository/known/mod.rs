@@ -90,7 +90,7 @@ impl KnownChunks {
         let mut known = tokio::task::spawn_blocking(open)
             .await
             .map_err(|e| Error::internal(format!("the thread that opens indexes died: {e}")))??;
-        usable::find_usable(repository, shard, &mut known.indexes, damaged).await?;
+        known.indexes = usable::find_usable(repository, shard, known.indexes, damaged).await?;
         Ok(known)
     }
 

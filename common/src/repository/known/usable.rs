@@ -8,14 +8,14 @@ use uuid::Uuid;
 
 use super::UsedIndex;
 use crate::{
-    error::Result,
+    error::{Error, Result},
     ids::{BackupName, ShardId},
     repository::{header::Repository, layout},
 };
 
 /// The database is down meanwhile: a shard whose packs lie under many backups must not wait for one
-/// listing after the other.
-const LISTINGS_AT_ONCE: usize = 8;
+/// request after the other.
+const AT_ONCE: usize = 8;
 
 /// What lies under the packs of one backup.
 pub(in super::super) struct Listing {
@@ -52,7 +52,7 @@ impl Listing {
                 let listing = Self::of(repository, shard, &name).await?;
                 Ok((name, listing))
             })
-            .buffer_unordered(LISTINGS_AT_ONCE)
+            .buffer_unordered(AT_ONCE)
             .try_collect()
             .await
     }
@@ -76,42 +76,70 @@ impl Listing {
 pub(super) async fn find_usable(
     repository: &Repository,
     shard: &ShardId,
-    indexes: &mut [UsedIndex],
+    mut indexes: Vec<UsedIndex>,
     damaged: &HashSet<Uuid>,
-) -> Result<()> {
-    let mut names: BTreeSet<BackupName> = BTreeSet::new();
-    for index in indexes.iter_mut() {
-        index.usable_bytes = vec![0; index.file.packs()];
-        names.extend(index.file.origins().iter().map(|o| o.backup.clone()));
-    }
-    for (name, listing) in Listing::of_all(repository, shard, names).await? {
-        for index in indexes.iter_mut() {
-            let sessions: HashSet<Uuid> = index
-                .file
-                .origins()
-                .iter()
-                .filter(|origin| {
-                    origin.backup == name
-                        && origin.encrypted == repository.is_encrypting()
-                        && listing.can_be_opened_by_all(repository, origin.session)
-                })
-                .map(|origin| origin.session)
-                .collect();
-            if sessions.is_empty() {
-                continue;
-            }
-            let usable_bytes = &mut index.usable_bytes;
+) -> Result<Vec<UsedIndex>> {
+    let origins = indexes.iter().flat_map(|index| index.file.origins());
+    let sessions: BTreeSet<(BackupName, Uuid)> = origins
+        .filter(|origin| origin.encrypted == repository.is_encrypting())
+        .map(|origin| (origin.backup.clone(), origin.session))
+        .collect();
+    let names: BTreeSet<BackupName> = sessions.iter().map(|(name, _)| name.clone()).collect();
+    let listings = Listing::of_all(repository, shard, names).await?;
+    let openable = openable(repository, shard, &listings, sessions).await?;
+    let (damaged, encrypted) = (damaged.clone(), repository.is_encrypting());
+    let look = move || {
+        for index in &mut indexes {
+            let mut usable_bytes = vec![0; index.file.packs()];
             index.file.for_each_pack(|number, pack| {
-                let is_usable = pack.origin.backup == name
-                    && pack.origin.encrypted == repository.is_encrypting()
-                    && sessions.contains(&pack.origin.session)
-                    && listing.bytes(pack.id) == Some(u64::from(pack.bytes))
+                let origin = &pack.origin;
+                let is_usable = origin.encrypted == encrypted
+                    && openable.contains(&origin.session)
+                    && listings.get(&origin.backup).and_then(|l| l.bytes(pack.id))
+                        == Some(u64::from(pack.bytes))
                     && !damaged.contains(&pack.id);
                 if is_usable && let Some(usable) = usable_bytes.get_mut(number) {
                     *usable = pack.bytes;
                 }
             })?;
+            index.usable_bytes = usable_bytes;
         }
-    }
-    Ok(())
+        Ok(indexes)
+    };
+    tokio::task::spawn_blocking(look)
+        .await
+        .map_err(|e| Error::internal(format!("the thread that looks at indexes died: {e}")))?
+}
+
+/// The sessions of which every configured recipient has a key file that is whole: what nobody can
+/// open must not come into another backup.
+async fn openable(
+    repository: &Repository,
+    shard: &ShardId,
+    listings: &BTreeMap<BackupName, Listing>,
+    sessions: BTreeSet<(BackupName, Uuid)>,
+) -> Result<HashSet<Uuid>> {
+    stream::iter(sessions)
+        .map(|(backup, session)| async move {
+            let is_there = listings
+                .get(&backup)
+                .is_some_and(|listing| listing.can_be_opened_by_all(repository, session));
+            if !is_there {
+                return Ok(None);
+            }
+            for recipient in repository.recipients().iter() {
+                let fingerprint = &recipient.fingerprint;
+                let is_whole =
+                    repository.has_good_key_file(shard, &backup, session, fingerprint);
+                if !is_whole.await? {
+                    tracing::warn!(%shard, %backup, "a key file for {fingerprint} is damaged: what it opens is not referred to");
+                    return Ok(None);
+                }
+            }
+            Ok(Some(session))
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_filter_map(|session| async move { Ok(session) })
+        .try_collect()
+        .await
 }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::PART_BYTES_MAX;
 use crate::{
+    error::{Error, Result},
     ids::BackupName,
     repository::{
         object::{ObjectKind, PREFIX_BYTES, Prefix},
@@ -60,7 +61,7 @@ pub(in super::super) fn pack_list_parts(
 }
 
 /// The payload of one part.
-pub(in super::super) fn encode_pack_list(packs: &[PackRecord]) -> Vec<u8> {
+pub(in super::super) fn encode_pack_list(packs: &[PackRecord]) -> Result<Vec<u8>> {
     let mut origins: Vec<&PackOrigin> = Vec::new();
     let mut entries = Vec::with_capacity(packs.len() * ENTRY_BYTES);
     for pack in packs {
@@ -71,12 +72,12 @@ pub(in super::super) fn encode_pack_list(packs: &[PackRecord]) -> Vec<u8> {
                 origins.push(&pack.origin);
                 origins.len() - 1
             });
-        entries.extend_from_slice(&(number as u16).to_le_bytes());
+        entries.extend_from_slice(&origin_number(number)?.to_le_bytes());
         entries.extend_from_slice(pack.id.as_bytes());
         entries.extend_from_slice(&pack.bytes.to_le_bytes());
         entries.extend_from_slice(&pack.hash);
     }
-    let mut payload = (origins.len() as u16).to_le_bytes().to_vec();
+    let mut payload = origin_number(origins.len())?.to_le_bytes().to_vec();
     for origin in origins {
         let name = origin.backup.as_str().as_bytes();
         payload.push(name.len() as u8);
@@ -85,7 +86,14 @@ pub(in super::super) fn encode_pack_list(packs: &[PackRecord]) -> Vec<u8> {
         payload.push(u8::from(origin.encrypted));
     }
     payload.extend_from_slice(&entries);
-    payload
+    Ok(payload)
+}
+
+fn origin_number(number: usize) -> Result<u16> {
+    u16::try_from(number).map_err(|_| {
+        Error::exhausted("the backup refers to packs of more backups than a list can name")
+            .hint("Remove old backups; what only they hold goes with them.")
+    })
 }
 
 /// Reads what [`encode_pack_list`] wrote; `None`: that is not it.
@@ -152,9 +160,15 @@ mod tests {
     #[test]
     fn a_pack_list_is_read_as_it_was_written() {
         let packs: Vec<_> = (0..10).map(record).collect();
-        assert_eq!(decode_pack_list(&encode_pack_list(&packs)).unwrap(), packs);
-        assert_eq!(decode_pack_list(&encode_pack_list(&[])).unwrap(), []);
-        let payload = encode_pack_list(&packs);
+        assert_eq!(
+            decode_pack_list(&encode_pack_list(&packs).unwrap()).unwrap(),
+            packs
+        );
+        assert_eq!(
+            decode_pack_list(&encode_pack_list(&[]).unwrap()).unwrap(),
+            []
+        );
+        let payload = encode_pack_list(&packs).unwrap();
         for cut in 1..payload.len() {
             if !(payload.len() - cut).is_multiple_of(ENTRY_BYTES) {
                 assert!(decode_pack_list(&payload[..cut]).is_none(), "{cut}");

@@ -227,10 +227,11 @@ pub(in super::super) fn check_origins(
     prefix: &Prefix,
     packs: &[PackRecord],
 ) -> Checked {
+    let referred: BTreeSet<&BackupName> = header.refers_to.iter().collect();
     for pack in packs {
         let origin = &pack.origin;
         let own = origin.backup == header.name;
-        if !own && !header.refers_to.contains(&origin.backup) {
+        if !own && !referred.contains(&origin.backup) {
             return Err(format!(
                 "needs packs of {} and does not say so",
                 origin.backup

@@ -163,6 +163,15 @@ impl Store {
         Err(lost(key))
     }
 
+    /// Makes durable what somebody else has put in a directory and may never have synced. What a
+    /// bucket shows lasts.
+    pub async fn make_durable(&self, key: &Path) -> Result<()> {
+        match &self.local {
+            Some(_) => self.sync(key).await,
+            None => Ok(()),
+        }
+    }
+
     /// Makes durable what is there already: it may have been put by a try of ours that failed only
     /// when it synced the directory. Not tried again, for a second fsync may hide what the first
     /// one met. What a bucket shows lasts.

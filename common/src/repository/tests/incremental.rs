@@ -192,6 +192,34 @@ async fn i2_a_key_file_that_vanishes_during_the_copy_fails_the_backup() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn i2_what_a_damaged_key_file_opened_is_not_referred_to() {
+    // With an identity it does not open; without one it does not look like a key file.
+    for blind in [false, true] {
+        let mut line = line(Ground::encrypted().await, 3).await;
+        let first = line.back_up("agent").await.header().clone();
+        let packs = line.packs_of(&first.name);
+        let keys = packs[0].parent().unwrap().join("keys");
+        let victim = std::fs::read_dir(keys).unwrap().next().unwrap();
+        let victim = victim.unwrap().path();
+        let mut wrapped = std::fs::read(&victim).unwrap();
+        match blind {
+            true => wrapped.truncate(wrapped.len() - 1),
+            false => *wrapped.last_mut().unwrap() ^= 1,
+        }
+        std::fs::write(&victim, wrapped).unwrap();
+        let config = RepositoryConfig {
+            identity_file: line.ground.config.identity_file.clone().filter(|_| !blind),
+            ..line.ground.config.clone()
+        };
+        let repository = Repository::open(&config).await.unwrap();
+        let writer = line.writer_of(&repository, "agent");
+        let second = line.try_backup(&writer).await.unwrap().header().clone();
+        assert_eq!(second.refers_to, [], "blind: {blind}");
+        line.comes_back(&second.name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_new_recipient_cannot_open_is_not_referred_to() {
     let mut line = line(Ground::encrypted().await, 20).await;
     line.back_up("agent").await;

@@ -69,7 +69,7 @@ impl Line {
         let manifest = uploaded.manifest.clone();
         writer.remember(uploaded).await?;
         manifest.put(&self.ground.repository).await?;
-        writer.forget_session(&source.name).await?;
+        writer.forget_sessions().await?;
         self.complete.push(Reference {
             name: source.name,
             manifest_hash: Some(manifest.hash().to_owned()),

@@ -149,6 +149,33 @@ async fn i5_the_last_key_of_a_session_is_never_deleted() {
 }
 
 #[tokio::test]
+async fn i5_a_key_file_that_is_damaged_does_not_count_as_another_key() {
+    let ground = ground(2).await;
+    let colleague = Person::new(&ground, "colleague");
+    let add = || {
+        ground
+            .repository
+            .add_recipient(&colleague.recipient, |_, _| {})
+    };
+    add().await.unwrap();
+    let keys = files_in(&ground.objects("packs").join("keys"));
+    let theirs = keys
+        .iter()
+        .find(|path| path.to_str().unwrap().contains(&colleague.fingerprint()))
+        .unwrap();
+    std::fs::write(theirs, b"somebody else was here").unwrap();
+    let again = add().await.unwrap();
+    assert_eq!((again.present, again.failed.len()), (1, 1));
+    assert!(again.failed[0].2.message().contains("damaged"));
+    let first = fingerprint_of(&ground.config.recipients[0]).unwrap();
+    let removed = remove(&ground, &first).await;
+    assert_eq!((removed.deleted, removed.kept), (1, 1));
+    read_manifest(&ground.repository, &shard(), &name(0), None)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn a_removal_goes_in_batches_and_says_what_is_left() {
     let ground = ground(5).await;
     let colleague = Person::new(&ground, "colleague");

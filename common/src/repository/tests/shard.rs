@@ -73,7 +73,7 @@ impl Shard {
             let number = lists.len() as u32;
             lists.push(session.put_part(number, ObjectKind::List, &payload).await);
         }
-        let packs = encode_pack_list(&manifest.packs);
+        let packs = encode_pack_list(&manifest.packs).unwrap();
         let next = lists.len() as u32;
         let pack_list = session.put_part(next, ObjectKind::PackList, &packs).await;
         let mut refers_to: Vec<_> = manifest.packs.iter().map(|p| &p.origin.backup).collect();

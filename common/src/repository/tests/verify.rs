@@ -327,3 +327,23 @@ async fn what_is_called_off_ends_as_cancelled_and_what_is_removed_is_not_there()
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_key_file_damages_the_packs_that_it_opens() {
+    let ground = backed_up(true).await;
+    let keys = files_in(&ground.objects("packs").join("keys"));
+    let mut wrapped = std::fs::read(&keys[0]).unwrap();
+    *wrapped.last_mut().unwrap() ^= 1;
+    std::fs::write(&keys[0], wrapped).unwrap();
+    let report = verified(&ground).await;
+    assert!(names(&report, &key_of(&ground, &keys[0])), "{report:?}");
+    let told: Vec<String> = report
+        .damage
+        .iter()
+        .filter_map(|damage| Some(damage.pack?.simple().to_string()))
+        .collect();
+    for pack in ground.packs() {
+        let id = pack.file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(told.contains(&id), "{id} is not in {told:?}");
+    }
+}

@@ -127,9 +127,10 @@ impl Kept {
         Ok(())
     }
 
-    /// The backup is complete: its key is not needed any more.
-    pub fn forget(&self, name: &BackupName) -> Result<()> {
-        remove(&self.sessions_of(name))
+    /// A backup is complete: nobody has to go on from here any more, and who has this directory shall
+    /// not be able to read.
+    pub fn forget_all(&self) -> Result<()> {
+        remove(&self.sessions())
     }
 }
 

@@ -79,13 +79,13 @@ impl Damage {
     /// Has a chunk looked at.
     pub fn look(&self, source: &SourceFile, pages: &dyn FilePages, offset: u64, chunk: &[u8]) {
         let seen = pages.check(offset, chunk, &mut |page, what| {
-            tracing::warn!(
-                "page {page} of {} is damaged: {what}",
-                source.path.display()
-            );
             let mut found = self.found();
             found.pages += 1;
             if found.first.len() < DAMAGED_PAGES_MAX {
+                tracing::warn!(
+                    "page {page} of {} is damaged: {what}",
+                    source.path.display()
+                );
                 let path = path::shown(&source.relative);
                 found.first.push(DamagedPage {
                     root: source.root.to_string(),

@@ -9,6 +9,8 @@ use std::{
     },
 };
 
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
 use uuid::Uuid;
 
 use crate::{
@@ -23,6 +25,8 @@ use crate::{
         pack::StoredChunk,
     },
 };
+
+const SYNCS_AT_ONCE: usize = 8;
 
 /// Where chunks come from that are not sent, and the numbers of all packs of the backup.
 #[derive(Default)]
@@ -153,7 +157,30 @@ impl References {
                 }
             }
         }
-        Ok(())
+        self.make_taken_over_durable(repository, shard).await
+    }
+
+    /// An attempt that was killed may have put a pack and not synced its directory.
+    async fn make_taken_over_durable(
+        &self,
+        repository: &Repository,
+        shard: &ShardId,
+    ) -> Result<()> {
+        let taken_over: Vec<Path> = self
+            .met()
+            .packs
+            .values()
+            .filter(|referred| referred.is_news)
+            .map(|referred| {
+                let record = &referred.record;
+                layout::pack(shard, &record.origin.backup, record.id)
+            })
+            .collect();
+        stream::iter(taken_over)
+            .map(|key| async move { repository.store().make_durable(&key).await })
+            .buffer_unordered(SYNCS_AT_ONCE)
+            .try_collect()
+            .await
     }
 }
 

@@ -49,8 +49,9 @@ pub(super) struct Scribe<'a> {
     early: BTreeMap<u64, Written>,
     hasher: FileHasher,
     payload: Vec<u8>,
-    /// Every chunk of the backup, when somebody wants to remember them.
-    chunks: Option<Sorter>,
+    /// Every chunk of the backup, when somebody wants to remember them; or why that failed, which is
+    /// no reason to fail the backup.
+    chunks: Option<Result<Sorter>>,
 }
 
 impl<'a> Scribe<'a> {
@@ -72,7 +73,7 @@ impl<'a> Scribe<'a> {
             early: BTreeMap::new(),
             hasher: FileHasher::default(),
             payload: Vec::new(),
-            chunks,
+            chunks: chunks.map(Ok),
         }
     }
 
@@ -92,13 +93,13 @@ impl<'a> Scribe<'a> {
 
     /// Writes what is left and the list of packs. Only when every worker has ended well: one that
     /// has not leaves a gap, and itself says why.
-    pub async fn finish(mut self, packs: &[PackRecord]) -> Result<(Lists, Option<Sorter>)> {
+    pub async fn finish(mut self, packs: &[PackRecord]) -> Result<(Lists, Option<Result<Sorter>>)> {
         if !self.early.is_empty() {
             return Err(Error::internal("a piece of the backup was lost on the way"));
         }
         self.end_part().await?;
         for packs in pack_list_parts(packs) {
-            let payload = encode_pack_list(packs);
+            let payload = encode_pack_list(packs)?;
             let part = self.put_part(ObjectKind::PackList, payload).await?;
             self.done.pack_lists.push(part);
         }
@@ -142,19 +143,21 @@ impl<'a> Scribe<'a> {
     }
 
     async fn remember(&mut self, chunks: &[StoredChunk]) -> Result<()> {
-        let Some(mut sorter) = self.chunks.take() else {
-            return Ok(());
-        };
         for chunk in chunks {
-            if sorter.add(chunk) {
-                sorter = tokio::task::spawn_blocking(move || sorter.spill().map(|()| sorter))
-                    .await
-                    .map_err(|e| {
-                        Error::internal(format!("the thread that sorts chunks died: {e}"))
-                    })??;
+            let Some(Ok(sorter)) = &mut self.chunks else {
+                return Ok(());
+            };
+            if !sorter.add(chunk) {
+                continue;
+            }
+            if let Some(Ok(mut full)) = self.chunks.take() {
+                let spilt = tokio::task::spawn_blocking(move || full.spill().map(|()| full));
+                let spilt = spilt.await.map_err(|e| {
+                    Error::internal(format!("the thread that sorts chunks died: {e}"))
+                })?;
+                self.chunks = Some(spilt);
             }
         }
-        self.chunks = Some(sorter);
         Ok(())
     }
 

@@ -44,7 +44,7 @@ pub(super) struct Done {
     pub manifest: PreparedManifest,
     pub packs: Vec<PackRecord>,
     /// Every chunk of the backup, when they were wanted.
-    pub chunks: Option<Sorter>,
+    pub chunks: Option<Result<Sorter>>,
 }
 
 /// Runs it to its end, or until it is cancelled; no thread goes on afterwards.

@@ -44,7 +44,8 @@ pub struct MayReferTo {
 pub struct Uploaded {
     pub manifest: PreparedManifest,
     packs: Vec<PackRecord>,
-    chunks: Sorter,
+    /// Or why they could not be noted.
+    chunks: Result<Sorter>,
 }
 
 impl Writer {
@@ -147,13 +148,14 @@ impl Writer {
         };
         let identity = IndexIdentity::of(self.repository.uuid(), &header.shard, &reference);
         let kept = self.kept.clone();
-        on_thread(move || known::write(&kept.known()?, &identity, &packs, chunks)).await
+        on_thread(move || known::write(&kept.known()?, &identity, &packs, chunks?)).await
     }
 
-    /// The manifest is put: nobody has to go on from here, so the key is forgotten.
-    pub async fn forget_session(&self, name: &BackupName) -> Result<()> {
-        let (kept, name) = (self.kept.clone(), name.clone());
-        on_thread(move || kept.forget(&name)).await
+    /// The manifest is put: nobody has to go on from here, so the keys are forgotten, those of
+    /// attempts of which the backup took what is of use among them.
+    pub async fn forget_sessions(&self) -> Result<()> {
+        let kept = self.kept.clone();
+        on_thread(move || kept.forget_all()).await
     }
 }
 

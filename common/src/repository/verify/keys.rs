@@ -7,21 +7,18 @@ use uuid::Uuid;
 use super::{
     Depth,
     outline::{Outline, note, object_damage},
-    report::VerifyReport,
+    report::{Damage, VerifyReport},
 };
 use crate::{
     error::{ErrorKind, Result},
     ids::BackupName,
     repository::{
         header::Repository,
-        keys::{DataKey, KEY_FILE_BYTES_MAX, Unwrapped},
+        keys::{DataKey, KEY_FILE_BYTES_MAX, Unwrapped, check_form},
         layout,
         manifest::load_key,
     },
 };
-
-/// What stands behind the header and nonce of a key file: 72 bytes and the tag of age.
-const SEALED_KEY_BYTES: usize = 72 + 16;
 
 /// The data keys that were opened.
 #[derive(Default)]
@@ -37,7 +34,10 @@ impl Keys {
     ) -> Result<Self> {
         let mut keys = Self::default();
         for (backup, session) in sessions(outline) {
-            check_files(repository, outline, &backup, session, report).await?;
+            if !check_files(repository, outline, &backup, session, report).await? {
+                // No later backup may rely on what somebody can open no more.
+                note_packs_of(outline, session, report);
+            }
             if depth < Depth::Chunks {
                 continue;
             }
@@ -79,18 +79,32 @@ fn sessions(outline: &Outline) -> BTreeSet<(BackupName, Uuid)> {
         .collect()
 }
 
+fn note_packs_of(outline: &Outline, session: Uuid, report: &mut VerifyReport) {
+    let packs = outline.packs.iter();
+    for pack in packs.filter(|pack| pack.origin.session == session) {
+        let what = format!(
+            "cannot be opened by every recipient: a key file of session {} is damaged or missing",
+            session.simple()
+        );
+        report.damaged(Damage {
+            pack: Some(pack.id),
+            ..object_damage(&outline.pack_key(pack), what)
+        });
+    }
+}
+
+/// Whether every key file of a session is whole, and there is one.
 async fn check_files(
     repository: &Repository,
     outline: &Outline,
     backup: &BackupName,
     session: Uuid,
     report: &mut VerifyReport,
-) -> Result<()> {
+) -> Result<bool> {
     let folder = layout::keys(&outline.header.shard, backup);
     let start = format!("{}.", session.simple());
     let files = repository.store().folder(&folder).await?.objects;
-    let mut count = 0;
-    let mut of_others = 0;
+    let (mut count, mut of_others, mut are_whole) = (0, 0, true);
     for file in files.iter().filter(|file| file.starts_with(&start)) {
         count += 1;
         let key = folder.clone().join(file.as_str());
@@ -99,7 +113,10 @@ async fn check_files(
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
             other => note(other, &key, report)?,
         };
-        let Some(wrapped) = wrapped else { continue };
+        let Some(wrapped) = wrapped else {
+            are_whole = false;
+            continue;
+        };
         report.bytes_read += wrapped.len() as u64;
         let name = &file[start.len()..];
         let fingerprint = name.strip_suffix(".age").unwrap_or(name);
@@ -112,10 +129,12 @@ async fn check_files(
         match (opened, check_form(&wrapped)) {
             (Unwrapped::Damaged(why), _) | (_, Err(why)) => {
                 report.damaged(object_damage(&key, format!("is damaged: {why}")));
+                are_whole = false;
             }
             (Unwrapped::Key(_), Ok(())) if !is_ours(repository, fingerprint) => {
                 let why = "is damaged: it is for another recipient than its name says";
                 report.damaged(object_damage(&key, why));
+                are_whole = false;
             }
             (Unwrapped::Key(_), Ok(())) => {}
             (Unwrapped::NotOurs, Ok(())) => of_others += 1,
@@ -133,20 +152,10 @@ async fn check_files(
             "{of_others} key files of {backup} for other recipients: only their form was looked at"
         ));
     }
-    Ok(())
+    Ok(are_whole && count > 0)
 }
 
 fn is_ours(repository: &Repository, fingerprint: &str) -> bool {
     let identities = repository.identities();
     identities.is_some_and(|identities| identities.has(fingerprint))
-}
-
-/// Whether a key file has the form and size of one: all that anybody but its recipient can see.
-fn check_form(wrapped: &[u8]) -> std::result::Result<(), String> {
-    let mut rest = wrapped;
-    age::Decryptor::new_buffered(&mut rest).map_err(|e| e.to_string())?;
-    match rest.len() == SEALED_KEY_BYTES {
-        true => Ok(()),
-        false => Err("it does not have the length of a data key".into()),
-    }
 }

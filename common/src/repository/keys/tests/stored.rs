@@ -109,3 +109,19 @@ async fn an_identity_is_never_overwritten() {
         assert!(check_identity_name(name).is_err(), "{name:?}");
     }
 }
+
+#[tokio::test]
+async fn what_is_no_locked_age_key_is_not_opened() {
+    let (reader, _, _) = ground().await;
+    std::fs::remove_file(reader.path("repository/identities/ops.json")).unwrap();
+    let file = reader.path("repository/identities/ops.age");
+    for content in [
+        "-----BEGIN OPENSSH PRIVATE KEY-----\n",
+        generate_identity().file.as_str(),
+    ] {
+        std::fs::write(&file, content).unwrap();
+        let error = Repository::open(&reader.config).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.message().contains("identities/ops.age"), "{error}");
+    }
+}

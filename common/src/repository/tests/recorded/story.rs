@@ -168,7 +168,7 @@ impl Story {
         if put_manifest {
             writer.remember(uploaded).await?;
             manifest.put(&self.repository).await?;
-            writer.forget_session(&source.name).await?;
+            writer.forget_sessions().await?;
         }
         Ok(manifest.hash().to_owned())
     }
