@@ -44,6 +44,8 @@ struct Race {
     expected: Mutex<BTreeMap<String, Tree>>,
     /// Backups that were seen as removed, and those that were given up.
     gone: Mutex<BTreeSet<String>>,
+    /// What is being restored just now.
+    restoring: Mutex<Option<String>>,
     counts: Mutex<BTreeMap<&'static str, u32>>,
 }
 
@@ -144,7 +146,7 @@ fn number_from(variable: &str, default: u64) -> Result<u64> {
 async fn start(seed: u64) -> Result<Race> {
     let mut cluster = ClusterPlan::new("races")
         .set("agent_lease", format!("{}s", LEASE.as_secs()))
-        .set("removal_grace", "500ms")
+        .set("removal_grace", "0s")
         .set("retention_interval", "1s")
         .start()
         .await?;
@@ -169,6 +171,7 @@ async fn start(seed: u64) -> Result<Race> {
         agents,
         expected: Mutex::default(),
         gone: Mutex::default(),
+        restoring: Mutex::default(),
         counts: Mutex::default(),
     })
 }

@@ -7,7 +7,7 @@ use rand::{RngExt as _, rngs::StdRng};
 use seawall_proto::v1::{self, operation_spec::Spec};
 use seawall_tests::harness::wait::PATIENCE;
 
-use super::Race;
+use super::{Race, locked};
 use crate::directories::{SHARD, shard};
 
 impl Race {
@@ -40,9 +40,12 @@ impl Race {
         if complete.len() < 2 {
             return Ok(());
         }
+        // Rather one that somebody needs.
+        let restoring = locked(&self.restoring).clone();
+        let any = complete[random.random_range(0..complete.len())].clone();
         let spec = Spec::RemoveBackup(v1::RemoveBackupSpec {
             shard: Some(shard()),
-            backup: complete[random.random_range(0..complete.len())].clone(),
+            backup: restoring.unwrap_or(any),
             force: false,
             ..Default::default()
         });

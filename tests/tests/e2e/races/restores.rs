@@ -7,8 +7,10 @@ use rand::{RngExt as _, rngs::StdRng};
 use seawall_proto::v1::{self, operation_spec::Spec};
 use seawall_tests::harness::wait::PATIENCE;
 
-use super::{RESTORED, Race};
+use super::{RESTORED, Race, locked};
 use crate::directories::directory;
+
+const BEFORE_THE_FETCH: &str = "agent.fetch.begin";
 
 impl Race {
     pub(super) async fn restore(&self, mut random: StdRng) -> Result<()> {
@@ -19,6 +21,8 @@ impl Race {
                 continue;
             }
             let name = &complete[random.random_range(0..complete.len())];
+            let faults = self.cluster.tablet(RESTORED)?.faults();
+            faults.arm(BEFORE_THE_FETCH, "pause").await?;
             let spec = Spec::Restore(v1::RestoreSpec {
                 alias: RESTORED.to_owned(),
                 backup: name.clone(),
@@ -28,11 +32,16 @@ impl Race {
                 // Removed since it was listed, or somebody deletes just now.
                 continue;
             };
+            *locked(&self.restoring) = Some(name.clone());
+            // Long enough for others to delete what it needs, if they could.
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..3000))).await;
+            faults.disarm(BEFORE_THE_FETCH).await?;
             self.cluster
                 .wait_success(&operation.id, PATIENCE * 2)
                 .await
                 .with_context(|| format!("{name} was listed and does not restore"))?;
             self.compare(name, &directory(&self.cluster, RESTORED))?;
+            *locked(&self.restoring) = None;
             self.count("restored");
         }
         Ok(())
