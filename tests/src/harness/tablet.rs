@@ -1,6 +1,10 @@
 //! One agent with its database server.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use seawall_proto::v1::{self, agent_client::AgentClient};
@@ -53,6 +57,23 @@ impl TabletPlan {
             faults: String::new(),
             environment: Vec::new(),
         }
+    }
+
+    /// Of `documents/0`, whose engine is a directory; its "server" is a program that has the file
+    /// `open` in it open for ever. Nothing lies there yet.
+    #[must_use]
+    pub fn directory(self, data: &Path, open: &str) -> Self {
+        let open = data.join(open).display().to_string();
+        let mut plan = self
+            .set("keyspace", "documents")
+            .set("engine.kind", "files")
+            .set(
+                "engine.start_command",
+                super::config::list(["tail", "-f", &open]),
+            );
+        plan.data = Data::Nothing;
+        "documents".clone_into(&mut plan.keyspace);
+        plan
     }
 
     #[must_use]

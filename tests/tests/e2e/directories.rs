@@ -13,9 +13,7 @@ use seawall_proto::v1;
 use seawall_tests::harness::{
     Cluster, TabletPlan,
     binary::binary,
-    config::list,
     ctl,
-    tablet::Data,
     wait::{PATIENCE, wait_until},
 };
 
@@ -62,17 +60,7 @@ pub fn directory(cluster: &Cluster, alias: &str) -> PathBuf {
 }
 
 pub fn tablet(cluster: &Cluster, alias: &str) -> TabletPlan {
-    let open = directory(cluster, alias).join("journal");
-    let mut plan = TabletPlan::new(alias)
-        .set("keyspace", "documents")
-        .set("engine.kind", "files")
-        .set(
-            "engine.start_command",
-            list(["tail", "-f", &open.display().to_string()]),
-        );
-    plan.data = Data::Nothing;
-    "documents".clone_into(&mut plan.keyspace);
-    plan
+    TabletPlan::new(alias).directory(&directory(cluster, alias), "journal")
 }
 
 /// Tablets of [`SHARD`], each with files of its own, the first of them its primary. `faults` are

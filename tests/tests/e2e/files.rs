@@ -3,18 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use seawall_tests::harness::{Cluster, ClusterPlan, TabletPlan, config::list, tablet::Data};
+use seawall_tests::harness::{Cluster, ClusterPlan, TabletPlan};
 
 /// A tablet whose "server" is a program that reads a file of the directory for ever.
 pub fn directory_tablet(cluster: &Cluster, alias: &str) -> (TabletPlan, PathBuf) {
     let data = cluster.scratch.path().join(alias).join("data");
-    let open = data.join("journal").display().to_string();
-    let mut plan = TabletPlan::new(alias)
-        .set("keyspace", "documents")
-        .set("engine.kind", "files")
-        .set("engine.start_command", list(["tail", "-f", &open]));
-    plan.data = Data::Nothing;
-    "documents".clone_into(&mut plan.keyspace);
+    let plan = TabletPlan::new(alias).directory(&data, "journal");
     (plan, data)
 }
 

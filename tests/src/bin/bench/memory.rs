@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
-use seawall_tests::harness::{Cluster, ClusterPlan, TabletPlan, config::list, tablet::Data};
+use seawall_tests::harness::{Cluster, ClusterPlan, TabletPlan};
 
 use super::seawall::{Seawall, wait_restore};
 
@@ -51,14 +51,7 @@ async fn peaks(mib: u64) -> Result<(u64, u64)> {
 
 fn tablet(cluster: &Cluster, seawall: &Seawall, alias: &str) -> (TabletPlan, PathBuf) {
     let data = cluster.scratch.path().join(alias).join("data");
-    let open = data.join("0").display().to_string();
-    let mut plan = seawall
-        .plan(alias)
-        .set("keyspace", "documents")
-        .set("engine.kind", "files")
-        .set("engine.start_command", list(["tail", "-f", &open]));
-    plan.data = Data::Nothing;
-    "documents".clone_into(&mut plan.keyspace);
+    let plan = seawall.plan(alias).directory(&data, "0");
     (plan, data)
 }
 
