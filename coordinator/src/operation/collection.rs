@@ -12,13 +12,12 @@ use std::{
 
 use seawall_common::{
     Error, ErrorKind, Result,
-    clock::now_unix_ms,
     ids::ShardId,
     repository::{BatchLimits, Collected, CollectionRequest, LeftOf},
 };
 
 use super::{
-    Coordination, clock,
+    Coordination, clock, delete_side,
     driver::{Backoff, Run, millis},
     verify,
 };
@@ -149,20 +148,9 @@ async fn all_batches(run: &Run, operation: &Operation) -> Result<String> {
 /// Whether another batch is due. The delete side is let go of in any case.
 async fn one_batch(run: &Run, operation: &Operation) -> Result<bool> {
     let shard = &operation.shard;
-    if let (Spec::Sweep { .. }, Some(why)) = (&operation.spec, clock::doubt(&run.context)) {
-        tracing::info!(operation = %run.id, %shard, "the sweep waits: {why}");
-        return Err(Error::refused(why));
-    }
     let turn = run.context.collections.turn(shard);
     let _mine = turn.lock().await;
-    let take = operations::Command::TakeDeleteSide {
-        id: run.id,
-        now_unix_ms: now_unix_ms(),
-    };
-    if let Err(e) = run.commit(Command::Operations(take)).await {
-        tracing::info!(operation = %run.id, %shard, "the collection waits: {e}");
-        return Err(e);
-    }
+    delete_side::take(run, shard).await;
     let collected = delete_one_batch(&run.context, operation).await;
     run.context.collections.note(shard, &collected);
     let (deleted, note) = match &collected {
@@ -217,6 +205,9 @@ async fn note_marks(run: &Run, shard: &ShardId, batch: &Collected) -> Result<()>
 }
 
 async fn delete_one_batch(context: &Coordination, operation: &Operation) -> Result<Collected> {
+    if let (Spec::Sweep { .. }, Some(why)) = (&operation.spec, clock::doubt(context)) {
+        return Err(Error::refused(why));
+    }
     context.check_owner().await?;
     let shard = &operation.shard;
     // Read after the hold was granted: what completed before it is in there.

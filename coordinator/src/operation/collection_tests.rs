@@ -119,7 +119,9 @@ async fn i5_a_collector_waits_for_backups_and_restores() {
         assert_eq!(collects(&stage), 0, "{step}");
         stage.cancel(reader).await;
         stage.ended(reader).await;
-        assert_eq!(stage.ended(id).await.state, OperationState::Succeeded);
+        // On a busy shard there may not be another gap for long.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(stage.operation(id).state, OperationState::Succeeded);
     }
 }
 

@@ -5,6 +5,7 @@ pub mod backup;
 pub mod choice;
 pub mod clock;
 pub mod collection;
+mod delete_side;
 pub mod driver;
 pub mod recipients;
 #[cfg(test)]

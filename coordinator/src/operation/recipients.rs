@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use seawall_common::{Error, Result, clock::now_unix_ms, ids::ShardId, repository::RemovedKeys};
 
-use super::driver::{Backoff, Run};
+use super::{
+    delete_side,
+    driver::{Backoff, Run},
+};
 use crate::state::{
     Command, State,
     collection::Deleted,
@@ -14,8 +17,8 @@ use crate::state::{
 
 /// Key files that are deleted under one hold.
 const BATCH: usize = 500;
-/// Between two tries for the lock, at first and at most.
-const LOCK_RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// Between two tries, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// How long the last deletes of an ended removal may still be on their way to the store: those of
 /// another recipient must be seen before it is decided which key of a session is the last one.
 const UNDER_WAY: Duration = Duration::from_secs(60);
@@ -72,17 +75,9 @@ fn unsettled(state: &State, shard: &ShardId, recipient: &str) -> Duration {
 
 /// Batch by batch, until none is left: how many had to stay.
 async fn remove_all(run: &Run, shard: &ShardId, recipient: &str) -> Result<u64> {
-    let mut wait = Backoff::new(LOCK_RETRY.0, LOCK_RETRY.1);
+    let mut wait = Backoff::new(RETRY.0, RETRY.1);
     loop {
-        let take = operations::Command::TakeDeleteSide {
-            id: run.id,
-            now_unix_ms: now_unix_ms(),
-        };
-        if let Err(e) = run.commit(Command::Operations(take)).await {
-            tracing::info!(operation = %run.id, "the removal of {recipient} waits: {e}");
-            wait.pause().await;
-            continue;
-        }
+        delete_side::take(run, shard).await;
         let batch = async {
             run.context.check_owner().await?;
             let store = &run.context.store;
@@ -93,7 +88,7 @@ async fn remove_all(run: &Run, shard: &ShardId, recipient: &str) -> Result<u64> 
         match batch {
             Ok(batch) if batch.left == 0 => return Ok(batch.kept),
             Ok(_) => {
-                wait = Backoff::new(LOCK_RETRY.0, LOCK_RETRY.1);
+                wait = Backoff::new(RETRY.0, RETRY.1);
             }
             Err(e) if e.is_retryable() => {
                 tracing::warn!(operation = %run.id, "the removal of {recipient} goes on later: {e}");

@@ -3,11 +3,10 @@
 
 use seawall_common::{
     Error, Result,
-    clock::now_unix_ms,
     ids::{BackupName, ShardId},
 };
 
-use super::driver::Run;
+use super::{delete_side, driver::Run};
 use crate::state::{
     Command,
     collection::Deleted,
@@ -47,16 +46,9 @@ pub async fn remove(run: &Run, operation: &Operation) -> Result<String> {
 /// backups and restores go on.
 async fn mark_in_turn(run: &Run, shard: &ShardId, backup: &BackupName, reason: &str) -> Result<()> {
     let mut wait = run.backoff();
-    let take = operations::Command::TakeDeleteSide {
-        id: run.id,
-        now_unix_ms: now_unix_ms(),
-    };
     loop {
-        let marked = run.step("remove", async {
-            run.commit(Command::Operations(take.clone())).await?;
-            mark(run, shard, backup, reason).await
-        });
-        let marked = marked.await;
+        delete_side::take(run, shard).await;
+        let marked = run.step("remove", mark(run, shard, backup, reason)).await;
         let note = match &marked {
             Ok(_) => String::new(),
             Err(e) => format!("waits: {e}"),

@@ -300,7 +300,7 @@ impl Locks {
     }
 
     /// Refuses when the side opposite to `side` is held in an overlapping scope.
-    pub(super) fn check_other_side(&self, side: Side, scope: &Scope) -> Result<()> {
+    pub fn check_other_side(&self, side: Side, scope: &Scope) -> Result<()> {
         let Some(holder) = self
             .holds
             .values()

@@ -43,7 +43,8 @@ async fn fill(cluster: &Cluster) -> Result<()> {
             "INSERT INTO noise.noise (bytes) SELECT RANDOM_BYTES(1024) FROM seq_1_to_20000",
         ])
         .await?;
-    cluster.wait_caught_up(REPLICA, "zone1-101").await
+    cluster.wait_caught_up(REPLICA, "zone1-101").await?;
+    cluster.tablet(REPLICA)?.server.wait_purged().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -100,20 +100,19 @@ impl Store {
     /// [`Self::put_create`] of data, when the throttle lets it through. Waiting for that is in no
     /// request's time limit; what is sent again is not counted again.
     pub async fn put_data(&self, key: &Path, bytes: Bytes) -> Result<()> {
+        // Called off, it may have been done all the same: what is there then is the same.
+        let put = || self.put_create(key, bytes.clone());
         let count = bytes.len() as u64;
-        self.throttle.take(count).await?;
-        self.put_create(key, bytes).await?;
-        self.throttle.count(Direction::ToRepository, count);
-        Ok(())
+        self.throttle.run(Direction::ToRepository, count, put).await
     }
 
     /// [`Self::get_range`] of data, when the throttle lets it through, as in [`Self::put_data`].
     pub async fn get_data_range(&self, key: &Path, range: Range<u64>) -> Result<Bytes> {
-        self.throttle.take(range.end - range.start).await?;
-        let bytes = self.get_range(key, range).await?;
+        let get = || self.get_range(key, range.clone());
+        let count = range.end - range.start;
         self.throttle
-            .count(Direction::FromRepository, bytes.len() as u64);
-        Ok(bytes)
+            .run(Direction::FromRepository, count, get)
+            .await
     }
 
     /// Puts an object that must not be there yet. The same bytes already there: success, for then

@@ -1,20 +1,23 @@
 //! One token bucket for all data that a process transfers: packs that are put, ranges that are got.
 //!
 //! A transfer takes its tokens before its request begins, so that waiting is in no request's time
-//! limit. Whoever waits longest is served first, however many bytes others want. Nothing is saved up
-//! but the tokens of [`SAVED`]: neither an idle time nor a pause is followed by a burst.
+//! limit. A request that is under way when the limit is lowered is called off and takes them anew: on
+//! a slow line it could go on for minutes. Whoever waits longest is served first, however many bytes
+//! others want. Nothing is saved up but the tokens of [`SAVED`]: neither an idle time nor a pause is
+//! followed by a burst.
 
 mod meter;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, watch},
     time::Instant,
 };
 
@@ -52,6 +55,8 @@ struct Shared {
     meter: Mutex<Meter>,
     transferred: Mutex<Transferred>,
     limit_changed: Notify,
+    /// [`Bucket::lowered`], for requests that are under way.
+    lowered: watch::Sender<u64>,
 }
 
 impl Default for Throttle {
@@ -70,6 +75,7 @@ impl Throttle {
             meter: Mutex::new(Meter::new(now)),
             transferred: Mutex::default(),
             limit_changed: Notify::new(),
+            lowered: watch::Sender::new(0),
         }))
     }
 
@@ -78,10 +84,15 @@ impl Throttle {
         self.bucket().limit
     }
 
-    /// In force at once, also for whoever waits already. A request under way ends as it is.
+    /// In force at once, for whoever waits already and for requests under way.
     pub fn set_limit(&self, bytes_per_second: Option<u64>) {
-        self.bucket().set_limit(Instant::now(), bytes_per_second);
+        let lowered = {
+            let mut bucket = self.bucket();
+            bucket.set_limit(Instant::now(), bytes_per_second);
+            bucket.lowered
+        };
         self.0.limit_changed.notify_one();
+        self.0.lowered.send_replace(lowered);
     }
 
     /// Bytes per second over the last few seconds, of requests that were answered.
@@ -95,8 +106,35 @@ impl Throttle {
             .map_or(u64::MAX, |rate| rate.max(CHUNK_BYTES as u64))
     }
 
-    /// Waits until `bytes` may be transferred.
-    pub(super) async fn take(&self, bytes: u64) -> Result<()> {
+    /// Makes a request that transfers `bytes`, when that may be. It must do no harm when it is called
+    /// off and made again.
+    pub(super) async fn run<T, F, Fut>(
+        &self,
+        direction: Direction,
+        bytes: u64,
+        request: F,
+    ) -> Result<T>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        let mut lowered = self.0.lowered.subscribe();
+        loop {
+            let taken = self.take(bytes).await?;
+            tokio::select! {
+                answer = request() => {
+                    if answer.is_ok() {
+                        self.count(direction, bytes);
+                    }
+                    return answer;
+                }
+                _ = lowered.wait_for(|lowered| *lowered > taken) => {}
+            }
+        }
+    }
+
+    /// Waits until `bytes` may be transferred, and says how often the limit had been lowered then.
+    async fn take(&self, bytes: u64) -> Result<u64> {
         let closed = |_| Error::internal("the throttle was closed");
         let _turn = self.0.turn.acquire().await.map_err(closed)?;
         let mut wanted = bytes;
@@ -105,7 +143,7 @@ impl Throttle {
             let wait = {
                 let mut bucket = self.bucket();
                 match bucket.draw(Instant::now(), wanted) {
-                    Drawn::Enough => return Ok(()),
+                    Drawn::Enough => return Ok(bucket.lowered),
                     Drawn::Part { missing, wait } => {
                         wanted = missing;
                         wait
@@ -124,7 +162,7 @@ impl Throttle {
     }
 
     /// Counts bytes that have been transferred.
-    pub(super) fn count(&self, direction: Direction, bytes: u64) {
+    fn count(&self, direction: Direction, bytes: u64) {
         self.meter().add(Instant::now(), bytes);
         let mut transferred = self.counters();
         match direction {
@@ -154,6 +192,8 @@ impl Throttle {
 #[derive(Debug)]
 struct Bucket {
     limit: Option<u64>,
+    /// How often the limit was lowered.
+    lowered: u64,
     saved: u64,
     /// Up to here tokens have come in.
     filled: Instant,
@@ -172,12 +212,17 @@ impl Bucket {
     fn new(now: Instant) -> Self {
         Self {
             limit: None,
+            lowered: 0,
             saved: 0,
             filled: now,
         }
     }
 
     fn set_limit(&mut self, now: Instant, limit: Option<u64>) {
+        let unlimited = u64::MAX;
+        if limit.unwrap_or(unlimited) < self.limit.unwrap_or(unlimited) {
+            self.lowered += 1;
+        }
         self.limit = limit;
         self.saved = 0;
         self.filled = now;

@@ -158,3 +158,63 @@ async fn the_rate_shown_is_what_was_counted() {
     tokio::time::sleep(SECOND * 6).await;
     assert_eq!(throttle.rate(), 0);
 }
+
+/// A request that takes an hour: how many such are under way, and how often one was begun.
+#[derive(Default)]
+struct Hours {
+    under_way: AtomicU64,
+    begun: AtomicU64,
+}
+
+impl Hours {
+    async fn run(&self) -> Result<()> {
+        struct UnderWay<'a>(&'a AtomicU64);
+        impl Drop for UnderWay<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        let _under_way = UnderWay(&self.under_way);
+        tokio::time::sleep(SECOND * 3600).await;
+        Ok(())
+    }
+
+    fn seen(&self) -> (u64, u64) {
+        let (under_way, begun) = (&self.under_way, &self.begun);
+        (
+            under_way.load(Ordering::Relaxed),
+            begun.load(Ordering::Relaxed),
+        )
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lower_limit_calls_off_what_is_under_way_and_a_higher_one_does_not() {
+    let throttle = Throttle::new();
+    let hours = Arc::new(Hours::default());
+    let (of_task, seen_by_task) = (throttle.clone(), Arc::clone(&hours));
+    let task = tokio::spawn(async move {
+        let request = || seen_by_task.run();
+        of_task.run(Direction::ToRepository, 1_000, request).await
+    });
+    let second = || tokio::time::sleep(SECOND);
+    second().await;
+    assert_eq!(hours.seen(), (1, 1));
+    throttle.set_limit(Some(0));
+    second().await;
+    assert_eq!(hours.seen(), (0, 1), "it goes on in the pause");
+    throttle.set_limit(Some(1_000));
+    tokio::time::sleep(SECOND / 2).await;
+    assert_eq!(hours.seen(), (0, 1), "it was begun without tokens");
+    second().await;
+    assert_eq!(hours.seen(), (1, 2));
+    throttle.set_limit(Some(2_000));
+    throttle.set_limit(None);
+    second().await;
+    assert_eq!(hours.seen(), (1, 2), "it was called off without need");
+    assert_eq!(throttle.transferred().to_repository, 0);
+    task.await.unwrap().unwrap();
+    assert_eq!(throttle.transferred().to_repository, 1_000);
+}
