@@ -32,6 +32,7 @@ use config::Settings;
 use seawall_common::{
     Error, Result,
     config::{Loaded, get_matches, load, with_settings},
+    repository::take_passphrase_descriptor,
     telemetry,
 };
 
@@ -58,6 +59,8 @@ fn run() -> Result<()> {
         print!("{}", loaded.printed);
         return Ok(());
     }
+    // Before anything else is opened or started.
+    take_passphrase_descriptor(&loaded.settings.repository)?;
     telemetry::init(&loaded.settings.log_format)?;
     // Fails only when one is installed already, which will do as well.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -156,6 +156,7 @@ fn done(outcome: Outcome) -> v1::StepDone {
             ..v1::Verification::default()
         }),
         damaged_packs: outcome.damaged_packs,
+        more_damaged: outcome.more_damaged,
     }
 }
 

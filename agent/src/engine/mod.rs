@@ -8,6 +8,7 @@
 pub mod fake;
 mod files;
 mod mariadb;
+mod output;
 mod process;
 mod registry;
 mod scratch;

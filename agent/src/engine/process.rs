@@ -21,6 +21,8 @@ use seawall_common::{Error, Result, repository::PASSPHRASE_VARIABLE};
 use serde::{Deserialize, Serialize};
 use tokio::{process::Command, sync::watch};
 
+use super::output::read_bounded;
+
 /// Beyond this the log of earlier starts is put aside; one such piece is kept.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 /// How much of the end of a log is read to find its last line.
@@ -235,28 +237,39 @@ pub(super) async fn run_with(
     limit: Duration,
 ) -> Result<String> {
     let name = program.display();
-    let running = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .envs(environment.iter().cloned())
         .env_remove(PASSPHRASE_VARIABLE)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(limit, running)
+        .stdin(Stdio::null());
+    let (status, output, errors) = tokio::time::timeout(limit, run_to_end(command))
         .await
         .map_err(|_| Error::timeout(format!("{name} did not end within {limit:?}")))?
         .map_err(|e| Error::invalid(format!("cannot run {name}: {e}")))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    if status.success() {
+        return Ok(output);
     }
-    let said = [&output.stderr, &output.stdout]
+    let said = [&errors, &output]
         .into_iter()
-        .find_map(|bytes| last_said(&String::from_utf8_lossy(bytes)));
+        .find_map(|text| last_said(text));
     Err(Error::refused(format!(
-        "{name} failed ({}){}",
-        output.status,
+        "{name} failed ({status}){}",
         said.map(|line| format!(": {line}")).unwrap_or_default()
     )))
+}
+
+/// How it ended, and what of its standard output and of its errors is kept.
+async fn run_to_end(mut command: Command) -> std::io::Result<(ExitStatus, String, String)> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let missing = || std::io::Error::other("it has no output");
+    let output = child.stdout.take().ok_or_else(missing)?;
+    let errors = child.stderr.take().ok_or_else(missing)?;
+    tokio::try_join!(child.wait(), read_bounded(output), read_bounded(errors))
 }
 
 /// The last line, but servers end with a bare "Aborting" after the line that tells why: one that is
@@ -293,6 +306,22 @@ mod tests {
         assert_eq!(last_said(log).unwrap(), "[ERROR] cannot open ./ibdata1");
         assert_eq!(last_said("one\ntwo\n").unwrap(), "two");
         assert_eq!(last_said(" \n"), None);
+    }
+
+    #[tokio::test]
+    async fn of_a_program_that_prints_without_end_a_bounded_part_is_kept() {
+        let script = "yes row is not what it should be | head -c 20000000; echo ERROR: table t; \
+                      yes next | head -c 20000000 >&2; echo 3 tables are damaged >&2; exit 3";
+        let shell = |script: String| async move {
+            let arguments = ["-c".to_owned(), script];
+            run(Path::new("/bin/sh"), &arguments, Duration::from_secs(60)).await
+        };
+        let error = shell(script.to_owned()).await.unwrap_err().to_string();
+        assert!(error.contains("3 tables are damaged"), "{error}");
+        let good = script.replace("exit 3", "exit 0");
+        let output = shell(good).await.unwrap();
+        assert!(output.len() < 2 << 20, "{} bytes are kept", output.len());
+        assert!(output.ends_with("ERROR: table t\n"));
     }
 
     #[tokio::test]

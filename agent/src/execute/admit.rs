@@ -16,6 +16,8 @@ pub(super) enum Admission {
     Begin,
     Attach,
     Recorded(Outcome),
+    /// It failed, and is not tried again in this attempt.
+    Failed(Error),
     Undone(String),
 }
 
@@ -100,6 +102,9 @@ pub(super) fn admit(
         Some(Doing::PutBack) => return Ok(Admission::Undone("it is being put back".to_owned())),
         None => {}
     }
+    if let Some(error) = failed_copy(operation, step) {
+        return Ok(Admission::Failed(error));
+    }
     if operation.state == OperationState::Done && is_past_return(operation) {
         return Ok(Admission::Recorded(Outcome::noted(
             "the agent has brought the database back without a coordinator",
@@ -117,6 +122,17 @@ pub(super) fn admit(
     }
     check_order(operation, step)?;
     Ok(Admission::Begin)
+}
+
+/// A copy is not begun twice in one attempt: what the first one put is in the second one's way, and
+/// that would be taken for the reason. Who asks again has missed the answer.
+fn failed_copy(operation: &Operation, step: Step) -> Option<Error> {
+    if step != Step::Copy {
+        return None;
+    }
+    operation.record(step)?;
+    let unknown = || Error::internal("how the copy ended could not be recorded");
+    Some(operation.failure(step).unwrap_or_else(unknown))
 }
 
 /// One operation has the database. Only a change of primary may come in between, once the database

@@ -77,6 +77,9 @@ impl Executor {
         admit::check_fence(&contents, &call).inspect_err(|_| self.tablet.metrics.count_fenced())?;
         self.journal_term(&contents, call.term).await?;
         self.tablet.shard.learn(&call.view, false).await?;
+        // In this order: what has ended meanwhile is found as it was recorded, not as never run.
+        let doing = self.doing(call.operation);
+        let contents = self.tablet.journal.read();
         match call.action.clone() {
             Action::PutBack {
                 abandon,
@@ -90,7 +93,7 @@ impl Executor {
                 };
                 self.take_put_back(&contents, &call, giving_up).await
             }
-            Action::Run(step) => self.take_step(&contents, &call, step).await,
+            Action::Run(step) => self.take_step(&contents, &call, step, doing).await,
         }
     }
 
@@ -113,6 +116,7 @@ impl Executor {
         contents: &Contents,
         call: &Call,
         step: StepCall,
+        doing: Option<Doing>,
     ) -> Result<Run> {
         let id = call.operation;
         let has_demoted = contents.operation(id).is_some_and(Operation::has_demoted);
@@ -123,10 +127,10 @@ impl Executor {
                 "it had not been closed here",
             ))));
         }
-        let doing = self.doing(call.operation);
         match admit::admit(contents, call, &step, doing)? {
             Admission::Attach => self.attach(call.operation),
             Admission::Recorded(outcome) => Ok(Run::over(Answer::Done(outcome))),
+            Admission::Failed(error) => Ok(Run::over(Answer::Failed(error))),
             Admission::Undone(reason) => Ok(Run::over(Answer::Undone(Error::refused(format!(
                 "operation {} has been given up here: {reason}",
                 call.operation

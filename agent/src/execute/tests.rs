@@ -111,6 +111,28 @@ async fn i4_a_step_sent_twice_is_done_once() {
 }
 
 #[tokio::test]
+async fn i4_a_step_that_ends_while_it_is_asked_for_again_is_done_once() {
+    for round in 0..10 {
+        let world = World::new().await;
+        let agent = world.agent();
+        agent.tablet.live.set_registered(1);
+        let driver = Driver::new();
+        // Much to write down before the second command is admitted: the step ends in between.
+        let mut again = Driver { term: 9, ..driver }.call(Action::Run(StepCall::Demote));
+        again.view = view(2, crate::testing::ALIAS, crate::testing::PORT);
+        let (one, other) = tokio::join!(driver.step(&agent, StepCall::Demote), async {
+            match agent.executor.execute(again).await {
+                Ok(run) => run.end().await,
+                Err(error) => Answer::Failed(error),
+            }
+        });
+        assert!(is_done(&one), "{round}: {one:?}");
+        assert!(is_done(&other), "{round}: {other:?}");
+        assert_eq!(world.calls(), ["close_for_writes"], "{round}");
+    }
+}
+
+#[tokio::test]
 async fn a_step_goes_on_when_nobody_listens_any_more() {
     let world = World::new().await;
     let agent = world.agent();

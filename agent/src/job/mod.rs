@@ -192,4 +192,6 @@ async fn serve(job: &Job) -> Result<Outcome> {
 #[cfg(test)]
 mod aside_tests;
 #[cfg(test)]
+mod copy_tests;
+#[cfg(test)]
 mod tests;

@@ -11,7 +11,8 @@ use crate::{
     journal::{Outcome, Verification},
 };
 
-/// Damaged packs that are told of: an answer has its bounds.
+/// Damaged packs that are told of: an answer has its bounds. That there are more is told as well, and
+/// then no new backup refers to any of those that there are.
 const DAMAGED_TOLD: usize = 500;
 /// What could not be checked, in an answer's note.
 const UNCHECKED_TOLD: usize = 5;
@@ -41,7 +42,15 @@ pub(super) async fn run(job: &Job, aside: &Aside, percent: u8, seed: u64) -> Res
 }
 
 fn outcome(report: &VerifyReport) -> Outcome {
-    let damaged = report.damage.iter().filter_map(|damage| damage.pack);
+    let mut damaged_packs: Vec<String> = report
+        .damage
+        .iter()
+        .filter_map(|damage| damage.pack)
+        .map(pack_name)
+        .collect();
+    let is_cut_off = report.damaged_objects > report.damage.len() as u64;
+    let more_damaged = is_cut_off || damaged_packs.len() > DAMAGED_TOLD;
+    damaged_packs.truncate(DAMAGED_TOLD);
     let unchecked = report.unchecked.iter().take(UNCHECKED_TOLD).cloned();
     let unchecked: Vec<String> = unchecked.collect();
     Outcome {
@@ -52,11 +61,58 @@ fn outcome(report: &VerifyReport) -> Outcome {
             message: report.summary(),
             bytes: report.bytes_read,
         }),
-        damaged_packs: damaged.map(pack_name).take(DAMAGED_TOLD).collect(),
+        damaged_packs,
+        more_damaged,
         note: match unchecked.is_empty() {
             true => String::new(),
             false => format!("not checked: {}", unchecked.join("; ")),
         },
         ..Outcome::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use seawall_common::repository::Damage;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// With `named` damaged packs in it, of as many as `damaged`.
+    fn report(named: u128, damaged: u64) -> VerifyReport {
+        let damage = (1..=named).map(|n| Damage {
+            object: format!("packs/{n}"),
+            what: "is missing".into(),
+            pack: Some(Uuid::from_u128(n)),
+        });
+        VerifyReport {
+            backup: crate::testing::backup_name(),
+            percent: 100,
+            seed: 0,
+            packs: 4000,
+            packs_read: 4000,
+            bytes_read: 1,
+            chunks: 1,
+            damage: damage.collect(),
+            damaged_objects: damaged,
+            lost_files: Vec::new(),
+            lost: 0,
+            unchecked: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn i5_damaged_packs_that_are_not_named_are_told_of() {
+        for (named, damaged, told, more) in [
+            (0, 0, 0, false),
+            (500, 500, 500, false),
+            (501, 501, 500, true),
+            // The report itself has its bounds.
+            (400, 2000, 400, true),
+        ] {
+            let outcome = outcome(&report(named, damaged));
+            assert_eq!(outcome.damaged_packs.len(), told);
+            assert_eq!(outcome.more_damaged, more, "{named} of {damaged}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use seawall_common::{
-    Error, Result,
+    Error, ErrorKind, Result,
     clock::now_unix_ms,
     ids::{BackupName, OperationId, ShardId},
     position::Position,
@@ -202,6 +202,13 @@ impl Operation {
         }
     }
 
+    pub fn failure(&self, step: Step) -> Option<Error> {
+        match self.record(step)?.ended.as_ref()? {
+            Ended::Done(_) => None,
+            Ended::Failed(failure) => Some(failure.error()),
+        }
+    }
+
     pub fn has_done(&self, step: Step) -> bool {
         self.outcome(step).is_some()
     }
@@ -317,6 +324,18 @@ pub struct Failure {
     hint: Option<String>,
 }
 
+impl Failure {
+    /// As it was answered when it happened.
+    fn error(&self) -> Error {
+        let kind = ErrorKind::from_name(&self.kind).unwrap_or(ErrorKind::Internal);
+        let error = Error::new(kind, self.message.clone());
+        match &self.hint {
+            Some(hint) => error.hint(hint.clone()),
+            None => error,
+        }
+    }
+}
+
 /// What a step came to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -329,6 +348,9 @@ pub struct Outcome {
     /// Ids of packs that were found damaged.
     #[serde(default)]
     pub damaged_packs: Vec<String>,
+    /// Not all of them are named.
+    #[serde(default)]
+    pub more_damaged: bool,
 }
 
 /// What came of reading a backup back, or of restoring it aside.

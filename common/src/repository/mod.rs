@@ -64,6 +64,7 @@ pub use keys::{
     RecipientUse, RecipientUses, RemovedKeys, StoredIdentity, WAYS_TO_AN_IDENTITY, WriterKey,
     WriterPublicKey, check_fingerprint, check_identity_name, check_recipient,
     configured_passphrase, fingerprint_of, generate_identity, lock_identity,
+    take_passphrase_descriptor,
 };
 pub use known::Reference;
 pub use manifest::{

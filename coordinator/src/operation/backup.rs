@@ -127,7 +127,7 @@ fn own_name(operation: &Operation) -> Result<&BackupName> {
     name.ok_or_else(|| Error::internal("a backup without a name"))
 }
 
-/// The same in every step, and under every leader: they were named when the backup was granted.
+/// The same under every leader: they were named when the backup was granted.
 fn references(operation: &Operation) -> Vec<v1::Reference> {
     let reference = |reference: &Reference| v1::Reference {
         backup: reference.backup.to_string(),
@@ -143,17 +143,23 @@ async fn copy(
     concurrency: u32,
 ) -> Result<(Outcome, Effect)> {
     let name = own_name(operation)?;
+    let mut may_refer_to = references(operation);
     let (begun, damaged_packs) = run.context.group.look(|state| {
         let entry = state.catalogue.entry(&operation.shard, name)?;
         check_on_line(state, run, &operation.shard, entry.facts.epoch)?;
         let damaged = state.catalogue.damaged.of(&operation.shard);
+        // Found since it was granted.
+        let untold = &state.catalogue.untold_damage;
+        if untold.may_concern(&operation.shard, name) {
+            may_refer_to.clear();
+        }
         Ok::<_, Error>((entry.facts.epoch, damaged.map(str::to_owned).collect()))
     })?;
     let step = Step::Copy(v1::CopyStep {
         backup: name.to_string(),
         epoch: begun,
         concurrency,
-        may_refer_to: references(operation),
+        may_refer_to,
         damaged_packs,
     });
     let done = agent_call::call(run, alias, step).await?;

@@ -113,6 +113,9 @@ pub struct Call {
     pub attempt: u32,
 }
 
+/// Damaged packs that a verification names.
+pub const DAMAGED_TOLD: usize = 500;
+
 #[derive(Default)]
 pub struct FakeAgents {
     does: Mutex<BTreeMap<String, Does>>,
@@ -209,7 +212,8 @@ impl FakeAgents {
                 }),
                 ..v1::Verification::default()
             });
-            done.damaged_packs = damaged;
+            done.more_damaged = damaged.len() > DAMAGED_TOLD;
+            done.damaged_packs = damaged.into_iter().take(DAMAGED_TOLD).collect();
         }
         if let Step::Copy(copy) = step {
             done.backup = Some(self.announce(&request, &copy).await?);

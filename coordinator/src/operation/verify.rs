@@ -33,6 +33,10 @@ const DAMAGED_MAX: usize = 500;
 /// Backups that one command marks.
 const MARKED_AT_ONCE: usize = 20;
 
+const DAMAGED: &str = "It is marked as broken, and so is every backup that needs a damaged pack: ListBackups shows them.";
+const MUCH_DAMAGED: &str = "It is marked as broken. More packs are damaged than are remembered one by one: verify the other backups too. \
+     The next backup refers to none of them and sends everything.";
+
 pub async fn forward(run: &Run, operation: &Operation) -> Result<String> {
     let name = backup_of(operation)?;
     let chosen = run.step("choose", choose(run, operation)).await?;
@@ -46,13 +50,18 @@ pub async fn forward(run: &Run, operation: &Operation) -> Result<String> {
         .ok_or_else(|| Error::internal(format!("{alias} did not say what it found")))?;
     run.insist("mark", || false, || mark(run, operation, &result))
         .await?;
+    let hint = match done.more_damaged {
+        true => MUCH_DAMAGED,
+        false => DAMAGED,
+    };
     match result.passed {
-        true => Ok(format!("backup {name} passed on {alias}: {}", result.message)),
-        false => Err(
-            Error::corrupt(format!("backup {name} is damaged: {}", result.message)).hint(
-                "It is marked as broken, and so is every backup that needs a damaged pack: ListBackups shows them.",
-            ),
-        ),
+        true => Ok(format!(
+            "backup {name} passed on {alias}: {}",
+            result.message
+        )),
+        false => {
+            Err(Error::corrupt(format!("backup {name} is damaged: {}", result.message)).hint(hint))
+        }
     }
 }
 
@@ -103,6 +112,8 @@ async fn look(run: &Run, operation: &Operation, alias: &Alias) -> Result<(Outcom
         bytes: found.bytes,
     });
     outcome.damaged_packs = damaged_packs(&done);
+    outcome.more_damaged =
+        done.more_damaged || outcome.damaged_packs.len() < done.damaged_packs.len();
     Ok((outcome, Effect::Verified))
 }
 

@@ -6,7 +6,7 @@ use super::mark_reaching;
 use crate::{
     operation::{
         driver::Run,
-        testing::{Does, Stage, keep_in_store},
+        testing::{DAMAGED_TOLD, Does, Stage, keep_in_store},
     },
     state::{
         catalogue::{Entry, Known},
@@ -262,4 +262,23 @@ async fn nothing_is_marked_where_nothing_is_damaged() {
     };
     mark_reaching(&run, &shard()).await.unwrap();
     assert_eq!(entry(&stage, &names[0]).known, Known::Complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i5_with_more_damage_than_is_told_the_next_backup_refers_to_nothing() {
+    for (damaged, is_told) in [(DAMAGED_TOLD, true), (DAMAGED_TOLD + 1, false)] {
+        let (stage, names) = with_backups().await;
+        // None that another of these backups needs.
+        let packs = (1000..1000 + damaged).map(|n| format!("{n:032x}"));
+        stage.find_damaged(&packs.collect::<Vec<_>>());
+        let id = stage.start(verify_of(&names[0], 100)).await;
+        let error = seawall_common::Error::from(stage.ended(id).await.error.unwrap());
+        let hint = error.hint_text().unwrap();
+        assert_eq!(hint.contains("sends everything"), !is_told, "{hint}");
+        assert_eq!(entry(&stage, &names[2]).known, Known::Complete);
+        stage.tell("prepare", Does::Hang);
+        let id = stage.start(backup_of("zone1-101")).await;
+        let references = stage.look(|state| state.operations.get(&id).unwrap().references.len());
+        assert_eq!(references, if is_told { 2 } else { 0 });
+    }
 }

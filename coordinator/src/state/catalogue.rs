@@ -18,6 +18,7 @@ use super::{
     collection::MarksSeen,
     operations::{OperationState, Spec},
     topology::Tablet,
+    untold::UntoldDamage,
     verification::{DamagedPacks, Mark, MarkedBy, Verification},
 };
 
@@ -105,6 +106,8 @@ pub struct Catalogue {
     named_unix_ms: BTreeMap<ShardId, u64>,
     #[serde(default)]
     pub damaged: DamagedPacks,
+    #[serde(default)]
+    pub untold_damage: UntoldDamage,
     /// Marks of backups that nobody here has removed.
     #[serde(default)]
     pub marks: MarksSeen,
@@ -345,6 +348,10 @@ impl Catalogue {
 
     pub fn shards(&self) -> impl Iterator<Item = &ShardId> {
         self.shards.keys()
+    }
+
+    pub(super) fn newest_name_unix_ms(&self, shard: &ShardId) -> Option<u64> {
+        self.named_unix_ms.get(shard).copied()
     }
 
     pub fn entries(&self, shard: &ShardId) -> impl Iterator<Item = &Entry> {

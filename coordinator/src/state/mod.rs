@@ -18,6 +18,7 @@ pub mod references;
 pub mod retention;
 pub mod timestamps;
 pub mod topology;
+pub mod untold;
 pub mod verification;
 
 #[cfg(test)]

@@ -140,6 +140,9 @@ pub struct Outcome {
     /// Ids of packs that a verification found damaged.
     #[serde(default)]
     pub damaged_packs: Vec<String>,
+    /// Not all of them are named.
+    #[serde(default)]
+    pub more_damaged: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -416,9 +419,10 @@ fn take_effect(
             let name = operation.own_backup()?.clone();
             let is_test = matches!(operation.spec, Spec::TestRestore { .. });
             if let Some(result) = &outcome.verification {
-                let damaged = &outcome.damaged_packs;
+                let (packs, is_more) = (&outcome.damaged_packs, outcome.more_damaged);
                 let catalogue = &mut state.catalogue;
-                verification::record(catalogue, &shard, &name, result, is_test, damaged);
+                catalogue.note_damage(&shard, packs, is_more, result.at_unix_ms);
+                verification::record(catalogue, &shard, &name, result, is_test);
             }
         }
         Effect::BackupRemoved { reason } => {

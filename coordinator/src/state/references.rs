@@ -33,10 +33,13 @@ pub fn referable(state: &State, shard: &ShardId, alias: &Alias) -> Vec<Reference
     let alias = alias.to_string();
     let going = state.operations.removals(shard);
     let is_own = |entry: &Entry| entry.alias == alias;
+    let untold = &state.catalogue.untold_damage;
+    let is_trusted = |entry: &&Entry| !untold.may_concern(shard, &entry.name);
     let mut attempts: Vec<&Entry> = state
         .catalogue
         .entries(shard)
         .filter(|entry| is_kept_attempt(state, entry))
+        .filter(is_trusted)
         .collect();
     attempts.sort_by_key(|entry| (is_own(entry), entry.facts.started_unix_ms, &entry.name));
     let mut complete: Vec<&Entry> = state
@@ -44,6 +47,7 @@ pub fn referable(state: &State, shard: &ShardId, alias: &Alias) -> Vec<Reference
         .complete_ones(shard)
         .filter(|entry| !going.contains(&entry.name))
         .filter(|entry| !entry.facts.manifest_hash.is_empty())
+        .filter(is_trusted)
         .collect();
     complete.sort_by_key(|entry| (is_own(entry), entry.order_key()));
     let attempts = attempts.iter().rev().take(ATTEMPTS_MAX);

@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Damaged packs of a shard that are remembered: the oldest are forgotten first.
-const DAMAGED_MAX: usize = 4096;
+pub(super) const DAMAGED_MAX: usize = 4096;
 
 /// What came of a verification or a restore test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,22 +61,25 @@ impl DamagedPacks {
         packs.flat_map(BTreeMap::keys).map(String::as_str)
     }
 
-    fn add(&mut self, shard: &ShardId, packs: &[String], at_unix_ms: u64) {
+    /// Whether some are forgotten for it.
+    pub(super) fn add(&mut self, shard: &ShardId, packs: &[String], at_unix_ms: u64) -> bool {
         if packs.is_empty() {
-            return;
+            return false;
         }
         let known = self.0.entry(shard.clone()).or_default();
         for pack in packs {
             let found = known.entry(pack.clone()).or_default();
             *found = at_unix_ms.max(*found);
         }
+        let are_too_many = known.len() > DAMAGED_MAX;
         while known.len() > DAMAGED_MAX {
             let oldest = known.iter().min_by_key(|(_, at)| **at);
             let Some(oldest) = oldest.map(|(pack, _)| pack.clone()) else {
-                return;
+                break;
             };
             known.remove(&oldest);
         }
+        are_too_many
     }
 
     fn remove(&mut self, shard: &ShardId, packs: &[String], found_until_unix_ms: u64) {
@@ -134,7 +137,7 @@ pub fn apply(state: &mut State, command: &Command) -> Result<Response> {
             broken,
             now_unix_ms,
         } => {
-            catalogue.damaged.add(shard, packs, *now_unix_ms);
+            catalogue.note_damage(shard, packs, false, *now_unix_ms);
             for (name, reason) in broken {
                 if let Ok(entry) = catalogue.entry_mut(shard, name) {
                     entry.break_by(MarkedBy::Verification, reason, *now_unix_ms);
@@ -195,9 +198,7 @@ pub(super) fn record(
     name: &BackupName,
     result: &Verification,
     is_test: bool,
-    damaged: &[String],
 ) {
-    catalogue.damaged.add(shard, damaged, result.at_unix_ms);
     let Ok(entry) = catalogue.entry_mut(shard, name) else {
         return;
     };

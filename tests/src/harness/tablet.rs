@@ -43,6 +43,8 @@ pub struct TabletPlan {
     /// Pause points armed from the first moment on: `agent.fetch.middle=pause;...`.
     pub faults: String,
     pub environment: Vec<(String, String)>,
+    /// A file that the agent finds open under a number of its own.
+    pub descriptor: Option<(u32, PathBuf)>,
 }
 
 impl TabletPlan {
@@ -56,6 +58,7 @@ impl TabletPlan {
             settings: Vec::new(),
             faults: String::new(),
             environment: Vec::new(),
+            descriptor: None,
         }
     }
 
@@ -112,6 +115,7 @@ pub struct Tablet {
     http: Port,
     faults: String,
     environment: Vec<(String, String)>,
+    descriptor: Option<(u32, PathBuf)>,
     process: Option<Process>,
 }
 
@@ -170,6 +174,7 @@ impl Tablet {
             http,
             faults: plan.faults.clone(),
             environment: plan.environment.clone(),
+            descriptor: plan.descriptor.clone(),
             process: None,
         })
     }
@@ -177,7 +182,7 @@ impl Tablet {
     pub fn start(&mut self) -> Result<()> {
         let file = self.config_file();
         self.config.write(&file)?;
-        let mut command = Command::new(binary("seawall-agent")?);
+        let mut command = self.command()?;
         command.arg("--config").arg(&file);
         command.env("SEAWALL_FAULTS", &self.faults);
         command.envs(self.environment.clone());
@@ -185,6 +190,17 @@ impl Tablet {
         let name = format!("agent {}", self.alias);
         self.process = Some(Process::start(&name, &mut command, &log)?);
         Ok(())
+    }
+
+    fn command(&self) -> Result<Command> {
+        let program = binary("seawall-agent")?;
+        let Some((number, file)) = &self.descriptor else {
+            return Ok(Command::new(program));
+        };
+        let mut shell = Command::new("bash");
+        let line = format!("file=\"$1\"; shift; exec \"$0\" \"$@\" {number}< \"$file\"");
+        shell.arg("-c").arg(line).arg(program).arg(file);
+        Ok(shell)
     }
 
     /// Pause points armed at its next starts.

@@ -37,6 +37,7 @@ pub(super) use writer::TrustedWriters;
 pub use generate::{GeneratedIdentity, generate_identity, lock_identity};
 pub use passphrase::{
     NobodyToAsk, Passphrase, Prompt, VARIABLE as PASSPHRASE_VARIABLE, configured_passphrase,
+    take_passphrase_descriptor,
 };
 pub use recipient::check_recipient;
 pub use sessions::{

@@ -121,6 +121,25 @@ fn from_file(path: &Path) -> Result<Passphrase> {
 /// A pipe can be read once, and a repository may be opened more than once.
 static DESCRIPTORS: Mutex<BTreeMap<u32, Passphrase>> = Mutex::new(BTreeMap::new());
 
+/// Reads what `passphrase_fd` gives, if it is set, and closes it: so that no program that is started
+/// from here inherits it. To be called before this process has opened anything by itself, for a
+/// number that it got from nobody might by then be another file's.
+pub fn take_passphrase_descriptor(config: &RepositoryConfig) -> Result<()> {
+    let Some(number) = config.passphrase_fd else {
+        return Ok(());
+    };
+    from_descriptor(number)?;
+    match i32::try_from(number) {
+        // Children get others in their place, and whatever was opened next would be taken for these.
+        Err(_) | Ok(..=2) => Ok(()),
+        Ok(number) => nix::unistd::close(number).map_err(|e| {
+            Error::internal(format!(
+                "cannot close file descriptor {number}, which the passphrase came from: {e}"
+            ))
+        }),
+    }
+}
+
 fn from_descriptor(number: u32) -> Result<Passphrase> {
     let mut read = DESCRIPTORS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(passphrase) = read.get(&number) {

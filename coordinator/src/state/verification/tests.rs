@@ -41,14 +41,7 @@ fn mark(cluster: &mut Cluster, name: &BackupName, undo: bool) -> Result<Response
 }
 
 fn recorded(cluster: &mut Cluster, name: &BackupName, result: &Verification) {
-    record(
-        &mut cluster.state.catalogue,
-        &shard(),
-        name,
-        result,
-        false,
-        &[],
-    );
+    record(&mut cluster.state.catalogue, &shard(), name, result, false);
 }
 
 #[test]
@@ -83,7 +76,6 @@ fn a_verifications_mark_is_cleared_by_a_whole_one_that_passes() {
         &name,
         &result(true, 100),
         true,
-        &[],
     );
     assert_eq!(
         entry(&cluster, &name).known,
@@ -97,7 +89,7 @@ fn a_verifications_mark_is_cleared_by_a_whole_one_that_passes() {
 fn tested(cluster: &mut Cluster, name: &BackupName, passed: bool) {
     let result = result(passed, 100);
     let catalogue = &mut cluster.state.catalogue;
-    record(catalogue, &shard(), name, &result, true, &[]);
+    record(catalogue, &shard(), name, &result, true);
 }
 
 #[test]
@@ -251,9 +243,9 @@ fn a_verifications_result_after_its_cancellation_is_not_taken() {
 #[test]
 fn damaged_packs_have_a_bound_and_the_oldest_go_first() {
     let mut damaged = DamagedPacks::default();
-    damaged.add(&shard(), &["first".into()], 1);
+    assert!(!damaged.add(&shard(), &["first".into()], 1));
     let many: Vec<String> = (0..DAMAGED_MAX).map(|n| format!("{n:032x}")).collect();
-    damaged.add(&shard(), &many, 2);
+    assert!(damaged.add(&shard(), &many, 2), "it does not say so");
     assert_eq!(damaged.of(&shard()).count(), DAMAGED_MAX);
     assert!(!damaged.of(&shard()).any(|pack| pack == "first"));
 }

@@ -1,9 +1,11 @@
 //! Identities that a passphrase locks: where it comes from, and what is said when it is wrong.
 
-use std::{os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
+use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use seawall_tests::harness::{Cluster, ClusterPlan, TabletPlan, binary::binary, ctl::run_command};
+use seawall_tests::harness::{
+    Cluster, ClusterPlan, TabletPlan, binary::binary, ctl::run_command, tablet::Tablet,
+};
 
 use super::{
     Identity, check_nothing_restored, encrypting, flip_a_byte, on_repository, on_terminal, restore,
@@ -75,23 +77,51 @@ async fn an_identity_in_the_repository_opens_with_a_passphrase_from_anywhere() -
     );
     take_restored(&cluster)?;
 
-    // An agent has it from a file or its environment, and restores by itself.
+    // An agent has it from a file, its environment or a descriptor, and restores by itself.
     let reader = |alias: &str| {
         let plan = encrypting(alias, &recipient).restored();
         plan.set("repository.identity", "ops")
     };
-    cluster.start_tablet(&reader("zone1-103").set("repository.passphrase_file", file))?;
+    cluster.start_tablet(&reader("zone1-103").set("repository.passphrase_file", file.as_str()))?;
     let mut by_environment: TabletPlan = reader("zone1-104");
     let variable = ("SEAWALL_PASSPHRASE".to_owned(), PASSPHRASE.to_owned());
     by_environment.environment.push(variable);
     cluster.start_tablet(&by_environment)?;
-    for alias in ["zone1-103", "zone1-104"] {
+    let mut by_descriptor = reader("zone1-105").set("repository.passphrase_fd", 7);
+    by_descriptor.descriptor = Some((7, file.clone().into()));
+    cluster.start_tablet(&by_descriptor)?;
+    let restored = ["zone1-103", "zone1-104", "zone1-105"];
+    for alias in restored {
         cluster.wait_serving(alias).await?;
         cluster.wait_caught_up(alias, "zone1-101").await?;
+        check_not_inherited(cluster.tablet(alias)?, Path::new(&file))?;
     }
-    let all = ["zone1-101", "zone1-103", "zone1-104"];
+    let all = [&["zone1-101"], restored.as_slice()].concat();
     cluster.check_equal(&all).await?;
     cluster.finish().await
+}
+
+/// The database server, which outlives its agent, has the passphrase neither in its environment nor
+/// open.
+fn check_not_inherited(tablet: &Tablet, passphrase_file: &Path) -> Result<()> {
+    let record = std::fs::read_to_string(tablet.state_dir().join("database.pid"))?;
+    let record: serde_json::Value = serde_json::from_str(&record)?;
+    let process = Path::new("/proc").join(record["pid"].to_string());
+    let environment = std::fs::read(process.join("environ"))?;
+    let environment = String::from_utf8_lossy(&environment);
+    ensure!(!environment.is_empty() && !environment.contains(PASSPHRASE));
+    let file = passphrase_file.canonicalize()?;
+    let mut open = 0;
+    for entry in std::fs::read_dir(process.join("fd"))? {
+        // Files come and go.
+        let Ok(target) = std::fs::read_link(entry?.path()) else {
+            continue;
+        };
+        ensure!(target != file, "{} has the passphrase open", tablet.alias);
+        open += 1;
+    }
+    ensure!(open > 3, "only {open} files are seen open");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
