@@ -26,7 +26,7 @@ use seawall_tests::harness::{
 };
 
 use contender::Task;
-use others::{Others, ResticStore};
+use others::{Bucket, Others};
 use seawall::{PATIENCE_WITH_DATA, PRIMARY, REPLICA, Seawall};
 
 /// Must stay below this at concurrency 4.
@@ -66,6 +66,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         "age",
         "age-keygen",
         "restic",
+        "rclone",
         "mariabackup",
         "mbstream",
     ] {
@@ -92,9 +93,10 @@ async fn on_s3(arguments: &Arguments) -> Result<()> {
         return Ok(());
     };
     let bucket = ceph.bucket("bench", false).await?;
-    let restic = ResticStore {
-        base: format!("s3:http://{}/bench/restic", ceph.address()),
-        environment: bucket.environment.clone(),
+    let for_others = Bucket {
+        address: ceph.address(),
+        name: "bench".to_owned(),
+        credentials: bucket.environment.clone(),
     };
     let cluster = ClusterPlan::new("bench-s3").bucket(bucket).start().await?;
     on(
@@ -102,7 +104,7 @@ async fn on_s3(arguments: &Arguments) -> Result<()> {
         "s3://",
         arguments.s3_mib,
         arguments.rounds,
-        Some(restic),
+        Some(for_others),
     )
     .await?;
     drop(ceph);
@@ -110,13 +112,13 @@ async fn on_s3(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// All rounds on one kind of store. `restic`: where its repositories lie, if not on the disk.
+/// All rounds on one kind of store. `bucket`: where the others store, if not on the disk.
 async fn on(
     mut cluster: Cluster,
     store: &str,
     mib: u64,
     rounds: usize,
-    restic: Option<ResticStore>,
+    bucket: Option<Bucket>,
 ) -> Result<()> {
     let mut seawall = Seawall::new(cluster.scratch.path().join("key.txt"))?;
     println!("{store}: making a data directory of {mib} MiB");
@@ -125,7 +127,7 @@ async fn on(
     let tables = data::fill(&cluster.tablet(PRIMARY)?.server, mib).await?;
     wait_caught_up(&cluster).await?;
     let work = cluster.scratch.path().join("others");
-    let mut others = Others::prepare(work, seawall.recipient.clone(), seawall.key.clone(), restic)?;
+    let mut others = Others::prepare(work, seawall.recipient.clone(), seawall.key.clone(), bucket)?;
     for number in 1..=rounds {
         println!("{store}: round {number} of {rounds}");
         let round = Round {

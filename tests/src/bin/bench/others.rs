@@ -11,57 +11,66 @@ use seawall_tests::harness::mariadb::Server;
 
 use super::contender::{Contender, Task};
 
-/// Where restic's repositories lie, and what it needs to reach them.
-pub struct ResticStore {
-    pub base: String,
-    pub environment: Vec<(String, String)>,
+/// A bucket for what the others store.
+pub struct Bucket {
+    /// Of the gateway: `host:port`.
+    pub address: String,
+    pub name: String,
+    pub credentials: Vec<(String, String)>,
+}
+
+impl Bucket {
+    /// For restic, and for rclone's remote `bench`.
+    fn environment(&self) -> Vec<(String, String)> {
+        let remote = [
+            ("TYPE", "s3"),
+            ("PROVIDER", "Ceph"),
+            ("ENV_AUTH", "true"),
+            ("REGION", "us-east-1"),
+            ("ENDPOINT", &format!("http://{}", self.address)),
+        ]
+        .map(|(name, value)| (format!("RCLONE_CONFIG_BENCH_{name}"), value.to_owned()));
+        [self.credentials.clone(), remote.to_vec()].concat()
+    }
 }
 
 pub struct Others {
     recipient: String,
     key: PathBuf,
     work: PathBuf,
-    restic_store: ResticStore,
-    /// Only restic knows other stores.
-    is_on_disk: bool,
+    /// `None`: everything is stored on the disk, in `work`.
+    bucket: Option<Bucket>,
     pub tar: Contender,
     pub mariabackup: Contender,
     pub restic: Contender,
 }
 
 impl Others {
-    /// `restic`: nothing, it stores on the disk as the others do.
     pub fn prepare(
         work: PathBuf,
         recipient: String,
         key: PathBuf,
-        restic: Option<ResticStore>,
+        bucket: Option<Bucket>,
     ) -> Result<Self> {
         std::fs::create_dir(&work)?;
         std::fs::write(work.join("password"), "a password\n")?;
+        let by = if bucket.is_some() { ", rclone" } else { "" };
         Ok(Self {
-            is_on_disk: restic.is_none(),
-            restic_store: restic.unwrap_or_else(|| ResticStore {
-                base: work.join("restic").display().to_string(),
-                environment: Vec::new(),
-            }),
+            bucket,
             recipient,
             key,
             work,
-            tar: Contender::new("tar, zstd -1 -T2, age"),
-            mariabackup: Contender::new("mariabackup, zstd -1 -T2, age"),
+            tar: Contender::new(&format!("tar, zstd -1 -T2, age{by}")),
+            mariabackup: Contender::new(&format!("mariabackup, zstd -1 -T2, age{by}")),
             restic: Contender::new("restic (--force)"),
         })
     }
 
-    /// Everybody's first backup and restore. Only restic knows other stores than a disk.
+    /// Everybody's first backup and restore.
     pub fn round(&mut self, data: &Path, server: &Server, round: usize) -> Result<()> {
         self.restic_round(data, round)?;
-        if self.is_on_disk {
-            self.tar_round(data)?;
-            self.mariabackup_round(server)?;
-        }
-        Ok(())
+        self.tar_round(data)?;
+        self.mariabackup_round(server)
     }
 
     fn tar_round(&mut self, data: &Path) -> Result<()> {
@@ -92,30 +101,55 @@ impl Others {
 
     /// Seconds of a backup and a restore, and bytes stored.
     fn pipe(&self, from: &str, to: &str) -> Result<(f64, f64, u64)> {
-        let archive = self.work.join("archive.zst.age");
+        let archive = self.archive();
         let target = self.work.join("target");
         let backup = self.shell(&format!(
-            "set -eo pipefail; {from} | zstd -q -1 -T2 | age -r {} > '{1}'; sync '{1}'",
-            self.recipient,
-            archive.display()
+            "set -eo pipefail; {from} | zstd -q -1 -T2 | age -r {} {}",
+            self.recipient, archive.put
         ))?;
-        let stored = std::fs::metadata(&archive)?.len();
         std::fs::create_dir(&target)?;
         let restore = self.shell(&format!(
-            "set -eo pipefail; cd '{2}'; age -d -i '{0}' '{1}' | zstd -q -d | {{ {to}; }}; sync -f '{2}'",
+            "set -eo pipefail; cd '{1}'; {2} | age -d -i '{0}' | zstd -q -d | {{ {to}; }}; sync -f '{1}'",
             self.key.display(),
-            archive.display(),
-            target.display()
+            target.display(),
+            archive.get,
         ))?;
         std::fs::remove_dir_all(&target)?;
-        std::fs::remove_file(&archive)?;
-        Ok((backup, restore, stored))
+        let stored = self.output(&archive.size)?;
+        self.shell(&archive.remove)?;
+        Ok((backup, restore, stored.trim().parse()?))
+    }
+
+    fn archive(&self) -> Archive {
+        match &self.bucket {
+            Some(bucket) => {
+                let object = format!("bench:{}/archive.zst.age", bucket.name);
+                Archive {
+                    put: format!("| rclone rcat -q {object}"),
+                    get: format!("rclone cat -q {object}"),
+                    size: format!("rclone size --json {object} | grep -o '[0-9]*' | tail -1"),
+                    remove: format!("rclone deletefile -q {object}"),
+                }
+            }
+            None => {
+                let file = self.work.join("archive.zst.age").display().to_string();
+                Archive {
+                    put: format!("> '{file}'; sync '{file}'"),
+                    get: format!("cat '{file}'"),
+                    size: format!("stat -c %s '{file}'"),
+                    remove: format!("rm '{file}'"),
+                }
+            }
+        }
     }
 
     fn restic(&self, round: usize) -> String {
+        let base = match &self.bucket {
+            Some(bucket) => format!("s3:http://{}/{}/restic", bucket.address, bucket.name),
+            None => self.work.join("restic").display().to_string(),
+        };
         format!(
-            "restic --quiet --no-cache -o s3.bucket-lookup=path --repo '{}-{round}' --password-file '{}'",
-            self.restic_store.base,
+            "restic --quiet --no-cache -o s3.bucket-lookup=path --repo '{base}-{round}' --password-file '{}'",
             self.work.join("password").display()
         )
     }
@@ -157,16 +191,37 @@ impl Others {
     /// Runs a script; how long it took, in seconds.
     fn shell(&self, script: &str) -> Result<f64> {
         let began = Instant::now();
-        let status = Command::new("bash")
-            .arg("-c")
-            .arg(script)
-            .envs(self.restic_store.environment.iter().cloned())
-            .status()?;
+        let status = self.bash(script).status()?;
         if !status.success() {
             bail!("failed with {status}: {script}");
         }
         Ok(began.elapsed().as_secs_f64())
     }
+
+    fn output(&self, script: &str) -> Result<String> {
+        let output = self.bash(script).output()?;
+        if !output.status.success() {
+            bail!("failed with {}: {script}", output.status);
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    fn bash(&self, script: &str) -> Command {
+        let mut bash = Command::new("bash");
+        bash.arg("-c").arg(script);
+        if let Some(bucket) = &self.bucket {
+            bash.envs(bucket.environment());
+        }
+        bash
+    }
+}
+
+/// How a pipe's archive is written and read, as pieces of a script.
+struct Archive {
+    put: String,
+    get: String,
+    size: String,
+    remove: String,
 }
 
 fn note(contender: &mut Contender, (backup, restore, stored): (f64, f64, u64)) {

@@ -84,6 +84,7 @@ pub fn versions() -> Result<String> {
         ("zstd", "--version"),
         ("age", "--version"),
         ("restic", "version"),
+        ("rclone", "version"),
     ] {
         let output = Command::new(system_program(program)?)
             .arg(argument)
