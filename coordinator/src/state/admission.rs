@@ -12,6 +12,7 @@ use seawall_common::{
 use super::{
     Response, State,
     catalogue::{Entry, Known},
+    collection,
     locks::{Claim, Exclusive, Scope, Side},
     operations::{OPEN_MAX, Operation, OperationState, Outcome, Spec, Start},
     references, retention,
@@ -202,6 +203,7 @@ fn admit_verification(
         ))
         .hint("ListBackups shows those that are complete."));
     }
+    collection::check_none_starves(state, shard, start.now_unix_ms)?;
     let claim = backup_side(
         shard,
         format!("verification of {backup}"),

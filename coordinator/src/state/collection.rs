@@ -9,17 +9,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use seawall_common::ids::{BackupName, ShardId};
+use seawall_common::{
+    Error, Result,
+    ids::{BackupName, ShardId},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
     State,
     catalogue::Known,
+    locks::{Scope, Side},
     operations::{Operation, Spec},
 };
 
 /// The step in which a sweep deletes. From its beginning on the backup is out of reach.
 pub const SWEEP_STEP: &str = "sweep";
+
+/// How long a collection is kept from its work before verifications stand back for it.
+const STAND_BACK_AFTER_MS: u64 = 3_600_000;
 
 /// Marks of a shard that are remembered; the oldest are forgotten first.
 const MARKS_MAX: usize = 4096;
@@ -113,5 +120,30 @@ fn keeps(operation: &Operation) -> bool {
         Spec::Backup { .. } | Spec::RemoveBackup { .. } => true,
         Spec::Sweep { .. } => operation.step(SWEEP_STEP).is_none(),
         _ => false,
+    }
+}
+
+/// An error when a collection has waited for long: where something is always being verified, it
+/// would never have its turn. Backups and restores do not stand back.
+pub fn check_none_starves(state: &State, shard: &ShardId, now_unix_ms: u64) -> Result<()> {
+    let scope = Scope::Shard(shard.clone());
+    if state.locks.check_other_side(Side::Delete, &scope).is_ok() {
+        return Ok(());
+    }
+    let starves = |operation: &&Operation| {
+        let step = operation.step(SWEEP_STEP);
+        step.is_some_and(|step| {
+            step.ended_unix_ms.is_none()
+                && step.started_unix_ms.saturating_add(STAND_BACK_AFTER_MS) < now_unix_ms
+        })
+    };
+    let mut open = state.operations.open();
+    match open.find(|operation| operation.shard == *shard && starves(operation)) {
+        None => Ok(()),
+        Some(operation) => Err(Error::refused(format!(
+            "operation {} has waited for more than an hour to delete in {shard}, and verifications stand back for it",
+            operation.id
+        ))
+        .hint("Start this one again when what is at work in the shard has ended (ListOperations).")),
     }
 }

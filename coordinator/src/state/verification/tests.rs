@@ -209,6 +209,39 @@ fn a_broken_backup_is_restored_by_name_and_consent_only() {
 }
 
 #[test]
+fn verifications_stand_back_for_a_collection_that_has_waited_for_an_hour() {
+    let (mut cluster, name) = with_backup();
+    let verify = Spec::Verify {
+        shard: shard(),
+        backup: name,
+        percent: 100,
+        alias: None,
+        concurrency: 0,
+    };
+    let collection = cluster.start(Spec::Collect { shard: shard() }).unwrap();
+    let begin = crate::state::operations::Command::StepStarted {
+        id: collection.id,
+        step: "sweep".into(),
+        now_unix_ms: cluster.now_unix_ms,
+    };
+    cluster.operate(begin).unwrap();
+    let hour = 3_600_000;
+    cluster.start(verify.clone()).unwrap();
+    cluster.now_unix_ms += hour - 1_000;
+    cluster.start(verify.clone()).unwrap();
+    cluster.now_unix_ms += 1_000;
+    let refusal = cluster.start(verify.clone()).unwrap_err();
+    assert!(refusal.message.contains(&collection.id.to_string()));
+    cluster.backed_up("zone1-101", "0-100-9");
+    let open: Vec<_> = cluster.state.operations.open().map(|o| o.id).collect();
+    for id in open.into_iter().filter(|id| *id != collection.id) {
+        cluster.finish(id).unwrap();
+    }
+    // It could go on now: whatever keeps it is none of theirs.
+    cluster.start(verify).unwrap();
+}
+
+#[test]
 fn a_verifications_result_after_its_cancellation_is_not_taken() {
     let (mut cluster, name) = with_backup();
     let operation = cluster
