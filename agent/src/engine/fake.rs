@@ -12,7 +12,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use seawall_common::{Error, Result, position::Position};
+use seawall_common::{
+    Error, Result,
+    position::Position,
+    repository::{FilePages, PageCheck, PageFile, PagesSeen},
+};
 
 use super::{
     Checked, Checksums, CopyRoot, CopySet, DataState, Engine, Flags, Health, Replication, Say,
@@ -46,6 +50,8 @@ pub struct Server {
     pub others: BTreeMap<u16, Position>,
     /// What is noted as the checksum of the rows, whatever they are.
     pub planted: Option<String>,
+    /// Pages of each chunk that carry nothing to check them by; none: nothing is checked.
+    pub pages_not_checked: Option<u64>,
     /// Whether the `removed` mark was there when the server was started last.
     pub saw_at_start: Vec<bool>,
 }
@@ -374,6 +380,11 @@ impl Engine for FakeEngine {
         true
     }
 
+    async fn page_check(&self) -> Result<Option<Arc<dyn PageCheck>>> {
+        let not_checked = self.server().pages_not_checked;
+        Ok(not_checked.map(|pages| Arc::new(NotChecked(pages)) as Arc<dyn PageCheck>))
+    }
+
     async fn start_scratch(&self, ground: &ScratchGround) -> Result<Box<dyn ScratchServer>> {
         self.called("start_scratch").await?;
         Ok(Box::new(FakeScratch {
@@ -453,5 +464,33 @@ impl StoppedGuard for Guard {
             std::future::pending::<()>().await;
         }
         Ok(())
+    }
+}
+
+/// Finds nothing, and cannot tell of so many pages of each chunk.
+#[derive(Clone, Copy, Debug)]
+struct NotChecked(u64);
+
+impl PageCheck for NotChecked {
+    fn concerns(&self, _root: &str, _path: &[u8]) -> bool {
+        true
+    }
+
+    fn open(&self, _file: &PageFile<'_>) -> Option<Box<dyn FilePages>> {
+        Some(Box::new(*self))
+    }
+}
+
+impl FilePages for NotChecked {
+    fn check(
+        &self,
+        _offset: u64,
+        _chunk: &[u8],
+        _damaged: &mut dyn FnMut(u64, &dyn std::fmt::Display),
+    ) -> PagesSeen {
+        PagesSeen {
+            checked: 1,
+            not_checked: self.0,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What becomes of a copy whose answer nobody heard.
+//! What a copy answers: of pages that could not be checked, and when nobody heard it.
 
 use seawall_common::ErrorKind;
 
@@ -67,4 +67,28 @@ async fn i4_a_copy_whose_end_could_not_be_recorded_is_not_begun_again() {
     assert!(error.message().contains("could not be recorded"), "{error}");
     assert_eq!(world.calls(), before);
     assert_eq!(world.coordinator.notes().announced.len(), 1);
+}
+
+#[tokio::test]
+async fn pages_that_could_not_be_checked_are_told_of_with_the_backup() {
+    for (not_checked, note) in [
+        (None, ""),
+        (Some(0), ""),
+        // Of each of its two files.
+        (
+            Some(3),
+            "6 pages were not checked: they carry nothing to check them by",
+        ),
+    ] {
+        let world = World::new().await;
+        world.engine.server().pages_not_checked = not_checked;
+        let agent = world.agent();
+        let answer = Driver::new()
+            .steps(&agent, backup_steps()[..5].to_vec())
+            .await;
+        let Answer::Done(outcome) = answer else {
+            panic!("{answer:?}")
+        };
+        assert_eq!(outcome.note, note);
+    }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use seawall_common::{
     Error, ErrorKind, Result,
-    repository::{Manifest, download, packs_named_in, read_manifest},
+    repository::{Manifest, check_room_aside, download, packs_named_in, read_manifest},
 };
 
 use super::{
@@ -77,6 +77,7 @@ async fn test(job: &Job, aside: &Aside, scratch: &Scratch) -> Result<Found> {
     check_engine(tablet, &manifest)?;
     check_version(&manifest, &tablet.engine.program_version().await?)?;
     let targets = targets(&manifest, scratch);
+    check_room(&manifest, &targets).await?;
     job.progress.say(format!("restoring {backup} aside"));
     download(
         repository,
@@ -110,6 +111,14 @@ async fn test(job: &Job, aside: &Aside, scratch: &Scratch) -> Result<Found> {
         checked: checked?,
         damaged_packs: Vec::new(),
     })
+}
+
+/// Databases at work may have their files there too.
+async fn check_room(manifest: &Manifest, targets: &BTreeMap<String, PathBuf>) -> Result<()> {
+    let (manifest, targets) = (manifest.clone(), targets.clone());
+    tokio::task::spawn_blocking(move || check_room_aside(&manifest, &targets))
+        .await
+        .map_err(|e| Error::internal(format!("the thread that looks for room died: {e}")))?
 }
 
 fn targets(manifest: &Manifest, scratch: &Scratch) -> BTreeMap<String, PathBuf> {

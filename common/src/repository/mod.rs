@@ -54,7 +54,8 @@ pub use config::{REPOSITORY_SETTINGS, RepositoryConfig};
 #[cfg(feature = "fault-injection")]
 pub use conformance::{conformance, put_and_read_back};
 pub use download::{
-    Destination, Destinations, FetchPlan, Fetched, Space, download, plan_restore, restore,
+    Destination, Destinations, FetchPlan, Fetched, Space, check_room_aside, download, plan_restore,
+    restore,
 };
 pub use epochs::EpochRecord;
 pub use header::Repository;

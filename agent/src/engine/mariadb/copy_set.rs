@@ -11,7 +11,12 @@ use std::path::{Path, PathBuf};
 use seawall_common::{Error, Result};
 use walkdir::WalkDir;
 
-use super::{MariaDb, configuration::Configuration, locks::Guard, sql::Session};
+use super::{
+    MariaDb,
+    configuration::Configuration,
+    locks::Guard,
+    sql::{Session, quote},
+};
 use crate::engine::{CopyRoot, CopySet};
 
 /// What may lie outside the data directory: name of the root, the setting that moves it there.
@@ -25,6 +30,20 @@ pub(super) const MOVABLE: [(&str, &str); 4] = [
 const LINK_DEPTH_MAX: usize = 3;
 /// Undecided prepared transactions named in a backup's details.
 const PREPARED_MAX: usize = 100;
+/// Settings that decide how files are read, apart from where they lie: noted with a backup, so that
+/// a restore test reads them as the server did that wrote them. Not every version has each.
+pub(super) const SHAPES: [&str; 10] = [
+    "innodb_page_size",
+    "innodb_data_file_path",
+    "innodb_undo_tablespaces",
+    "innodb_checksum_algorithm",
+    "innodb_log_file_size",
+    "lower_case_table_names",
+    "character_set_server",
+    "collation_server",
+    "aria_block_size",
+    "aria_log_file_size",
+];
 
 /// The directories of a backup, without what is excluded in them.
 pub(super) fn roots(configuration: &Configuration, data_dir: &Path) -> Result<Vec<CopyRoot>> {
@@ -267,8 +286,6 @@ async fn details(session: &mut Session) -> Result<Vec<(String, String)>> {
         .row(
             "SELECT VERSION() AS version, @@global.version_comment AS version_comment, \
              @@global.server_id AS server_id, @@global.server_uid AS server_uid, \
-             @@global.innodb_page_size AS innodb_page_size, \
-             @@global.lower_case_table_names AS lower_case_table_names, \
              @@global.log_bin_basename AS log_bin, \
              @@global.gtid_slave_pos AS gtid_slave_pos, \
              @@global.gtid_binlog_state AS gtid_binlog_state",
@@ -278,6 +295,13 @@ async fn details(session: &mut Session) -> Result<Vec<(String, String)>> {
         .columns()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
+    let names = SHAPES.map(quote).join(",");
+    let shapes = format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})");
+    let shapes = session.rows(&shapes).await?;
+    details.extend(shapes.iter().map(|row| {
+        let text = |column| row.text(column).to_owned();
+        (text("Variable_name"), text("Value"))
+    }));
     let prepared = session.rows("XA RECOVER FORMAT='SQL'").await?;
     if !prepared.is_empty() {
         let names: Vec<&str> = prepared

@@ -3,7 +3,7 @@
 
 use std::{
     os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     process::ExitStatus,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use seawall_common::{Error, ErrorKind, Result};
 use super::{
     MariaDb, check_tables,
     configuration::{Configuration, same_path},
-    copy_set::MOVABLE,
+    copy_set::{MOVABLE, SHAPES},
     settings::options,
     sql::Session,
 };
@@ -36,21 +36,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// How long a server may take to end after it has dropped a session.
 const CRASH_LIMIT: Duration = Duration::from_secs(30);
 
-/// What decides how files are read, apart from where they lie.
-const PASSED_ON: [&str; 12] = [
-    "innodb-page-size",
-    "innodb-data-file-path",
-    "innodb-undo-tablespaces",
-    "innodb-checksum-algorithm",
-    "innodb-log-file-size",
-    "lower-case-table-names",
-    "character-set-server",
-    "collation-server",
-    "aria-block-size",
-    "aria-log-file-size",
-    "plugin-dir",
-    "lc-messages-dir",
-];
+/// Where this machine has what a server needs besides its files.
+const OF_THIS_MACHINE: [&str; 2] = ["plugin-dir", "lc-messages-dir"];
 
 pub(super) struct MariaDbScratch {
     ground: ScratchGround,
@@ -132,12 +119,23 @@ impl MariaDb {
         if !user.is_empty() {
             arguments.push(format!("--user={user}"));
         }
-        for name in PASSED_ON {
-            // The backup may be another server's: what it says of itself goes first.
-            let noted = ground.detail(&name.replace('-', "_"));
-            if let Some(value) = noted.or_else(|| configuration.value(name)) {
+        for name in OF_THIS_MACHINE {
+            if let Some(value) = configuration.value(name) {
                 arguments.push(format!("--{name}={value}"));
             }
+        }
+        for shape in SHAPES {
+            let name = shape.replace('_', "-");
+            // The backup may be another server's: what it says of itself goes first.
+            let noted = ground.detail(shape);
+            let Some(value) = noted.or_else(|| configuration.value(&name)) else {
+                continue;
+            };
+            let value = match shape {
+                "innodb_data_file_path" => self.inside(configuration, value)?,
+                _ => value.to_owned(),
+            };
+            arguments.push(format!("--{name}={value}"));
         }
         for (root, setting) in MOVABLE {
             let own = ground
@@ -157,6 +155,34 @@ impl MariaDb {
             arguments.push(format!("--{setting}={}", path.display()));
         }
         Ok(arguments)
+    }
+}
+
+impl MariaDb {
+    /// The files of a system tablespace by their names in the copy: by a whole path the server of
+    /// the restore test would open those of a server at work.
+    fn inside(&self, configuration: &Configuration, files: &str) -> Result<String> {
+        let homes = [
+            self.settings.data_dir.clone(),
+            configuration.directory("innodb-data-home-dir"),
+        ];
+        let inner = |file: &str| {
+            let (path, form) = file.split_once(':').unwrap_or((file, ""));
+            let path = Path::new(path);
+            let inner = homes.iter().find_map(|home| path.strip_prefix(home).ok());
+            let inner = inner.unwrap_or(path);
+            let stays = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+            match inner.components().all(stays) {
+                true => Ok(format!("{}:{form}", inner.display())),
+                false => Err(Error::refused(format!(
+                    "the system tablespace's file {} does not lie in a directory of this server",
+                    path.display()
+                ))
+                .hint("Test the backup on the tablet that took it.")),
+            }
+        };
+        let files: Result<Vec<String>> = files.split(';').map(inner).collect();
+        Ok(files?.join(";"))
     }
 }
 

@@ -42,7 +42,7 @@ use seek::Seeker;
 use tally::Tally;
 use target::Targets;
 
-pub use space::Space;
+pub use space::{Space, check_room_aside};
 pub use tally::Fetched;
 
 /// Windows that no seeker has taken yet, and runs that no fetcher has, for each of them.
@@ -151,9 +151,7 @@ pub async fn download(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    let fresh =
-        |(name, path): (&String, &PathBuf)| (name.clone(), Destination::fresh(path.clone()));
-    let destinations = targets.iter().map(fresh).collect();
+    let destinations = fresh(targets);
     let restored = restore(
         repository,
         manifest,
@@ -163,6 +161,12 @@ pub async fn download(
         cancel,
     );
     restored.await.map(drop)
+}
+
+fn fresh(targets: &BTreeMap<String, PathBuf>) -> Destinations {
+    let fresh =
+        |(name, path): (&String, &PathBuf)| (name.clone(), Destination::fresh(path.clone()));
+    targets.iter().map(fresh).collect()
 }
 
 /// Makes each root of a backup at its destination, from what lies here already and from the

@@ -6,9 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::sys::statvfs::statvfs;
+use nix::sys::statvfs::{Statvfs, statvfs};
 
-use super::Destinations;
+use super::{Destinations, fresh};
 use crate::{
     error::{Error, Result},
     repository::manifest::Manifest,
@@ -99,6 +99,32 @@ pub(super) fn check(manifest: &Manifest, destinations: &Destinations) -> Result<
     }
 }
 
+/// Left free by what is only tried out, in parts of the file system and at most: whoever else lives
+/// there is to notice nothing of it.
+const RESERVE_PART: u64 = 10;
+const RESERVE_BYTES_MAX: u64 = 16 << 30;
+
+/// Refuses to restore a backup aside, where databases at work may write too, when that would leave
+/// them less than a reserve: a tenth of the file system, at most 16 GiB.
+pub fn check_room_aside(manifest: &Manifest, targets: &BTreeMap<String, PathBuf>) -> Result<()> {
+    for space in look(manifest, &fresh(targets))? {
+        let reserve = reserve_bytes(total_bytes(&space.path)?);
+        if space.free_bytes < space.needed_bytes().saturating_add(reserve) {
+            return Err(Error::exhausted(format!(
+                "restoring {} aside needs {}; {reserve} bytes of them are left to others",
+                manifest.header.name,
+                space.described()
+            ))
+            .hint("Make room there, or set scratch_dir to a directory on a larger file system."));
+        }
+    }
+    Ok(())
+}
+
+fn reserve_bytes(total: u64) -> u64 {
+    (total / RESERVE_PART).min(RESERVE_BYTES_MAX)
+}
+
 /// The same error, with what was still needed and there when a file system filled up.
 pub(super) fn explain(error: Error, manifest: &Manifest, destinations: &Destinations) -> Error {
     let resumed = destinations.iter().map(|(name, destination)| {
@@ -120,12 +146,20 @@ pub(super) fn explain(error: Error, manifest: &Manifest, destinations: &Destinat
     .hint("Something else writes to that file system: make room there.")
 }
 
+#[allow(clippy::useless_conversion)] // The types differ between platforms.
 fn free_bytes(path: &Path) -> Result<u64> {
-    let stat =
-        statvfs(path).map_err(|e| Error::io("examine the file system of", path, &e.into()))?;
-    #[allow(clippy::useless_conversion)] // The types differ between platforms.
-    let blocks = u64::from(stat.blocks_available());
-    Ok(blocks.saturating_mul(stat.fragment_size()))
+    let stat = file_system(path)?;
+    Ok(u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size()))
+}
+
+#[allow(clippy::useless_conversion)]
+fn total_bytes(path: &Path) -> Result<u64> {
+    let stat = file_system(path)?;
+    Ok(u64::from(stat.blocks()).saturating_mul(stat.fragment_size()))
+}
+
+fn file_system(path: &Path) -> Result<Statvfs> {
+    statvfs(path).map_err(|e| Error::io("examine the file system of", path, &e.into()))
 }
 
 /// What the files below a directory take. What cannot be seen is not counted.
@@ -150,4 +184,16 @@ fn existing(path: &Path) -> PathBuf {
     path.ancestors()
         .find(|path| path.exists())
         .map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_a_tenth_and_no_more_than_its_bound() {
+        assert_eq!(reserve_bytes(100 << 20), 10 << 20);
+        assert_eq!(reserve_bytes(100 << 30), 10 << 30);
+        assert_eq!(reserve_bytes(100 << 40), 16 << 30);
+    }
 }

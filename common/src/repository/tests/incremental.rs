@@ -296,10 +296,15 @@ impl FilePages for EverySixteenth {
     ) -> PagesSeen {
         let first = offset / (16 << 10);
         let pages = first..first + chunk.len() as u64 / (16 << 10);
+        let all = pages.clone().count() as u64;
+        let not_checked = pages.clone().filter(|page| page % 16 == 1).count() as u64;
         pages
             .filter(|page| page % 16 == 0)
             .for_each(|page| damaged(page, &"its checksum does not fit"));
-        PagesSeen::default()
+        PagesSeen {
+            checked: all - not_checked,
+            not_checked,
+        }
     }
 }
 
@@ -311,6 +316,11 @@ async fn damaged_pages_are_counted_and_the_first_of_them_named() {
         // Also where nothing is sent.
         let prepared = line.back_up("agent").await;
         assert_eq!(prepared.header().damaged_pages, 8 * 64 / 16);
+        let seen = PagesSeen {
+            checked: 8 * 60,
+            not_checked: 8 * 4,
+        };
+        assert_eq!(prepared.pages_seen(), seen);
         let name = prepared.header().name.clone();
         let manifest = read_manifest(&line.ground.repository, &shard(), &name, None)
             .await

@@ -8,7 +8,7 @@ use super::harness::{Server, copy};
 use crate::engine::{CopySet, DataState, Engine};
 
 /// A copy by the rules of a copy set: everything below its one root but what is excluded.
-fn copy_by(set: &CopySet, to: &Path) {
+pub fn copy_by(set: &CopySet, to: &Path) {
     let [root] = set.roots.as_slice() else {
         panic!("{set:?}");
     };

@@ -6,4 +6,5 @@ mod lifecycle;
 mod mistakes;
 pub mod pages;
 mod replication;
+mod scratch;
 mod states;
