@@ -60,6 +60,18 @@ impl SmallDisk {
             .with_context(|| format!("cannot make {}", link.display()))
     }
 
+    /// Takes what is free but for so many bytes, in a file of its own.
+    pub fn leave(&self, bytes: u64) -> Result<Filler> {
+        let stat = nix::sys::statvfs::statvfs(&self.path())?;
+        #[allow(clippy::useless_conversion)] // The types differ between platforms.
+        let free = u64::from(stat.blocks_available()) * stat.fragment_size();
+        let taken = free.checked_sub(bytes).context("there is less free")?;
+        let path = self.path().join("filler");
+        let file = File::create(&path)?;
+        nix::fcntl::posix_fallocate(&file, 0, i64::try_from(taken)?)?;
+        Ok(Filler(path))
+    }
+
     /// Takes every block that is free, in a file of its own.
     pub fn fill(&self) -> Result<Filler> {
         let path = self.path().join("filler");

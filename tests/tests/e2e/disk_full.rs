@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use seawall_proto::v1::OperationState;
 use seawall_tests::harness::{
     Cluster, ClusterPlan, TabletPlan,
+    config::list,
     small_disk::SmallDisk,
     wait::{PATIENCE, wait_for},
 };
@@ -152,5 +153,67 @@ async fn i3_a_full_state_directory_does_not_keep_a_database_down() -> Result<()>
     cluster.wait_serving("zone1-102").await?;
     drop(filler);
     cluster.back_up("zone1-102").await?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_of_chunks_that_finds_no_room_costs_the_next_backup_its_references_and_no_more()
+-> Result<()> {
+    let Some(disk) = SmallDisk::mount(16).await? else {
+        return Ok(());
+    };
+    let mut cluster = ClusterPlan::new("known-full").start().await?;
+    // It writes and cannot read: what an earlier backup holds it knows from its own list only.
+    let identity = cluster.scratch.path().join("identity");
+    let identity = identity.display().to_string();
+    let made = cluster
+        .ctl(&["GenerateIdentity", "--output-file", &identity])
+        .await?;
+    let recipient = made.done()?.trim().to_owned();
+    let state_dir = disk.path().join("state");
+    let plan = TabletPlan::new("zone1-102")
+        .set("state_dir", state_dir.display().to_string())
+        .set("repository.recipients", list([recipient.as_str()]));
+    start_shard(&mut cluster, plan).await?;
+    add_noise(cluster.tablet("zone1-101")?, 24).await?;
+    cluster.wait_caught_up("zone1-102", "zone1-101").await?;
+
+    let faults = cluster.tablet("zone1-102")?.faults();
+    faults.arm("agent.copy.middle", "pause").await?;
+    let started = cluster.start_backup("zone1-102").await?;
+    faults.wait_reached("agent.copy.middle", PATIENCE).await?;
+    let filler = disk.fill()?;
+    faults.disarm("agent.copy.middle").await?;
+    let ended = cluster.wait_success(&started.id, PATIENCE * 2).await?;
+    let note = "the next backup cannot refer to this one";
+    ensure!(ended.result.contains(note), "{}", ended.result);
+    ensure!(ended.result.contains("No space left"), "{}", ended.result);
+    cluster.wait_serving("zone1-102").await?;
+    drop(filler);
+    let mut left = Vec::new();
+    for directory in ["known", "."] {
+        let Ok(entries) = std::fs::read_dir(state_dir.join(directory)) else {
+            continue;
+        };
+        left.extend(entries.flatten().map(|e| e.file_name()));
+    }
+    let left: Vec<_> = left.iter().map(|name| name.to_string_lossy()).collect();
+    let is_unfinished = |name: &&std::borrow::Cow<'_, str>| {
+        name.starts_with(&*ended.backup) || name.ends_with(".new") || name.contains("tmp")
+    };
+    ensure!(!left.iter().any(|name| is_unfinished(&name)), "{left:?}");
+
+    let sent = async |name: &str| {
+        let backups = cluster.backups("commerce/0", false).await?;
+        let found = backups.iter().find(|backup| backup.name == name);
+        anyhow::Ok(found.map_or(0, |backup| backup.stored_bytes))
+    };
+    let first = sent(&ended.backup).await?;
+    let second = sent(&cluster.back_up("zone1-102").await?).await?;
+    cluster.wait_serving("zone1-102").await?;
+    let third = sent(&cluster.back_up("zone1-102").await?).await?;
+    eprintln!("sent: {first}, {second}, {third} bytes");
+    ensure!(second > first / 2, "it referred to what it cannot know");
+    ensure!(third < first / 4, "it has not recovered");
     cluster.finish().await
 }

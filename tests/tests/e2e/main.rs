@@ -24,6 +24,7 @@ mod restore_cut_off;
 mod restore_damaged;
 mod restore_delta;
 mod retention;
+mod scratch_server;
 mod store_faults;
 mod throttle;
 mod verify;

@@ -21,7 +21,7 @@ use seawall_tests::harness::{
 const SHARD: &str = "commerce/0";
 
 /// A shard of two with a load, whose agents can restore aside.
-async fn start(name: &str) -> Result<(Cluster, Load)> {
+pub async fn start(name: &str) -> Result<(Cluster, Load)> {
     let plan = ClusterPlan::new(name);
     let scratch = Scratch::create(name)?;
     let aside = scratch.path().join("aside");
@@ -34,11 +34,11 @@ async fn start(name: &str) -> Result<(Cluster, Load)> {
     Ok((cluster, load))
 }
 
-fn aside(cluster: &Cluster) -> PathBuf {
+pub fn aside(cluster: &Cluster) -> PathBuf {
     cluster.scratch.path().join("aside")
 }
 
-async fn entry(cluster: &Cluster, name: &str) -> Result<v1::Backup> {
+pub async fn entry(cluster: &Cluster, name: &str) -> Result<v1::Backup> {
     let backups = cluster.backups(SHARD, false).await?;
     let found = backups.into_iter().find(|backup| backup.name == name);
     found.with_context(|| format!("no backup {name}"))

@@ -98,13 +98,31 @@ pub(in super::super) fn write(
 ) -> Result<()> {
     let path = index_path(directory, &identity.backup);
     let new = directory.join(format!(".{}.new", identity.backup));
-    let failed = |e: std::io::Error| Error::io("write", &new, &e);
+    let renamed = write_to(&new, identity, packs, sorter)
+        .and_then(|()| std::fs::rename(&new, &path).map_err(|e| Error::io("write", &new, &e)));
+    if renamed.is_err() {
+        // On a full disk it would take the room that the journal needs.
+        let _ = std::fs::remove_file(&new);
+    }
+    renamed?;
+    File::open(directory)
+        .and_then(|d| d.sync_all())
+        .map_err(|e| Error::io("sync", directory, &e))
+}
+
+fn write_to(
+    path: &Path,
+    identity: &IndexIdentity,
+    packs: &[PackRecord],
+    sorter: Sorter,
+) -> Result<()> {
+    let failed = |e: std::io::Error| Error::io("write", path, &e);
     let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&new)
+        .open(path)
         .map_err(failed)?;
     let mut out = Hashing {
         inner: BufWriter::with_capacity(BUFFER_BYTES, file),
@@ -127,11 +145,7 @@ pub(in super::super) fn write(
     let hash = *out.hasher.finalize().as_bytes();
     out.inner.write_all(&hash).map_err(failed)?;
     let file = out.inner.into_inner().map_err(|e| failed(e.into_error()))?;
-    file.sync_all().map_err(failed)?;
-    std::fs::rename(&new, &path).map_err(failed)?;
-    File::open(directory)
-        .and_then(|d| d.sync_all())
-        .map_err(|e| Error::io("sync", directory, &e))
+    file.sync_all().map_err(failed)
 }
 
 fn pack_table(packs: &[PackRecord]) -> Result<(Vec<Origin>, Vec<u8>)> {

@@ -83,6 +83,19 @@ fn every_chunk_is_found_in_an_index_and_no_other() {
 }
 
 #[test]
+fn an_index_that_cannot_be_written_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let identity = identity(None);
+    let in_the_way = directory.path().join(identity.backup.as_str());
+    std::fs::create_dir(&in_the_way).unwrap();
+    let sorter = Sorter::new(directory.path());
+    write(directory.path(), &identity, &packs(), sorter).unwrap_err();
+    std::fs::remove_dir(&in_the_way).unwrap();
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn an_index_of_no_chunks_knows_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let identity = identity(None);
