@@ -1,7 +1,8 @@
 //! Speaks to a coordinator group through whichever member answers.
 //!
 //! Every call may be carried out twice when an answer is lost: callers use ids of their own making
-//! (or calls that may be repeated). A call is bounded by `--timeout`, over all members together.
+//! (or calls that may be repeated). A call is bounded by `--timeout`, over all members together; one
+//! that has the coordinator read the repository may take a member that is there longer.
 
 use std::{
     fmt,
@@ -21,11 +22,14 @@ use tonic::{
 
 use crate::{
     exit::{Failure, Outcome},
-    output::human::span,
+    output::{human::span, waiting},
 };
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// What a call that has the coordinator read the repository may take longer than others. A member
+/// that is gone meanwhile is noticed by its connection.
+const READING: Duration = Duration::from_secs(300);
 /// The least time that one member is given before the next one is asked.
 const ATTEMPT_MIN: Duration = Duration::from_secs(1);
 const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(250);
@@ -200,28 +204,41 @@ impl Client {
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        self.call_within(self.limit, call).await
+        self.call_within(Duration::ZERO, call).await
     }
 
-    /// The same for a call that takes longer by `extra` than others.
-    pub async fn call_longer<T, F, Fut>(&self, extra: Duration, call: F) -> Outcome<T>
+    /// The same for a call for which the coordinator reads the repository first: a large one, or a
+    /// slow store, takes its time.
+    pub async fn call_reading<T, F, Fut>(&self, call: F) -> Outcome<T>
     where
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        let count = u32::try_from(self.members().len().max(1)).unwrap_or(u32::MAX);
-        let limit = self.limit.saturating_add(extra.saturating_mul(count));
-        self.call_within(limit, call)
-            .await
-            .map(|(answer, _)| answer)
+        let what = "the coordinator may be reading the repository";
+        self.call_longer(READING, what, call).await
     }
 
-    async fn call_within<T, F, Fut>(&self, limit: Duration, call: F) -> Outcome<(T, MemberUrl)>
+    /// The same for a call that a member which is there may take longer by `extra` to answer. Who
+    /// waits for it is told so, and for `what`.
+    pub async fn call_longer<T, F, Fut>(&self, extra: Duration, what: &str, call: F) -> Outcome<T>
     where
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
+        let (answer, _) = waiting::tell(what, self.call_within(extra, call)).await?;
+        Ok(answer)
+    }
+
+    /// Whoever is not there, or refuses, is asked again for the time limit; `extra` is only for
+    /// those who have taken the call and are silent.
+    async fn call_within<T, F, Fut>(&self, extra: Duration, call: F) -> Outcome<(T, MemberUrl)>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let limit = self.limit;
         let began = Instant::now();
+        let mut spent = Duration::ZERO;
         let mut tried_before = false;
         let mut last_refusal = String::new();
         loop {
@@ -230,12 +247,15 @@ impl Client {
             let share = (limit / count).max(ATTEMPT_MIN);
             let mut is_any_coordinator = false;
             for member in round {
-                let left = limit.saturating_sub(began.elapsed());
+                let left = limit.saturating_sub(spent);
                 if left.is_zero() {
-                    return Err(nobody_answered(limit, &last_refusal));
+                    return Err(nobody_answered(limit.max(began.elapsed()), &last_refusal));
                 }
                 let share = share.min(left);
-                last_refusal = match timeout(share, call(member.channel.clone())).await {
+                let asked = Instant::now();
+                let answer = timeout(share + extra, call(member.channel.clone())).await;
+                spent += asked.elapsed().min(share);
+                last_refusal = match answer {
                     Ok(Ok(response)) => return Ok((response.into_inner(), member.url)),
                     Ok(Err(status)) if member.is_no_coordinator(&status).await => {
                         last_refusal = format!("{} {NOT_A_COORDINATOR}", member.url);
@@ -249,7 +269,7 @@ impl Client {
                             ..Failure::failed(answered(status, &member.url))
                         });
                     }
-                    Err(_) => format!("no answer within {}", span(share)),
+                    Err(_) => format!("no answer within {}", span(share + extra)),
                 };
                 last_refusal = format!("{}: {last_refusal}", member.url);
                 is_any_coordinator = true;
@@ -259,16 +279,17 @@ impl Client {
             if !is_any_coordinator {
                 return Err(Failure::no_coordinator(Error::unavailable(last_refusal)));
             }
-            let left = limit.saturating_sub(began.elapsed());
-            sleep(PAUSE_BETWEEN_ROUNDS.min(left)).await;
+            let pause = PAUSE_BETWEEN_ROUNDS.min(limit.saturating_sub(spent));
+            sleep(pause).await;
+            spent += pause;
         }
     }
 }
 
-fn nobody_answered(limit: Duration, last_refusal: &str) -> Failure {
+fn nobody_answered(waited: Duration, last_refusal: &str) -> Failure {
     let error = Error::unavailable(format!(
         "no coordinator answered within {} ({last_refusal})",
-        humantime::format_duration(limit)
+        span(waited)
     ));
     Failure::no_coordinator(error.hint(
         "Check --coordinator or SEAWALL_COORDINATOR, and that a majority of the members runs.",

@@ -17,7 +17,10 @@ use crate::{
     client::{Client, MemberUrl, refusal},
     command::Context,
     exit::{Exit, Failure, Outcome},
-    output::{json, progress::Progress},
+    output::{
+        json,
+        progress::{FIRST_LINE_AFTER, Progress},
+    },
 };
 
 /// The coordinator speaks at least every five seconds; after this long it is taken for dead.
@@ -80,7 +83,7 @@ async fn start(client: &Client, id: &str, spec: Spec, launch: &Launch) -> Outcom
         timeout_ms: launch.deadline_ms(),
     };
     client
-        .call(|channel| {
+        .call_reading(|channel| {
             let request = request.clone();
             async move { OperationsClient::new(channel).start(request).await }
         })
@@ -228,16 +231,24 @@ async fn open(client: &Client, id: &str) -> Outcome<(Streaming<Operation>, Membe
         .await
 }
 
-/// Hands each message on until the final one; why the watch broke off otherwise.
+/// Hands each message on until the final one; why the watch broke off otherwise. The first is handed
+/// on again when it is time for a line and nothing has changed: who waits is told for what.
 async fn listen(
     mut stream: Streaming<Operation>,
     mut heard: impl FnMut(&Operation),
 ) -> Result<Operation, String> {
+    let mut operation = next(&mut stream).await?;
+    let first_line = sleep(FIRST_LINE_AFTER);
+    let mut first_line = std::pin::pin!(first_line);
+    let mut is_told = false;
     loop {
-        let operation = next(&mut stream).await?;
         heard(&operation);
         if is_final(&operation) {
             return Ok(operation);
+        }
+        tokio::select! {
+            news = next(&mut stream) => operation = news?,
+            () = &mut first_line, if !is_told => is_told = true,
         }
     }
 }

@@ -1,8 +1,11 @@
 //! `seawall.json`: that a repository is here, in which format, and which one it is.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -167,6 +170,11 @@ impl Repository {
     /// Limits all data that is transferred to and from here; there is one repository in a process.
     pub fn throttle(&self) -> &Throttle {
         self.store().throttle()
+    }
+
+    /// How long one request to the store may be on its way, when no data goes with it.
+    pub fn request_timeout(&self) -> Duration {
+        self.store().request_timeout()
     }
 
     pub(super) fn uuid(&self) -> Uuid {

@@ -61,9 +61,9 @@ pub use epochs::EpochRecord;
 pub use header::Repository;
 pub use inspect::{Finding, InspectOptions, InspectedBackup, Inspection, Objects, inspect};
 pub use keys::{
-    AddedRecipient, GeneratedIdentity, NobodyToAsk, PASSPHRASE_VARIABLE, Passphrase, Prompt,
-    RecipientUse, RecipientUses, RemovedKeys, StoredIdentity, WAYS_TO_AN_IDENTITY, WriterKey,
-    WriterPublicKey, check_fingerprint, check_identity_name, check_recipient,
+    AddedRecipient, GeneratedIdentity, KeyFiles, NobodyToAsk, PASSPHRASE_VARIABLE, Passphrase,
+    Prompt, RecipientUse, RecipientUses, RemovedKeys, StoredIdentity, WAYS_TO_AN_IDENTITY,
+    WriterKey, WriterPublicKey, check_fingerprint, check_identity_name, check_recipient,
     configured_passphrase, fingerprint_of, generate_identity, lock_identity,
     take_passphrase_descriptor,
 };

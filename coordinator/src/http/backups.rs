@@ -60,11 +60,11 @@ impl BackupNumbers {
             ),
             verified: numbers(
                 "backup_verified_timestamp_seconds",
-                "When a backup of a shard last passed being read back; 0: never",
+                "When one of the complete backups of a shard last passed being read back as a whole; 0: none has",
             ),
             tested: numbers(
                 "backup_tested_timestamp_seconds",
-                "When a backup of a shard last passed a restore test; 0: never",
+                "When one of the complete backups of a shard last passed a restore test; 0: none has",
             ),
         }
     }
@@ -76,9 +76,10 @@ impl BackupNumbers {
                 let entries = state.catalogue.entries(&id);
                 entries.filter(|entry| entry.known == known).count() as u64
             };
+            // Of a part that was read, of what is broken or gone, nothing follows.
             let latest = |of: fn(&Entry) -> Option<&Verification>| {
-                let passed = state.catalogue.entries(&id).filter_map(of);
-                let passed = passed.filter(|result| result.passed);
+                let results = state.catalogue.complete_ones(&id).filter_map(of);
+                let passed = results.filter(|result| result.passed && result.percent >= 100);
                 passed.map(|result| result.at_unix_ms / 1000).max()
             };
             let set = |numbers: &Numbers, value: u64| {
@@ -101,28 +102,76 @@ impl BackupNumbers {
 #[cfg(test)]
 mod tests {
     use prometheus_client::encoding::text::encode;
+    use seawall_common::ids::BackupName;
 
     use super::*;
     use crate::state::testing::{Cluster, shard};
+
+    /// The numbers as a scraper reads them.
+    fn scraped(cluster: &Cluster) -> String {
+        let mut registry = Registry::with_prefix("seawall_coordinator");
+        BackupNumbers::new(&mut registry).set(&cluster.state);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    fn passed(at_unix_ms: u64, percent: u32) -> Verification {
+        Verification {
+            at_unix_ms,
+            passed: true,
+            percent,
+            seed: 0,
+            message: String::new(),
+            alias: "zone1-101".into(),
+            bytes: 1,
+        }
+    }
+
+    #[test]
+    fn only_what_was_read_as_a_whole_and_still_exists_counts_as_verified() {
+        let mut cluster = Cluster::with_primary();
+        let names = [1, 2, 3, 4].map(|n| cluster.backed_up("zone1-101", &format!("0-100-{n}")));
+        let [whole, in_part, removed, broken] = &names;
+        let record = |cluster: &mut Cluster, name: &BackupName, result: &Verification| {
+            cluster.verified(name, false, result);
+            cluster.verified(name, true, result);
+        };
+        record(&mut cluster, whole, &passed(10_000, 100));
+        record(&mut cluster, in_part, &passed(20_000, 99));
+        record(&mut cluster, removed, &passed(30_000, 100));
+        record(&mut cluster, broken, &passed(40_000, 100));
+        cluster.removed(removed);
+        let failed = Verification {
+            passed: false,
+            ..passed(50_000, 100)
+        };
+        cluster.verified(broken, false, &failed);
+        let said = |cluster: &Cluster, what: &str, seconds: u64| {
+            let line = format!(
+                "backup_{what}_timestamp_seconds{{keyspace=\"commerce\",shard=\"0\"}} {seconds}\n"
+            );
+            let text = scraped(cluster);
+            assert!(text.contains(&line), "no {line} in {text}");
+        };
+        for what in ["verified", "tested"] {
+            said(&cluster, what, 10);
+        }
+        cluster.verified(whole, false, &failed);
+        said(&cluster, "verified", 0);
+        said(&cluster, "tested", 0);
+    }
 
     #[test]
     fn a_broken_backup_raises_its_shards_alarm() {
         let mut cluster = Cluster::with_primary();
         let name = cluster.backed_up("zone1-101", "0-100-7");
-        let mut registry = Registry::with_prefix("seawall_coordinator");
-        let numbers = BackupNumbers::new(&mut registry);
-        let text = |cluster: &Cluster| {
-            numbers.set(&cluster.state);
-            let mut text = String::new();
-            encode(&mut text, &registry).unwrap();
-            text
-        };
         let alarm = |count| {
             format!(
                 "seawall_coordinator_backups_broken{{keyspace=\"commerce\",shard=\"0\"}} {count}\n"
             )
         };
-        let before = text(&cluster);
+        let before = scraped(&cluster);
         assert!(before.contains(&alarm(0)), "{before}");
         let damage = crate::state::verification::Command::Damage {
             shard: shard(),
@@ -133,7 +182,7 @@ mod tests {
         cluster
             .apply(crate::state::Command::Verification(damage))
             .unwrap();
-        let after = text(&cluster);
+        let after = scraped(&cluster);
         assert!(after.contains(&alarm(1)), "{after}");
         assert!(
             after.contains("packs_damaged{keyspace=\"commerce\",shard=\"0\"} 1"),

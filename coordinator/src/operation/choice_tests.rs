@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     agents::heartbeats::{Heard, SEEN_WITHIN},
-    state::testing::{Cluster, alias, backup_of, shard},
+    state::testing::{Cluster, alias, backup_of, removal_of, shard},
 };
 
 const MARIADB: Target<'static> = Target {
@@ -33,6 +33,17 @@ fn the_newest_backup_has_the_highest_epoch_then_position_whatever_its_name() {
     cluster.promote("zone1-102", "0-100-9");
     let next_epoch = cluster.backed_up("zone1-101", "0-100-9");
     assert_eq!(chosen(&cluster), Some(next_epoch));
+}
+
+#[test]
+fn a_backup_that_is_being_removed_is_passed_over() {
+    let mut cluster = Cluster::with_primary();
+    let older = cluster.backed_up("zone1-101", "0-100-5");
+    let going = cluster.backed_up("zone1-101", "0-100-9");
+    cluster.start(removal_of(&going, false)).unwrap();
+    let choice = backup_to_restore(&cluster.state, &shard(), MARIADB).unwrap();
+    assert_eq!(choice.chosen.unwrap().name, older);
+    assert_eq!(choice.skipped, [format!("{going} is being removed")]);
 }
 
 #[test]

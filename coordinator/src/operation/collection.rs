@@ -109,13 +109,24 @@ pub async fn sweep(run: &Run, operation: &Operation) -> Result<String> {
     };
     while let Some(why) = clock::doubt(&run.context) {
         tracing::info!(operation = %run.id, "the sweep waits: {why}");
+        run.say(format!("waits: {why}"));
         tokio::time::sleep(DOUBT).await;
     }
+    run.say(grace_time(*not_before_unix_ms));
     // Slept by the monotonic clock: one that jumps ahead does not shorten the grace.
     let now_unix_ms = (run.context.wall_unix_ms)();
     let left_ms = not_before_unix_ms.saturating_sub(now_unix_ms);
     tokio::time::sleep(Duration::from_millis(left_ms)).await;
     collect(run, operation).await
+}
+
+fn grace_time(until_unix_ms: u64) -> String {
+    let until = i64::try_from(until_unix_ms).ok();
+    let until = until.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let until = until.map_or_else(String::new, |until| {
+        format!(", until {}", until.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    });
+    format!("waits: its grace time is not over{until}")
 }
 
 pub async fn collect(run: &Run, operation: &Operation) -> Result<String> {
@@ -149,14 +160,22 @@ async fn all_batches(run: &Run, operation: &Operation) -> Result<String> {
 async fn one_batch(run: &Run, operation: &Operation) -> Result<bool> {
     let shard = &operation.shard;
     let turn = run.context.collections.turn(shard);
-    let _mine = turn.lock().await;
+    let _mine = match turn.try_lock() {
+        Ok(mine) => mine,
+        Err(_) => {
+            run.say("waits: another collection of the shard is at work");
+            turn.lock().await
+        }
+    };
     delete_side::take(run, shard).await;
+    run.say("reading what the shard holds, and deleting what nobody needs");
     let collected = delete_one_batch(&run.context, operation).await;
     run.context.collections.note(shard, &collected);
     let (deleted, note) = match &collected {
         Ok(batch) => (sum(batch), progress(run, operation, batch)?),
         Err(e) => (Deleted::default(), format!("waits: {e}")),
     };
+    run.say(note.clone());
     match &collected {
         Err(e) if e.kind() == ErrorKind::Corrupt => {
             tracing::error!(operation = %run.id, %shard, "the collector stands still: {e}");
@@ -178,6 +197,7 @@ async fn one_batch(run: &Run, operation: &Operation) -> Result<bool> {
         .as_ref()
         .is_some_and(|own| batch.too_young.contains(own));
     if own_is_young && !batch.more {
+        run.say("waits: its mark is too young yet");
         return Err(Error::refused("its mark is too young yet"));
     }
     Ok(batch.more)

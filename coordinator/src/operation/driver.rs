@@ -184,6 +184,21 @@ impl Run {
         Backoff::new(first, max)
     }
 
+    /// Says to whoever watches what it waits for, or is at; empty: nothing worth saying.
+    pub fn say(&self, message: impl Into<String>) {
+        let heartbeats = &self.context.heartbeats;
+        match message.into() {
+            message if message.is_empty() => heartbeats.clear_progress(self.id),
+            message => heartbeats.set_progress(
+                self.id,
+                v1::Progress {
+                    message,
+                    ..v1::Progress::default()
+                },
+            ),
+        }
+    }
+
     /// How long an agent may be silent now.
     pub fn lease(&self) -> Duration {
         let patience = &self.context.patience;

@@ -62,6 +62,7 @@ async fn mark_in_turn(run: &Run, shard: &ShardId, backup: &BackupName, reason: &
         match marked {
             Ok(_) => return Ok(()),
             Err(e) => {
+                run.say(format!("waits: {e}"));
                 tracing::warn!(operation = %run.id, "cannot mark backup {backup} as removed yet: {e}");
             }
         }
@@ -86,6 +87,7 @@ async fn mark(
 pub async fn put_mark(run: &Run, step: &str, shard: &ShardId, backup: &BackupName, reason: &str) {
     let mut wait = run.backoff();
     while let Err(e) = run.step(step, mark(run, shard, backup, reason)).await {
+        run.say(format!("waits: {e}"));
         tracing::warn!(operation = %run.id, "cannot mark backup {backup} as removed yet: {e}");
         wait.pause().await;
     }

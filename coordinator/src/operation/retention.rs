@@ -4,6 +4,7 @@
 //! believed it stops, until an operator says that it is right (`SetRetention --resume`).
 
 use std::{
+    collections::BTreeSet,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
@@ -50,27 +51,58 @@ pub async fn run(context: &Coordination) {
     let mut applied = context.group.applied();
     let mut seen = newest_backup(context);
     let interval = context.patience.retention.max(INTERVAL_MIN);
-    let mut due_at = Tick::now() + interval / FIRST_ROUND_PART;
+    let retry = RETRY_AFTER.min(interval);
+    let mut round_at = Tick::now() + interval / FIRST_ROUND_PART;
+    let mut blocked = Blocked::default();
     loop {
         let now_unix_ms = wall();
         let is_believed = look_at_clock(context, now_unix_ms).await;
         let now = Tick::now();
         let newest = newest_backup(context);
-        let is_round = now >= due_at;
-        if is_round || newest != seen {
+        let is_round = now >= round_at;
+        if is_round || blocked.are_due(now) || newest != seen {
             seen = newest;
-            let is_whole = is_believed && apply_to_all(context, is_round, now_unix_ms).await;
-            due_at = match (is_round, is_whole) {
-                (_, false) => now + RETRY_AFTER.min(interval),
-                (true, true) => now + interval,
-                (false, true) => due_at,
+            let left = match is_believed {
+                true => apply_to_all(context, is_round, &blocked.shards, now_unix_ms).await,
+                false => None,
             };
+            match left {
+                None => round_at = now + retry,
+                Some(shards) => {
+                    blocked = Blocked {
+                        shards,
+                        again_at: Some(now + retry),
+                    };
+                    if is_round {
+                        round_at = now + interval;
+                    }
+                }
+            }
         }
-        let look_again = due_at.min(now + CLOCK_INTERVAL);
+        let look_again = round_at.min(now + CLOCK_INTERVAL);
+        let look_again = blocked.next().map_or(look_again, |at| look_again.min(at));
         tokio::select! {
             () = tokio::time::sleep_until(look_again) => {}
             () = backup_ended(context, &mut applied, seen) => {}
         }
+    }
+}
+
+/// Shards in which something is still to be done, a backup being at work there perhaps. Between two
+/// rounds only these are looked at again.
+#[derive(Default)]
+struct Blocked {
+    shards: BTreeSet<ShardId>,
+    again_at: Option<Tick>,
+}
+
+impl Blocked {
+    fn next(&self) -> Option<Tick> {
+        self.again_at.filter(|_| !self.shards.is_empty())
+    }
+
+    fn are_due(&self, now: Tick) -> bool {
+        self.next().is_some_and(|at| now >= at)
     }
 }
 
@@ -121,46 +153,52 @@ async fn look_at_clock(context: &Coordination, wall_unix_ms: u64) -> bool {
     doubt.is_none()
 }
 
-/// False: something is still to be done.
-async fn apply_to_all(context: &Coordination, is_round: bool, now_unix_ms: u64) -> bool {
+/// The shards in which something is still to be done; None: nothing could be applied anywhere.
+/// Looked at are all of them in a round, otherwise those that are blocked and those of which
+/// something is due.
+async fn apply_to_all(
+    context: &Coordination,
+    is_round: bool,
+    blocked: &BTreeSet<ShardId>,
+    now_unix_ms: u64,
+) -> Option<BTreeSet<ShardId>> {
     let (shards, is_stopped) = context.group.look(|state| {
         let shards: Vec<ShardId> = state.catalogue.shards().cloned().collect();
         (shards, state.retention.stopped().is_some())
     });
     if is_stopped {
-        return true;
+        return Some(BTreeSet::new());
     }
     let apply = retention::Command::Apply { now_unix_ms };
     if let Err(e) = context.group.propose(Command::Retention(apply)).await {
         tracing::info!("retention waits: {e}");
-        return false;
+        return None;
     }
-    let mut is_whole = true;
-    for shard in &shards {
-        match apply_to(context, shard, is_round, now_unix_ms).await {
-            Ok(whole) => is_whole &= whole,
+    let mut left = BTreeSet::new();
+    for shard in shards {
+        let due = |state: &State| retention::due(state, &shard, now_unix_ms);
+        let is_looked_at = is_round || blocked.contains(&shard);
+        if !is_looked_at && context.group.look(due).is_empty() {
+            continue;
+        }
+        match apply_to(context, &shard, now_unix_ms).await {
+            Ok(true) => {}
+            Ok(false) => drop(left.insert(shard)),
             Err(e) => {
                 tracing::warn!(%shard, "retention waits: {e}");
-                is_whole = false;
+                left.insert(shard);
             }
         }
     }
-    is_whole
+    Some(left)
 }
 
-async fn apply_to(
-    context: &Coordination,
-    shard: &ShardId,
-    is_round: bool,
-    now_unix_ms: u64,
-) -> Result<bool> {
-    let due = |state: &State| retention::due(state, shard, now_unix_ms);
-    if !is_round && context.group.look(due).is_empty() {
-        return Ok(true);
-    }
+/// False: something is still to be done.
+async fn apply_to(context: &Coordination, shard: &ShardId, now_unix_ms: u64) -> Result<bool> {
     context.check_owner().await?;
     // The minimum is of backups that are there.
     refresh::refresh(context, shard).await?;
+    let due = |state: &State| retention::due(state, shard, now_unix_ms);
     let going = context.group.read(due).await?;
     let mut is_whole = going.len() <= REMOVALS_MAX;
     for (backup, rule) in going.into_iter().take(REMOVALS_MAX) {

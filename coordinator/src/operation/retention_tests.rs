@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use seawall_common::{Error, clock::now_unix_ms, ids::BackupName};
+use seawall_common::{
+    Error,
+    clock::now_unix_ms,
+    ids::{BackupName, ShardId},
+};
 
 use super::testing::{Does, Stage, keep_in_store};
 use crate::{
@@ -112,6 +116,47 @@ async fn each_round_what_could_not_go_before_is_tried_again() {
     stage.cancel(restore).await;
     stage.ended(restore).await;
     stage.until(|| complete(&stage) == 1).await;
+}
+
+/// A store with many shards is not read anew each minute for the sake of one.
+#[tokio::test(start_paused = true)]
+async fn between_two_rounds_only_the_shard_in_which_something_could_not_go_is_looked_at() {
+    let (stage, _) = three(24 * HOUR).await;
+    let other: ShardId = "commerce/1".parse().unwrap();
+    let import = catalogue::Command::Import {
+        shard: other.clone(),
+        found: vec![catalogue::Found {
+            name: "2026-11-25.210749.zone1-201".parse().unwrap(),
+            alias: "zone1-201".into(),
+            known: Known::Broken,
+            facts: catalogue::Facts::default(),
+            note: "its manifest cannot be read".into(),
+        }],
+        missing: Vec::new(),
+    };
+    let import = Command::Catalogue(import);
+    stage.group.propose(import).await.unwrap();
+    stage.tell("fetch", Does::Hang);
+    let restore = stage.start(restore_of("zone1-102")).await;
+    stage.called("fetch").await;
+    let scans = |of: &ShardId| {
+        let scans = stage.store.scans.lock().unwrap();
+        scans.iter().filter(|shard| *shard == of).count()
+    };
+    // The first round comes after a sixtieth of the interval.
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(scans(&other), 1);
+    let blocked = scans(&shard());
+    assert!((30..=65).contains(&blocked), "{blocked} scans in an hour");
+    stage.cancel(restore).await;
+    stage.ended(restore).await;
+    stage.until(|| complete(&stage) == 1).await;
+    let after = scans(&shard());
+    tokio::time::sleep(HOUR).await;
+    assert_eq!((scans(&other), scans(&shard())), (1, after));
+    // The next round looks at all of them.
+    tokio::time::sleep(24 * HOUR).await;
+    assert_eq!((scans(&other), scans(&shard())), (2, after + 1));
 }
 
 #[tokio::test(start_paused = true)]

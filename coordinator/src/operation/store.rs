@@ -1,20 +1,25 @@
 //! What the sagas do in the repository. The trait is there so that tests can make it fail.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use seawall_common::{
     Result,
     ids::{BackupName, ShardId},
     repository::{
-        BatchLimits, Collected, CollectionRequest, EpochRecord, LeftOf, RemovedKeys, Repository,
-        StoredBackup,
+        BatchLimits, Collected, CollectionRequest, EpochRecord, KeyFiles, LeftOf, RemovedKeys,
+        Repository, StoredBackup,
     },
 };
 
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     fn id(&self) -> &str;
+    /// How long one request without data may be on its way.
+    fn request_timeout(&self) -> Duration;
     async fn check_owner(&self, group_id: &str) -> Result<()>;
     async fn put_epoch(&self, shard: &ShardId, record: &EpochRecord) -> Result<()>;
     async fn newest_epoch(&self, shard: &ShardId) -> Result<u64>;
@@ -47,12 +52,22 @@ pub trait Store: Send + Sync + 'static {
         recipient: &str,
         batch: usize,
     ) -> Result<RemovedKeys>;
+    /// The recipient's key files in a shard, backup by backup, and what would become of them.
+    async fn plan_recipient_removal(
+        &self,
+        shard: &ShardId,
+        recipient: &str,
+    ) -> Result<BTreeMap<BackupName, KeyFiles>>;
 }
 
 #[async_trait]
 impl Store for Repository {
     fn id(&self) -> &str {
         Repository::id(self)
+    }
+
+    fn request_timeout(&self) -> Duration {
+        Repository::request_timeout(self)
     }
 
     async fn check_owner(&self, group_id: &str) -> Result<()> {
@@ -112,5 +127,13 @@ impl Store for Repository {
         batch: usize,
     ) -> Result<RemovedKeys> {
         Repository::remove_recipient(self, shard, recipient, batch).await
+    }
+
+    async fn plan_recipient_removal(
+        &self,
+        shard: &ShardId,
+        recipient: &str,
+    ) -> Result<BTreeMap<BackupName, KeyFiles>> {
+        Repository::plan_recipient_removal(self, shard, recipient).await
     }
 }

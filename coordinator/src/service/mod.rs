@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod convert;
 pub mod locks;
 pub mod operations;
+mod plans;
 pub mod retention;
 pub mod tablet_view;
 pub mod timestamps;
@@ -16,6 +17,10 @@ pub mod topology;
 pub mod transfers;
 pub mod watch;
 
+#[cfg(test)]
+mod plans_tests;
+#[cfg(test)]
+mod retention_tests;
 #[cfg(test)]
 mod tests;
 

@@ -5,14 +5,14 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use seawall_common::{
     Error,
     clock::now_unix_ms,
-    ids::{Alias, BackupName, OperationId, ShardId, check_keyspace},
+    ids::{Alias, OperationId, ShardId, check_keyspace},
     repository::check_fingerprint,
 };
 use seawall_proto::v1::{self, operations_server::Operations};
 use tonic::{Request, Response, Status};
 
 use super::{
-    check_text, convert, read, retention, tablet_view,
+    check_text, convert, read, retention,
     topology::unknown_shard,
     unexpected, wait_for_deleters,
     watch::{self, Look, Updates},
@@ -27,11 +27,9 @@ use crate::{
     },
 };
 
-const TRANSFER_DEADLINE: Duration = Duration::from_secs(24 * 3600);
-const REMOVAL_DEADLINE: Duration = Duration::from_secs(600);
+pub(super) const TRANSFER_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+pub(super) const REMOVAL_DEADLINE: Duration = Duration::from_secs(600);
 const REPARENT_DEADLINE: Duration = Duration::from_secs(60);
-/// For how long an agent reads what it has for a plan, at most.
-const PLAN_LIMIT_MAX: Duration = Duration::from_secs(3600);
 const DEADLINE_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 /// Operations that ended within this time are listed without `all`.
 const LISTED_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -66,7 +64,7 @@ fn deadline(spec: &Spec, timeout_ms: u64) -> seawall_common::Result<Duration> {
     })
 }
 
-fn start_command(id: OperationId, spec: Spec, deadline: Duration) -> Command {
+pub(super) fn start_command(id: OperationId, spec: Spec, deadline: Duration) -> Command {
     let now_unix_ms = now_unix_ms();
     Command::Operations(operations::Command::Start(Start {
         id,
@@ -102,7 +100,7 @@ impl OperationsService {
     }
 
     /// What the state machine cannot know: the repository and the agents.
-    async fn check_before(&self, spec: &Spec) -> seawall_common::Result<()> {
+    pub(super) async fn check_before(&self, spec: &Spec) -> seawall_common::Result<()> {
         match spec {
             Spec::Backup { alias, .. } => {
                 let shard = self.shard_of(alias).await?;
@@ -148,14 +146,14 @@ impl OperationsService {
         }
     }
 
-    async fn shard_of(&self, alias: &Alias) -> seawall_common::Result<ShardId> {
+    pub(super) async fn shard_of(&self, alias: &Alias) -> seawall_common::Result<ShardId> {
         let group = &self.context.group;
         group
             .read(|state| state.topology.tablet(alias).map(|t| t.shard.clone()))
             .await?
     }
 
-    fn check_heard(&self, alias: &Alias) -> seawall_common::Result<()> {
+    pub(super) fn check_heard(&self, alias: &Alias) -> seawall_common::Result<()> {
         let silence = self.context.heartbeats.silence(alias);
         if silence <= SEEN_WITHIN {
             return Ok(());
@@ -190,53 +188,8 @@ impl OperationsService {
         self.start_one(id, spec, request.timeout_ms).await
     }
 
-    /// What a restore would be refused for, and what it would take, as of now.
-    fn plan(
-        &self,
-        state: &State,
-        alias: &Alias,
-        backup: Option<&BackupName>,
-        allow_broken: bool,
-    ) -> seawall_common::Result<v1::PlanRestoreResponse> {
-        let heartbeats = &self.context.heartbeats;
-        let tablet = state.topology.tablet(alias)?;
-        let choice = choice::for_tablet(state, heartbeats, alias, backup, allow_broken)?;
-        let entry = choice
-            .chosen
-            .ok_or_else(|| choice::no_backup(&tablet.shard))?;
-        Ok(v1::PlanRestoreResponse {
-            tablet: Some(tablet_view::tablet(state, heartbeats, tablet)),
-            backup: Some(convert::backup(&entry)),
-            fetch: None,
-            fetch_unknown: String::new(),
-            passed_over: choice.skipped,
-        })
-    }
-
-    /// Only the agent knows what lies on its disk.
-    async fn ask_what_is_fetched(
-        &self,
-        alias: &Alias,
-        plan: &v1::PlanRestoreResponse,
-        limit_ms: u64,
-    ) -> seawall_common::Result<v1::FetchPlan> {
-        self.check_heard(alias)?;
-        let address = self.context.group.look(|state| {
-            let tablet = state.topology.tablet(alias)?;
-            Ok::<_, Error>(tablet.agent_address.clone())
-        })?;
-        let backup = plan.backup.clone().unwrap_or_default();
-        let request = v1::PlanFetchRequest {
-            alias: alias.to_string(),
-            backup: backup.name,
-            manifest_hash: backup.manifest_hash,
-            limit_ms,
-        };
-        self.context.agents.plan_fetch(&address, request).await
-    }
-
     /// Where a removal of it has work, or, asked again under the same id, has had.
-    async fn shards_of_recipient(
+    pub(super) async fn shards_of_recipient(
         &self,
         id: OperationId,
         recipient: &str,
@@ -348,41 +301,24 @@ impl Operations for OperationsService {
         &self,
         request: Request<v1::PlanRestoreRequest>,
     ) -> Result<Response<v1::PlanRestoreResponse>, Status> {
-        let request = request.into_inner();
-        let alias: Alias = request.alias.parse()?;
-        let backup = convert::backup_named(&request.backup)?;
-        if request.limit_ms > millis(PLAN_LIMIT_MAX) {
-            return Err(Error::invalid(format!(
-                "a plan takes at most {} s",
-                PLAN_LIMIT_MAX.as_secs()
-            ))
-            .into());
-        }
-        let spec = Spec::Restore {
-            alias: alias.clone(),
-            backup: backup.clone(),
-            empty_start: false,
-            concurrency: 0,
-            allow_broken: request.allow_broken,
-        };
-        let shard = self.shard_of(&alias).await?;
-        refresh::refresh(&self.context, &shard).await?;
-        let start = start_command(OperationId::generate(), spec, TRANSFER_DEADLINE);
-        let plan = self.context.group.read(|state| {
-            // On a copy that nobody keeps: whatever the state machine refuses, it refuses here.
-            state.clone().apply(&start).into_result()?;
-            self.plan(state, &alias, backup.as_ref(), request.allow_broken)
-        });
-        let mut plan = plan.await??;
-        if request.limit_ms > 0 {
-            match self
-                .ask_what_is_fetched(&alias, &plan, request.limit_ms)
-                .await
-            {
-                Ok(fetch) => plan.fetch = Some(fetch),
-                Err(error) => plan.fetch_unknown = error.to_string(),
-            }
-        }
+        let plan = self.plan_restore_of(request.into_inner()).await?;
+        Ok(Response::new(plan))
+    }
+
+    async fn plan_removal(
+        &self,
+        request: Request<v1::PlanRemovalRequest>,
+    ) -> Result<Response<v1::PlanRemovalResponse>, Status> {
+        let plan = self.plan_removal_of(request.into_inner()).await?;
+        Ok(Response::new(plan))
+    }
+
+    async fn plan_recipient_removal(
+        &self,
+        request: Request<v1::PlanRecipientRemovalRequest>,
+    ) -> Result<Response<v1::PlanRecipientRemovalResponse>, Status> {
+        let recipient = request.into_inner().recipient;
+        let plan = self.plan_recipient_removal_of(&recipient).await?;
         Ok(Response::new(plan))
     }
 

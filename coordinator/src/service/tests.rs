@@ -352,65 +352,6 @@ async fn a_young_leader_does_not_tell_that_nobody_serves() {
     assert_eq!(graph.tablets.len(), 3, "{graph:?}");
 }
 
-fn plan_request(alias: &str, backup: &str) -> Request<v1::PlanRestoreRequest> {
-    Request::new(v1::PlanRestoreRequest {
-        alias: alias.into(),
-        backup: backup.into(),
-        limit_ms: 7,
-        allow_broken: false,
-    })
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_restore_is_planned_as_it_would_be_carried_out_and_nothing_changes() {
-    let mut cluster = Cluster::with_primary();
-    let good = cluster.backed_up("zone1-101", "0-100-5");
-    let diverged = cluster.backed_up("zone1-101", "0-100-9");
-    cluster.promote("zone1-102", "0-100-6");
-    let stage = Stage::new(cluster);
-    keep_in_store(&stage);
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    let service = operations(&stage);
-    let before = stage.context.group.look(Clone::clone);
-
-    let plan = service.plan_restore(plan_request("zone1-101", "")).await;
-    let plan = plan.unwrap().into_inner();
-    assert_eq!(plan.tablet.unwrap().alias, "zone1-101");
-    assert_eq!(plan.backup.unwrap().name, good.to_string());
-    // The fake agent answers with the limit that it was given.
-    assert_eq!(plan.fetch.unwrap().missing_bytes, 7);
-    stage.tell("plan_fetch", Does::Fail);
-    let plan = service.plan_restore(plan_request("zone1-101", "")).await;
-    let plan = plan.unwrap().into_inner();
-    assert_eq!(plan.backup.unwrap().name, good.to_string());
-    assert_eq!(plan.fetch, None);
-    assert!(
-        plan.fetch_unknown.contains("is not there"),
-        "{}",
-        plan.fetch_unknown
-    );
-    let named = plan_request("zone1-101", &diverged.to_string());
-    let off_the_line = service.plan_restore(named).await.unwrap_err();
-    assert!(
-        off_the_line.message().contains("line of epochs"),
-        "{off_the_line:?}"
-    );
-    let primary = service.plan_restore(plan_request("zone1-102", "")).await;
-    let primary = primary.unwrap_err();
-    assert!(primary.message().contains("is the primary"), "{primary:?}");
-    for (alias, backup, expected) in [
-        ("zone1-199", "", Code::NotFound),
-        ("zone1", "", Code::InvalidArgument),
-        ("zone1-101", "../x", Code::InvalidArgument),
-    ] {
-        let answer = service.plan_restore(plan_request(alias, backup)).await;
-        assert_eq!(code(answer), expected, "{alias} {backup}");
-    }
-    let after = stage.context.group.look(Clone::clone);
-    assert_eq!(before.operations, after.operations);
-    assert_eq!(before.locks, after.locks);
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_restore_leaves_an_unset_concurrency_to_the_agent() {
     let mut cluster = Cluster::with_primary();

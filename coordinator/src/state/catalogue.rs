@@ -4,8 +4,12 @@
 //! is put. The manifest's hash is announced before the manifest is put, and only under a valid
 //! token. `Removed` is for ever; after a crash the repository decides, through `Import`.
 
+mod import;
+
 use std::collections::BTreeMap;
 
+use import::is_own_mark;
+pub use import::{Found, is_news};
 use seawall_common::{
     Error, Result,
     ids::{Alias, BackupName, OperationId, ShardId},
@@ -113,17 +117,6 @@ pub struct Catalogue {
     pub marks: MarksSeen,
 }
 
-/// One backup as a scan of the repository found it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
-    pub name: BackupName,
-    pub alias: String,
-    /// Never `Running`.
-    pub known: Known,
-    pub facts: Facts,
-    pub note: String,
-}
-
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     Announce {
@@ -193,16 +186,6 @@ pub fn apply(state: &mut State, command: &Command) -> Result<Response> {
             now_unix_ms,
         } => set_pin(state, shard, name, *pin, *now_unix_ms),
     }
-}
-
-/// The mark of a removal that is under way: what it means is for its operation to say.
-fn is_own_mark(state: &State, shard: &ShardId, found: &Found) -> bool {
-    found.known == Known::Removed && state.operations.removals(shard).contains(&found.name)
-}
-
-/// Whether an import would change anything: what the leader asks before it writes to the log.
-pub fn is_news(state: &State, shard: &ShardId, found: &Found) -> bool {
-    !is_own_mark(state, shard, found) && state.catalogue.is_news(shard, found)
 }
 
 fn set_pin(
@@ -325,11 +308,6 @@ impl Entry {
         )
     }
 }
-
-/// Says the note of a backup that was complete and was not found any more.
-const LOST: &str = "its manifest is no longer in the repository";
-/// Says the note of a backup that exists here and whose mark nobody here has put.
-const MARKED_ELSEWHERE: &str = "marked as removed by nobody here: RemoveBackup removes it for good";
 
 impl Catalogue {
     pub fn entry(&self, shard: &ShardId, name: &BackupName) -> Result<&Entry> {
@@ -463,68 +441,6 @@ impl Catalogue {
         }
     }
 
-    fn is_news(&self, shard: &ShardId, found: &Found) -> bool {
-        let mut after = Catalogue::default();
-        if let Ok(entry) = self.entry(shard, &found.name) {
-            after
-                .shards
-                .entry(shard.clone())
-                .or_default()
-                .insert(found.name.clone(), entry.clone());
-        }
-        after.import(shard, found);
-        after.entry(shard, &found.name).ok() != self.entry(shard, &found.name).ok()
-    }
-
-    /// A scan is older than the command that carries it: it may only tell what can never turn back.
-    fn import(&mut self, shard: &ShardId, found: &Found) {
-        let Ok(entry) = self.entry_mut(shard, &found.name) else {
-            // Marks stay in the repository for ever; those of forgotten backups tell nothing.
-            if found.known != Known::Removed {
-                let entries = self.shards.entry(shard.clone()).or_default();
-                entries.insert(found.name.clone(), Entry::from_scan(shard, found));
-            }
-            return;
-        };
-        match (entry.known, found.known) {
-            // Its operation knows better; and what is removed stays removed.
-            (Known::Running | Known::Removed, _) => {}
-            // A mark deletes nothing by itself: an operator decides.
-            (Known::Complete | Known::Broken, Known::Removed) => entry.doubt(MARKED_ELSEWHERE),
-            (_, Known::Removed) | (Known::Complete | Known::Incomplete, Known::Broken) => {
-                entry.known = found.known;
-                entry.mark = None;
-                entry.note.clone_from(&found.note);
-            }
-            (Known::Complete, Known::Complete)
-                if entry.facts.manifest_hash != found.facts.manifest_hash =>
-            {
-                entry.known = Known::Broken;
-                "its manifest is not the one that was announced".clone_into(&mut entry.note);
-            }
-            (Known::Incomplete, Known::Complete) => *entry = Entry::from_scan(shard, found),
-            // Its store was away for a while, or the mark is: it is the very one.
-            (Known::Broken, Known::Complete)
-                if [LOST, MARKED_ELSEWHERE].contains(&entry.note.as_str())
-                    && !entry.facts.manifest_hash.is_empty()
-                    && entry.facts.manifest_hash == found.facts.manifest_hash =>
-            {
-                entry.known = Known::Complete;
-                entry.note.clear();
-            }
-            _ => {}
-        }
-    }
-
-    fn lose(&mut self, shard: &ShardId, name: &BackupName) {
-        if let Ok(entry) = self.entry_mut(shard, name)
-            && entry.known == Known::Complete
-        {
-            entry.known = Known::Broken;
-            LOST.clone_into(&mut entry.note);
-        }
-    }
-
     /// Forgets the oldest removed ones of each shard, when they are too many.
     pub(super) fn forget_old(&mut self) {
         for entries in self.shards.values_mut() {
@@ -541,33 +457,6 @@ impl Catalogue {
 }
 
 impl Entry {
-    fn from_scan(shard: &ShardId, found: &Found) -> Self {
-        let mut entry = Self {
-            name: found.name.clone(),
-            shard: shard.clone(),
-            alias: found.alias.clone(),
-            known: found.known,
-            facts: found.facts.clone(),
-            operation: None,
-            note: found.note.clone(),
-            mark: None,
-            verified: None,
-            tested: None,
-            pinned: None,
-            removed_here: false,
-        };
-        entry.mark_damaged_pages();
-        entry
-    }
-
-    /// It shows what it must not. A mark of somebody who knows more of it stays.
-    fn doubt(&mut self, why: &str) {
-        if self.known == Known::Complete || self.mark.is_none() {
-            self.known = Known::Broken;
-            why.clone_into(&mut self.note);
-        }
-    }
-
     /// What was damaged in the database is damaged in its copy: that must not be restored by itself.
     fn mark_damaged_pages(&mut self) {
         let (pages, at_unix_ms) = (self.facts.damaged_pages, self.facts.ended_unix_ms);

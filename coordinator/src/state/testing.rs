@@ -8,6 +8,7 @@ use super::{
     epochs::NewEpoch,
     operations::{self, Effect, Finish, Operation, Outcome, Spec, Start},
     topology::{self, DatabaseAddress, Registration, TabletType},
+    verification::{self, Verification},
 };
 
 pub const GRACE_MS: u64 = 1_000;
@@ -212,6 +213,19 @@ impl Cluster {
     pub fn abandon(&mut self, id: OperationId) -> Result<Response, Refusal> {
         let reason = "given up".to_owned();
         self.end_step(id, "abandon", Effect::BackupRemoved { reason })
+    }
+
+    /// What a verification, or a restore test, of a backup came to.
+    pub fn verified(&mut self, backup: &BackupName, is_test: bool, result: &Verification) {
+        let catalogue = &mut self.state.catalogue;
+        verification::record(catalogue, &shard(), backup, result, is_test);
+    }
+
+    /// A whole removal.
+    pub fn removed(&mut self, backup: &BackupName) {
+        let operation = self.start(removal_of(backup, false)).unwrap();
+        self.abandon(operation.id).unwrap();
+        self.finish(operation.id).unwrap();
     }
 
     pub fn cancel(&mut self, id: OperationId) -> Result<Response, Refusal> {

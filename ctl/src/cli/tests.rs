@@ -144,3 +144,59 @@ fn the_variable_names_coordinators_unless_it_is_empty_or_a_flag_does() {
     let text = members("nonsense").unwrap_err().to_string();
     assert!(text.starts_with("SEAWALL_COORDINATOR: "), "{text}");
 }
+
+/// Words as a shell makes them: quotes hold together, what is behind a pipe is another program's.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut is_quoted = false;
+    for c in line.chars() {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            ' ' if !is_quoted => words.push(String::new()),
+            _ => words.last_mut().unwrap().push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// The command lines in a document: those behind a prompt, and those in the text that are whole.
+fn command_lines(text: &str) -> Vec<String> {
+    let prompts = text
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("$ "));
+    let in_text = text.split('`').skip(1).step_by(2);
+    let in_text = in_text.filter(|code| !code.contains(['\n', '<', '|', '[']));
+    prompts
+        .chain(in_text)
+        .filter(|line| line.starts_with("seawallctl ") && !line.starts_with("seawallctl -"))
+        .filter(|line| !line.contains("..."))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_command_line_in_the_documents_is_one_that_is_understood() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    for document in std::fs::read_dir(docs).unwrap() {
+        let document = document.unwrap().path();
+        let Ok(text) = std::fs::read_to_string(&document) else {
+            continue;
+        };
+        for line in command_lines(&text) {
+            count += 1;
+            let parsed = parse(words(&line).into_iter().map(OsString::from));
+            if let Err(Stop::Usage(failure)) = parsed {
+                wrong.push(format!(
+                    "{}: {line}: {}",
+                    document.display(),
+                    failure.line()
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(count > 40, "only {count} command lines were found");
+}

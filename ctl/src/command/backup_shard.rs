@@ -87,7 +87,7 @@ async fn back_up(
     let work = async {
         let started = context
             .client
-            .call(|channel| {
+            .call_reading(|channel| {
                 let request = request.clone();
                 async move { OperationsClient::new(channel).start_backups(request).await }
             })

@@ -74,7 +74,7 @@ impl CollectGarbage {
         };
         context
             .client
-            .call(|channel| {
+            .call_reading(|channel| {
                 let request = request.clone();
                 async move { RetentionClient::new(channel).plan_collection(request).await }
             })

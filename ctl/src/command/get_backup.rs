@@ -40,7 +40,7 @@ pub async fn fetch(context: &Context, shard: &ShardId, name: &str) -> Outcome<v1
     };
     context
         .client
-        .call(|channel| {
+        .call_reading(|channel| {
             let request = request.clone();
             async move { CatalogueClient::new(channel).get_backup(request).await }
         })

@@ -38,7 +38,7 @@ pub async fn fetch(context: &Context, shard: &ShardId, all: bool) -> Outcome<Vec
     };
     let response = context
         .client
-        .call(|channel| {
+        .call_reading(|channel| {
             let request = request.clone();
             async move { CatalogueClient::new(channel).list_backups(request).await }
         })

@@ -1,4 +1,4 @@
-use std::{sync::Mutex, time::Duration};
+use std::sync::Mutex;
 
 use futures::future::join_all;
 use seawall_common::{Error, ids::OperationId, repository::fingerprint_of};
@@ -8,11 +8,8 @@ use super::{Context, lines};
 use crate::{
     exit::{Failure, Outcome},
     operation::{Launch, follow, interruptible, is_final, let_go},
-    output::{json, progress::Progress},
+    output::{json, progress::Progress, table},
 };
-
-/// The coordinator lists every session's key files first.
-const LISTING: Duration = Duration::from_secs(60);
 
 /// Takes a key out of use: the coordinator deletes its small key files, never the last one of a session
 ///
@@ -23,6 +20,9 @@ pub struct RemoveRecipient {
     /// Its fingerprint, as ListRecipients shows it, or the public key
     #[arg(value_name = "RECIPIENT")]
     recipient: String,
+    /// Print which key files would go and which would stay, and delete nothing
+    #[arg(long, conflicts_with_all = ["detach", "deadline"])]
+    dry_run: bool,
     #[command(flatten)]
     launch: Launch,
 }
@@ -30,6 +30,12 @@ pub struct RemoveRecipient {
 impl RemoveRecipient {
     pub async fn run(self, context: &Context) -> Outcome {
         let fingerprint = fingerprint_of(&self.recipient).map_err(Failure::usage)?;
+        if self.dry_run {
+            let what = format!("RemoveRecipient {fingerprint} --dry-run");
+            let plan = plan(context, &fingerprint).await;
+            let shown = plan.and_then(|plan| print_plan(context, &fingerprint, &plan.shards));
+            return shown.map_err(|failure| failure.of(what));
+        }
         let ids = Mutex::new(Vec::new());
         let request = v1::StartRemoveRecipientRequest {
             id: OperationId::generate().to_string(),
@@ -39,7 +45,7 @@ impl RemoveRecipient {
         let work = async {
             let started = context
                 .client
-                .call_longer(LISTING, |channel| {
+                .call_reading(|channel| {
                     let request = request.clone();
                     async move {
                         let mut client = OperationsClient::new(channel);
@@ -60,6 +66,42 @@ impl RemoveRecipient {
         })
         .await
         .map_err(|failure| failure.of(format_args!("RemoveRecipient {fingerprint}")))
+    }
+}
+
+/// What a removal would do now.
+async fn plan(context: &Context, recipient: &str) -> Outcome<v1::PlanRecipientRemovalResponse> {
+    let request = v1::PlanRecipientRemovalRequest {
+        recipient: recipient.to_owned(),
+    };
+    context
+        .client
+        .call_reading(|channel| {
+            let request = request.clone();
+            async move {
+                let mut client = OperationsClient::new(channel);
+                client.plan_recipient_removal(request).await
+            }
+        })
+        .await
+}
+
+/// Fails, as the removal would, when key files have to stay.
+fn print_plan(context: &Context, recipient: &str, shards: &[v1::ShardRecipientRemoval]) -> Outcome {
+    let keys = || shards.iter().flat_map(|shard| &shard.backups);
+    context.print(
+        &json::RecipientRemovalPlan::new(recipient, shards),
+        || lines(keys().map(|keys| keys.backup.as_str())),
+        || table::recipient_removal(shards),
+    )?;
+    match keys().map(|keys| keys.staying).sum::<u64>() {
+        0 => Ok(()),
+        staying => Err(Failure::failed(
+            Error::refused(format!(
+                "key files that would stay: {staying}, each the last one of its session"
+            ))
+            .hint("Run AddRecipient for another key first."),
+        )),
     }
 }
 

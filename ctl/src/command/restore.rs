@@ -16,6 +16,8 @@ use crate::{
 /// What a plan takes beyond the reading: the manifest and its lists. More than the coordinator gives
 /// its agent.
 const PLAN_MARGIN: Duration = Duration::from_secs(70);
+/// What is told of who waits for it.
+const READING: &str = "the agent may be reading what the tablet has already";
 
 /// Puts a backup in the place of a tablet's data; refuses a primary
 #[derive(Debug, clap::Args)]
@@ -84,7 +86,7 @@ impl Restore {
         };
         context
             .client
-            .call_longer(self.read_for + PLAN_MARGIN, |channel| {
+            .call_longer(self.read_for + PLAN_MARGIN, READING, |channel| {
                 let request = request.clone();
                 async move { OperationsClient::new(channel).plan_restore(request).await }
             })

@@ -67,7 +67,7 @@ impl SetRetention {
         };
         let answer = context
             .client
-            .call(|channel| {
+            .call_reading(|channel| {
                 let request = request.clone();
                 async move { RetentionClient::new(channel).set_retention(request).await }
             })

@@ -6,6 +6,7 @@ pub mod json;
 pub mod progress;
 pub mod retention;
 pub mod table;
+pub mod waiting;
 
 use std::io::Write as _;
 

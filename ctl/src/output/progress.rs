@@ -19,9 +19,9 @@ use super::{
 use crate::operation::is_final;
 
 /// What is over sooner is told by its result alone.
-const FIRST_LINE_AFTER: Duration = Duration::from_secs(2);
-const LINE_EVERY: Duration = Duration::from_secs(10);
-const TICK: Duration = Duration::from_millis(120);
+pub const FIRST_LINE_AFTER: Duration = Duration::from_secs(2);
+pub const LINE_EVERY: Duration = Duration::from_secs(10);
+pub const TICK: Duration = Duration::from_millis(120);
 const BAR: &str = "{prefix} {msg} [{bar:30}] {percent}% {binary_bytes} of {binary_total_bytes} \
                    {binary_bytes_per_sec} {eta} left";
 /// The agent says how fast it goes: a watch that begins in the middle could not know.
@@ -38,8 +38,34 @@ enum Shown {
         all: MultiProgress,
         bars: HashMap<String, ProgressBar>,
     },
-    /// For each operation what was said last, without its figures, and when.
-    Lines(HashMap<String, (String, Instant)>),
+    /// For each operation what was said last.
+    Lines(HashMap<String, Said>),
+}
+
+/// A line, without its figures, and when it was said.
+struct Said {
+    stage: String,
+    message: String,
+    at: Instant,
+}
+
+impl Said {
+    fn new(operation: &Operation) -> Self {
+        let progress = operation.progress.as_ref();
+        let message = progress.map_or("", |progress| progress.message.as_str());
+        Self {
+            stage: stage(operation),
+            message: message.replace(|c: char| c.is_ascii_digit(), ""),
+            at: Instant::now(),
+        }
+    }
+
+    /// Whether `next` is worth a line: another step, or another word in it, or it was long ago.
+    fn is_followed_by(&self, next: &Said) -> bool {
+        let waited = next.at - self.at;
+        let is_news = !next.message.is_empty() && next.message != self.message;
+        self.stage != next.stage || (is_news && waited >= FIRST_LINE_AFTER) || waited >= LINE_EVERY
+    }
 }
 
 impl Progress {
@@ -71,13 +97,13 @@ impl Progress {
                 }
             }
             Shown::Lines(last) => {
-                let stage = stage(operation);
-                let is_due = last
-                    .get(&operation.id)
-                    .is_none_or(|(said, when)| *said != stage || when.elapsed() >= LINE_EVERY);
+                let now = Said::new(operation);
+                let said = last.get(&operation.id);
+                let is_due = said.is_none_or(|said| said.is_followed_by(&now));
                 if is_due && self.began.elapsed() >= FIRST_LINE_AFTER {
-                    eprintln!("{}: {stage}{}", subject(operation), figures(operation));
-                    last.insert(operation.id.clone(), (stage, Instant::now()));
+                    let (subject, figures) = (subject(operation), figures(operation));
+                    eprintln!("{subject}: {}{figures}", now.stage);
+                    last.insert(operation.id.clone(), now);
                 }
             }
         }
@@ -177,8 +203,11 @@ fn show(bar: &ProgressBar, operation: &Operation) {
         bar.set_length(total);
         bar.set_position(operation.progress.as_ref().map_or(0, |p| p.bytes_done));
     }
-    let pace = operation.progress.as_ref().map(pace).unwrap_or_default();
-    bar.set_message(format!("{}{pace}", stage(operation)));
+    let rest = match operation.progress.as_ref() {
+        Some(progress) if total > 0 => pace(progress),
+        _ => figures(operation),
+    };
+    bar.set_message(format!("{}{rest}", stage(operation)));
 }
 
 /// What the operation is about: `backup commerce/0 zone1-102`.

@@ -1,21 +1,20 @@
 //! Tables with aligned columns and no lines, as they survive `awk` and a narrow terminal.
 
+mod removals;
+mod repository;
 mod transfers;
 
 use comfy_table::{CellAlignment, Table, presets};
-use seawall_common::{
-    clock::now_unix_ms,
-    error::one_line,
-    ids::ShardId,
-    repository::{ManifestHeader, Repository, StoredBackup, StoredState},
-};
+use seawall_common::{clock::now_unix_ms, error::one_line};
 use seawall_proto::v1;
 
 use super::{
     human::{age, dash, or_dash, size, span_ms, time_short},
-    json::{BackupRef, CheckedRepository, RestoredBackup, kind_and_alias, stored_state, word},
+    json::{BackupRef, kind_and_alias, word},
 };
 
+pub use removals::{recipient_removal, removal};
+pub use repository::{checked_repository, restored_backup, stored_backups};
 pub use transfers::transfers;
 
 /// Columns whose heads end in `>` are aligned to the right.
@@ -182,169 +181,6 @@ pub fn backup(backup: &v1::Backup) -> String {
     ])
 }
 
-/// Backups as they lie in a repository.
-pub fn stored_backups<'a>(
-    repository: &Repository,
-    backups: impl Iterator<Item = (&'a ShardId, &'a StoredBackup)>,
-) -> String {
-    let rows = backups.map(|(of, backup)| {
-        let (state, note) = stored_state(&backup.state);
-        let header = match &backup.state {
-            StoredState::Complete { header, .. } => Some(header),
-            _ => None,
-        };
-        let of_header = |text: fn(&ManifestHeader) -> String| header.map_or_else(dash, |h| text(h));
-        vec![
-            of.to_string(),
-            backup.name.to_string(),
-            state.to_owned(),
-            of_header(|h| h.epoch.to_string()),
-            of_header(|h| or_dash(&h.position.to_string())),
-            of_header(|h| time_short(h.ended_unix_ms)),
-            of_header(|h| size(h.logical_bytes)),
-            of_header(|h| size(h.stored_bytes)),
-            of_header(|h| yes_no(h.encrypted)),
-            of_header(|h| match h.damaged_pages {
-                0 => dash(),
-                pages => pages.to_string(),
-            }),
-            header.map_or_else(dash, |h| writer(repository, h)),
-            or_dash(note.unwrap_or_default()),
-        ]
-    });
-    render(
-        &[
-            "SHARD",
-            "NAME",
-            "STATE",
-            "EPOCH>",
-            "POSITION",
-            "ENDED",
-            "SIZE>",
-            "NEW>",
-            "ENCRYPTED",
-            "DAMAGED PAGES>",
-            "SIGNED BY",
-            "NOTE",
-        ],
-        rows,
-    )
-}
-
-/// The beginning of the writer's key, and what the pins make of it.
-fn writer(repository: &Repository, header: &ManifestHeader) -> String {
-    let key = match header.writer_key.get(..16) {
-        Some(start) => format!("{start}..."),
-        None => "nobody".to_owned(),
-    };
-    match repository.check_writer(header) {
-        Ok(()) => key,
-        Err(_) => format!("{key} (NOT TRUSTED)"),
-    }
-}
-
-/// What `repository check` found: damage first.
-pub fn checked_repository(checked: &CheckedRepository) -> String {
-    let mut text = String::new();
-    for damage in &checked.damage {
-        text.push_str(&format!(
-            "DAMAGED  object {} {}\n",
-            damage.object, damage.what
-        ));
-    }
-    for differs in checked.catalogue.iter().flatten() {
-        let word = if differs.damage { "DAMAGED" } else { "differs" };
-        text.push_str(&format!(
-            "{word}  backup {} of {}/{}: {}\n",
-            differs.name, differs.keyspace, differs.shard, differs.what
-        ));
-    }
-    let number = |number: Option<u64>| number.map_or_else(dash, |n| n.to_string());
-    let rows = checked.backups.iter().map(|backup| {
-        vec![
-            format!("{}/{}", backup.keyspace, backup.shard),
-            backup.name.clone(),
-            backup.state.to_owned(),
-            number(backup.packs),
-            number(backup.packs_read),
-            number(backup.chunks_checked),
-            number(backup.damaged_objects),
-        ]
-    });
-    text.push_str(&render(
-        &[
-            "SHARD", "NAME", "STATE", "PACKS>", "READ>", "CHUNKS>", "DAMAGED>",
-        ],
-        rows,
-    ));
-    for (what, objects) in [
-        ("nobody refers to", &checked.unneeded),
-        ("of unfinished backups:", &checked.unfinished),
-        ("of no known kind:", &checked.unknown),
-    ] {
-        if objects.objects > 0 {
-            let first = objects.named.first().map_or("", String::as_str);
-            text.push_str(&format!(
-                "\n{what} {} objects, {}: {first}{}",
-                objects.objects,
-                size(objects.bytes),
-                if objects.objects > 1 { ", ..." } else { "" }
-            ));
-        }
-    }
-    for note in &checked.notes {
-        text.push_str(&format!("\nnote: {note}"));
-    }
-    for unchecked in &checked.not_checked {
-        text.push_str(&format!("\nnot checked: {unchecked}"));
-    }
-    text.push_str(if checked.clean {
-        "\nno damage found"
-    } else {
-        "\ndamaged"
-    });
-    text
-}
-
-/// What `repository restore` has done, or would do, and what is left to do.
-pub fn restored_backup(restored: &RestoredBackup) -> String {
-    let mut text = format!(
-        "{} {} of {}/{}: {} in {} files",
-        if restored.dry_run {
-            "would restore"
-        } else {
-            "restored"
-        },
-        restored.name,
-        restored.keyspace,
-        restored.shard,
-        size(restored.logical_bytes),
-        restored.files,
-    );
-    for root in &restored.roots {
-        text.push_str(&format!("\n  {} to {}", root.name, root.path));
-    }
-    text.push_str(&format!(
-        "\nposition: {} (epoch {})\nsigned by: {}{}\nnot checked:",
-        or_dash(restored.position.as_deref().unwrap_or_default()),
-        restored.epoch,
-        restored.writer_key.as_deref().unwrap_or("nobody"),
-        if restored.writer_is_trusted {
-            ", a trusted writer"
-        } else {
-            ""
-        },
-    ));
-    for open in &restored.not_checked {
-        text.push_str(&format!("\n  - {open}"));
-    }
-    text.push_str("\nto start a server on it:");
-    for (number, step) in restored.next_steps.iter().enumerate() {
-        text.push_str(&format!("\n  {}. {step}", number + 1));
-    }
-    text
-}
-
 fn pinned(backup: &v1::Backup) -> String {
     match (backup.pinned, backup.pinned_until_unix_ms) {
         (false, _) => "no".to_owned(),
@@ -370,11 +206,10 @@ pub fn operations(operations: &[v1::Operation]) -> String {
     let now = now_unix_ms();
     let rows = operations.iter().map(|operation| {
         let (kind, alias) = kind_and_alias(operation);
-        let outcome = if operation.error.is_empty() {
-            &operation.result
-        } else {
-            &operation.error
-        };
+        let progress = operation.progress.as_ref();
+        let at = progress.map_or("", |progress| progress.message.as_str());
+        let told = [operation.error.as_str(), at, operation.result.as_str()];
+        let outcome = told.into_iter().find(|text| !text.is_empty());
         vec![
             operation.id.clone(),
             kind.to_owned(),
@@ -384,7 +219,7 @@ pub fn operations(operations: &[v1::Operation]) -> String {
             current_step(operation).map_or_else(dash, |step| step.name.clone()),
             age(Some(operation.created_unix_ms), now),
             took(operation.created_unix_ms, operation.finished_unix_ms),
-            or_dash(outcome),
+            outcome.map_or_else(dash, str::to_owned),
         ]
     });
     render(

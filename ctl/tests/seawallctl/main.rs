@@ -1,6 +1,7 @@
 //! `seawallctl` as an operator meets it: the program is run against coordinators that the tests
 //! play themselves.
 
+mod dry_runs;
 mod exits;
 mod fake;
 mod keys;
@@ -9,4 +10,5 @@ mod repository;
 mod requests;
 mod retention;
 mod transfers;
+mod waiting;
 mod watching;

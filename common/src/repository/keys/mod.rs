@@ -41,7 +41,8 @@ pub use passphrase::{
 };
 pub use recipient::check_recipient;
 pub use sessions::{
-    AddedRecipient, RecipientUse, RecipientUses, RemovedKeys, check_fingerprint, fingerprint_of,
+    AddedRecipient, KeyFiles, RecipientUse, RecipientUses, RemovedKeys, check_fingerprint,
+    fingerprint_of,
 };
 pub use stored::{StoredIdentity, check_identity_name};
 pub use writer::{WriterKey, WriterPublicKey};

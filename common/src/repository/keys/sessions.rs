@@ -66,6 +66,15 @@ pub struct RemovedKeys {
     pub left: u64,
 }
 
+/// A recipient's key files under one backup's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyFiles {
+    /// A removal of the recipient would delete them.
+    pub going: u64,
+    /// It would keep them: each is the last one of its session.
+    pub staying: u64,
+}
+
 /// 16 hexadecimal digits, as key files and ListRecipients name a recipient.
 pub fn check_fingerprint(text: &str) -> Result<()> {
     let is_good = text.len() == 16
@@ -219,6 +228,31 @@ impl Repository {
         removed.deleted = keys.len() as u64;
         self.store().delete(keys).await?;
         Ok(removed)
+    }
+
+    /// What [`Repository::remove_recipient`] would do in a shard, all batches together, backup by
+    /// backup. Deletes nothing.
+    pub async fn plan_recipient_removal(
+        &self,
+        shard: &ShardId,
+        fingerprint: &str,
+    ) -> Result<BTreeMap<BackupName, KeyFiles>> {
+        check_fingerprint(fingerprint)?;
+        let mut sessions = self.session_keys(shard).await?;
+        sessions.retain(|session| session.fingerprints.contains(fingerprint));
+        let mut looked_at = futures::stream::iter(sessions)
+            .map(|session| async move {
+                let goes = self.opens_without(&session, fingerprint).await?;
+                Ok::<_, Error>((session.backup, goes))
+            })
+            .buffered(AT_ONCE);
+        let mut plan: BTreeMap<BackupName, KeyFiles> = BTreeMap::new();
+        while let Some((backup, goes)) = looked_at.try_next().await? {
+            let files = plan.entry(backup).or_default();
+            files.going += u64::from(goes);
+            files.staying += u64::from(!goes);
+        }
+        Ok(plan)
     }
 
     /// Whether somebody else has a key file of the session that looks whole.

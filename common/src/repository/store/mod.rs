@@ -92,6 +92,10 @@ impl Store {
         self
     }
 
+    pub fn request_timeout(&self) -> std::time::Duration {
+        self.retry.request_timeout
+    }
+
     /// What limits [`Self::put_data`] and [`Self::get_data_range`], and nothing else.
     pub fn throttle(&self) -> &Throttle {
         &self.throttle

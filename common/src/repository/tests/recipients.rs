@@ -1,6 +1,7 @@
 //! Recipients that come and go: only small files are written and deleted.
 
 use super::*;
+use crate::repository::KeyFiles;
 
 /// Somebody with an identity of their own.
 struct Person {
@@ -79,12 +80,26 @@ fn is_recipient(path: &Path) -> bool {
     path.parent().is_some_and(|p| p.ends_with("recipients"))
 }
 
+/// A removal, which does what its plan has said.
 async fn remove(ground: &Ground, fingerprint: &str) -> RemovedKeys {
     let repository = &ground.repository;
-    repository
-        .remove_recipient(&shard(), fingerprint, 1000)
-        .await
-        .unwrap()
+    let keys = ground.objects("packs").join("keys");
+    let before = files_in(&keys);
+    let shard = shard();
+    let plan = repository.plan_recipient_removal(&shard, fingerprint);
+    let plan = plan.await.unwrap();
+    assert_eq!(files_in(&keys), before, "a plan has changed something");
+    let removed = repository.remove_recipient(&shard, fingerprint, 1000);
+    let removed = removed.await.unwrap();
+    let planned = |of: fn(&KeyFiles) -> u64| plan.values().map(of).sum::<u64>();
+    let going = planned(|files| files.going);
+    let staying = planned(|files| files.staying);
+    assert_eq!(
+        (going, staying),
+        (removed.deleted, removed.kept),
+        "{plan:?}"
+    );
+    removed
 }
 
 #[tokio::test]

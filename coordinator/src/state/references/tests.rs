@@ -44,6 +44,8 @@ fn i5_what_is_removed_or_broken_is_not_named() {
     let broken = cluster.backed_up("zone1-101", "0-100-2");
     let good = cluster.backed_up("zone1-101", "0-100-3");
     let removal = cluster.start(removal_of(&removed, false)).unwrap();
+    let left = [good.clone(), broken.clone()];
+    assert_eq!(named(&cluster, "zone1-101"), left, "it is being removed");
     cluster.abandon(removal.id).unwrap();
     cluster.finish(removal.id).unwrap();
     let catalogue = &mut cluster.state.catalogue;

@@ -8,6 +8,7 @@ mod cluster;
 mod keys;
 mod lock;
 mod operation;
+mod removal;
 mod repository;
 mod retention;
 mod tablet;
@@ -18,6 +19,7 @@ pub use cluster::{Cluster, Member};
 pub use keys::{AddedRecipient, Identity, Recipients, Writers};
 pub use lock::{Broken, Hold, Holds};
 pub use operation::{Operation, Operations, kind_and_alias};
+pub use removal::{RecipientRemovalPlan, RemovalPlan};
 pub use repository::{
     CatalogueDifference, CheckedRepository, RestoredBackup, RestoredRoot, StoredRepository,
     stored_state,

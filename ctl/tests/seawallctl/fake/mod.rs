@@ -8,6 +8,7 @@ use std::{
     net::SocketAddr,
     process::{Output, Stdio},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use seawall_proto::v1::{self, *};
@@ -28,6 +29,10 @@ pub struct Script {
     pub operation: Operation,
     pub start_backups: StartBackupsResponse,
     pub plan: PlanRestoreResponse,
+    pub removal: PlanRemovalResponse,
+    pub recipient_removal: PlanRecipientRemovalResponse,
+    /// Every answer comes so much later.
+    pub delay: Duration,
     /// The watches that are open, to be fed by the test.
     pub watches: Vec<(String, mpsc::Sender<Result<Operation, Status>>)>,
     pub cluster: ClusterStatusResponse,

@@ -14,6 +14,7 @@ impl retention_server::Retention for Fake {
         &self,
         request: Request<SetRetentionRequest>,
     ) -> Answer<SetRetentionResponse> {
+        self.delay().await;
         let (_, script) = self.take("Retention.SetRetention", request)?;
         answer(script.set_retention.clone())
     }

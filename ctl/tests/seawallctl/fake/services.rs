@@ -13,6 +13,12 @@ pub type Answer<T> = Result<Response<T>, Status>;
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Fake {
+    /// A store that is slow.
+    pub async fn delay(&self) {
+        let delay = self.0.lock().unwrap().delay;
+        tokio::time::sleep(delay).await;
+    }
+
     pub fn take<T: std::fmt::Debug>(
         &self,
         method: &str,
@@ -216,6 +222,22 @@ impl operations_server::Operations for Fake {
     ) -> Answer<PlanRestoreResponse> {
         let (_, script) = self.take("Operations.PlanRestore", request)?;
         answer(script.plan.clone())
+    }
+
+    async fn plan_removal(
+        &self,
+        request: Request<PlanRemovalRequest>,
+    ) -> Answer<PlanRemovalResponse> {
+        let (_, script) = self.take("Operations.PlanRemoval", request)?;
+        answer(script.removal.clone())
+    }
+
+    async fn plan_recipient_removal(
+        &self,
+        request: Request<PlanRecipientRemovalRequest>,
+    ) -> Answer<PlanRecipientRemovalResponse> {
+        let (_, script) = self.take("Operations.PlanRecipientRemoval", request)?;
+        answer(script.recipient_removal.clone())
     }
 
     async fn list(

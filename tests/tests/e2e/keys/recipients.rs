@@ -70,6 +70,13 @@ async fn a_recipient_that_was_added_opens_old_backups_and_a_removed_one_nothing(
     );
     ensure!(listed.matches("2 of 2").count() == 2, "{listed}");
 
+    let dry_run = ["RemoveRecipient", &colleague.recipient, "--dry-run"];
+    let would = cluster.ctl(&dry_run).await?.done()?;
+    ensure!(
+        would.contains(&old) && would.contains(&new) && would.contains("would be deleted: 2"),
+        "{would}"
+    );
+    ensure!(objects(&cluster)? == with_both, "a dry run deletes");
     let removed = cluster
         .ctl(&["RemoveRecipient", &colleague.recipient])
         .await?
@@ -138,6 +145,12 @@ fn check_only_key_files(written: &BTreeSet<&str>, backups: &[&String]) -> Result
 
 async fn check_refusals(cluster: &Cluster, own: &Identity, colleague: &Identity) -> Result<()> {
     // Nobody could ever open the backups again.
+    let dry_run = ["RemoveRecipient", &own.recipient, "--dry-run"];
+    let last = cluster.ctl(&dry_run).await?;
+    ensure!(
+        last.code == 1 && last.stderr.contains("would stay: 2"),
+        "{last}"
+    );
     let last = cluster.ctl(&["RemoveRecipient", &own.recipient]).await?;
     ensure!(
         last.code == 1 && last.stderr.contains("the last one"),

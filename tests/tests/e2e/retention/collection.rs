@@ -26,7 +26,15 @@ async fn i5_objects_go_after_the_grace_time_as_the_dry_run_says_and_none_that_ot
     };
     let whole = ground.objects()?;
     let remove = ["RemoveBackup", SHARD, first.as_str()];
+    let would = ground.json(&[&remove[..], &["--dry-run"]].concat()).await?;
+    ensure!(would["backup"]["name"] == first.as_str(), "{would:#}");
+    ensure!(would["complete_left"] == 2, "{would:#}");
+    ensure!(would["grace_ms"] == GRACE.as_millis() as u64, "{would:#}");
+    ensure!(ground.objects()? == whole, "a dry run has put a mark");
+    ground.wait_listed(&[first, second, third]).await?;
     ground.ctl(&remove).await?.done()?;
+    let again = ground.ctl(&[&remove[..], &["--dry-run"]].concat()).await?;
+    again.refused(1, &["is removed", "deletes its objects"])?;
 
     // First phase: the mark, and nothing else, whoever asks.
     ground.wait_listed(&[second, third]).await?;

@@ -1,0 +1,72 @@
+//! A group of one, in memory: what is proposed is applied, and a test says who leads.
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
+
+use async_trait::async_trait;
+use seawall_common::{Error, Result};
+use tokio::sync::watch;
+
+use crate::{
+    group::Group,
+    raft::Leadership,
+    state::{Command, Response, State, retention},
+};
+
+/// About what the log takes.
+const COMMAND_BYTES_MAX: usize = 64_000;
+
+pub struct MemoryGroup {
+    state: Mutex<State>,
+    applied: watch::Sender<u64>,
+    pub(super) leadership: watch::Sender<Leadership>,
+    /// So many times it cannot be recorded that retention stops.
+    pub fail_stops: AtomicU32,
+}
+
+impl MemoryGroup {
+    pub fn new(state: State) -> Self {
+        Self {
+            state: Mutex::new(state),
+            applied: watch::Sender::new(0),
+            leadership: watch::Sender::new(Leadership::default()),
+            fail_stops: AtomicU32::new(0),
+        }
+    }
+}
+
+#[async_trait]
+impl Group for MemoryGroup {
+    async fn propose(&self, command: Command) -> Result<Response> {
+        let bytes = serde_json::to_vec(&command).unwrap().len();
+        assert!(bytes < COMMAND_BYTES_MAX, "a command of {bytes} bytes");
+        if matches!(command, Command::Retention(retention::Command::Stop { .. })) {
+            let less = |left: u32| left.checked_sub(1);
+            let fails = &self.fail_stops;
+            if fails.fetch_update(Relaxed, Relaxed, less).is_ok() {
+                return Err(Error::unavailable("no quorum"));
+            }
+        }
+        let response = self.state.lock().unwrap().apply(&command);
+        self.applied.send_modify(|count| *count += 1);
+        response.into_result()
+    }
+
+    async fn prove_leadership(&self) -> Result<u64> {
+        Ok(self.leadership.borrow().term)
+    }
+
+    fn look_with(&self, look: &mut dyn FnMut(&State)) {
+        look(&self.state.lock().unwrap());
+    }
+
+    fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+}
