@@ -5,6 +5,7 @@ mod catalogue;
 mod check;
 mod list;
 pub(super) mod options;
+mod partial;
 mod place;
 mod restore;
 mod start;
@@ -77,8 +78,13 @@ fn rank(header: &ManifestHeader) -> (u64, u128, u64) {
     (header.epoch, position, header.ended_unix_ms)
 }
 
-/// The one that is named, or the newest complete one of a writer that is trusted; those that are
-/// passed over are told.
+/// One without damage before one with it, then the newest.
+fn preference(header: &ManifestHeader) -> (bool, (u64, u128, u64)) {
+    (header.damaged_pages == 0, rank(header))
+}
+
+/// The one that is named, or the newest complete one of a writer that is trusted, if there is any
+/// one in which no page was damaged; those that are passed over are told.
 fn choose<'a>(
     repository: &Repository,
     of: &'a ShardContents,
@@ -101,7 +107,7 @@ fn choose<'a>(
                     passed_over.push(forged.message().to_owned());
                     continue;
                 }
-                if best.is_none_or(|(other, _)| rank(header) > rank(other)) {
+                if best.is_none_or(|(other, _)| preference(header) > preference(other)) {
                     best = Some((header, manifest_hash));
                 }
             }
@@ -114,6 +120,15 @@ fn choose<'a>(
         }
     }
     if let Some(best) = best {
+        let newer = of.backups.iter().filter_map(header);
+        let newer = newer.filter(|header| named.is_none() && rank(header) > rank(best.0));
+        let damaged = newer.filter(|header| header.damaged_pages > best.0.damaged_pages);
+        passed_over.extend(damaged.map(|header| {
+            let (name, pages) = (&header.name, header.damaged_pages);
+            format!(
+                "{name}, which is newer, holds pages that were damaged in the database: {pages}"
+            )
+        }));
         for passed_over in &passed_over {
             eprintln!("seawallctl: passed over: {passed_over}");
         }

@@ -2,7 +2,6 @@
 //! is verified and synced (I6). What was cut off never looks like a data directory.
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::ErrorKind as Io,
     os::unix::fs::MetadataExt as _,
@@ -10,10 +9,12 @@ use std::{
     str::FromStr,
 };
 
-use seawall_common::{Error, Result};
+use seawall_common::{
+    Error, Result,
+    repository::{Destination, Destinations},
+};
 
-/// Behind the name of a directory: what is being restored for it.
-const PARTIAL: &str = ".seawall-restore";
+use super::partial::{Held, Marker, directory as beside};
 
 /// `--root NAME=DIRECTORY`.
 #[derive(Clone, Debug)]
@@ -101,17 +102,10 @@ impl Places {
             .map(|(name, path, _)| (name.as_str(), path.as_path()))
     }
 
-    /// Where each root is written first.
-    pub fn written(&self) -> BTreeMap<String, PathBuf> {
-        self.roots
-            .iter()
-            .map(|(name, _, written)| (name.clone(), written.clone()))
-            .collect()
-    }
-
-    /// Refuses what could not be ended: places that hold something, or cannot be renamed to.
-    pub fn check(&self) -> Result<()> {
-        for (number, (partial, place)) in self.renames.iter().enumerate() {
+    /// Refuses what could not be ended: places that hold something, or cannot be renamed to; and
+    /// what is left of a restore of another backup than `marker` names.
+    pub fn check(&self, marker: &Marker) -> Result<()> {
+        for (number, (_, place)) in self.renames.iter().enumerate() {
             let (_, others) = self.renames.split_at(number + 1);
             if let Some((_, other)) = others
                 .iter()
@@ -124,25 +118,45 @@ impl Places {
                 )));
             }
             check_is_fresh(place)?;
-            if partial.symlink_metadata().is_ok() {
-                return Err(Error::refused(format!(
-                    "{} is there: a restore that was cut off, or one under way",
-                    partial.display()
-                ))
-                .hint("Remove it when nobody writes to it."));
-            }
+            marker.check(place)?;
         }
         Ok(())
     }
 
-    /// Makes the directories in which roots are written that have no place of their own.
-    pub fn begin(&self) -> Result<()> {
-        for (partial, _) in &self.renames {
-            if !self.roots.iter().any(|(.., written)| written == partial) {
+    /// Makes everything ready: markers first, then the directories in which roots are written that
+    /// have no place of their own. What is left of a restore of this very backup is gone on with.
+    pub fn begin(&self, marker: &Marker) -> Result<(Destinations, Vec<Held>)> {
+        let mut held = Vec::new();
+        for (partial, place) in &self.renames {
+            // Asked again, now that nobody else can come in between.
+            let lock = marker.write(place)?;
+            if !self.roots.iter().any(|(.., written)| written == partial) && !partial.is_dir() {
                 fs::create_dir(partial).map_err(|e| Error::io("create directory", partial, &e))?;
             }
+            held.push(lock);
         }
-        Ok(())
+        let destination = |(name, _, written): &(String, PathBuf, PathBuf)| {
+            let destination = Destination {
+                resume: written.is_dir(),
+                ..Destination::fresh(written.clone())
+            };
+            (name.clone(), destination)
+        };
+        Ok((self.roots.iter().map(destination).collect(), held))
+    }
+
+    /// The error that ended a restore, and where what it wrote lies.
+    pub fn kept(&self, error: Error) -> Error {
+        let partials = self.renames.iter().map(|(partial, _)| partial.display());
+        let partials: Vec<String> = partials.map(|partial| partial.to_string()).collect();
+        let hint = error
+            .hint_text()
+            .map(|hint| format!("{hint} "))
+            .unwrap_or_default();
+        error.hint(format!(
+            "{hint}What was restored so far lies in {}: the same command goes on with it.",
+            partials.join(" and ")
+        ))
     }
 
     /// Puts what was written into its places.
@@ -159,19 +173,6 @@ impl Places {
         }
         Ok(())
     }
-
-    /// Deletes what was written and not put into place.
-    pub fn give_up(&self) -> Result<()> {
-        for (partial, _) in &self.renames {
-            match fs::remove_dir_all(partial) {
-                Err(e) if e.kind() != Io::NotFound => {
-                    return Err(Error::io("remove directory", partial, &e));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -180,12 +181,6 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 
 fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(PARTIAL);
-    PathBuf::from(name)
 }
 
 /// An empty directory is as good as none, if it can be renamed over.
@@ -229,8 +224,12 @@ mod tests {
     fn places(target: Option<&Path>, own: &[String]) -> Result<Places> {
         let own: Vec<RootPlace> = own.iter().map(|text| text.parse().unwrap()).collect();
         let places = Places::new(&["data", "redo"], target, &own)?;
-        places.check()?;
+        places.check(&marker())?;
         Ok(places)
+    }
+
+    fn marker() -> Marker {
+        Marker::new("2026-11-25.120000.zone1-102", "aa")
     }
 
     #[test]
@@ -239,10 +238,11 @@ mod tests {
         let (target, redo) = (directory.path().join("t"), directory.path().join("redo"));
         let own = [format!("redo={}", redo.display())];
         let places = places(Some(&target), &own).unwrap();
-        places.begin().unwrap();
-        for (name, written) in places.written() {
-            fs::create_dir(&written).unwrap();
-            fs::write(written.join("file"), name).unwrap();
+        let (destinations, held) = places.begin(&marker()).unwrap();
+        for (name, destination) in destinations {
+            assert!(!destination.resume);
+            fs::create_dir(&destination.directory).unwrap();
+            fs::write(destination.directory.join("file"), name).unwrap();
         }
         assert!(!target.exists() && !redo.exists());
         let finals: Vec<_> = places.roots().map(|(_, path)| path.to_owned()).collect();
@@ -253,6 +253,7 @@ mod tests {
         places.put_into_place().unwrap();
         assert_eq!(fs::read(target.join("data/file")).unwrap(), b"data");
         assert_eq!(fs::read(redo.join("file")).unwrap(), b"redo");
+        held.iter().for_each(|held| held.remove().unwrap());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 
@@ -277,7 +278,7 @@ mod tests {
         for (target, says) in [
             ("full", "is not empty"),
             ("file", "is no directory"),
-            ("cut", "was cut off"),
+            ("cut", "nothing beside it says what it is"),
             ("nowhere/x", "examine"),
         ] {
             let error = places(Some(&path(target)), &[]).unwrap_err();
@@ -304,13 +305,16 @@ mod tests {
     }
 
     #[test]
-    fn i6_what_was_given_up_leaves_nothing() {
+    fn what_was_cut_off_is_gone_on_with_and_given_up_without_a_trace() {
         let directory = tempfile::tempdir().unwrap();
         let places = places(Some(&directory.path().join("t")), &[]).unwrap();
-        places.begin().unwrap();
-        fs::create_dir(&places.written()["data"]).unwrap();
-        places.give_up().unwrap();
+        let (destinations, held) = places.begin(&marker()).unwrap();
+        fs::create_dir(&destinations["data"].directory).unwrap();
+        drop(held);
+        places.check(&marker()).unwrap();
+        let (destinations, held) = places.begin(&marker()).unwrap();
+        assert!(destinations["data"].resume && !destinations["redo"].resume);
+        held.iter().for_each(|held| held.give_up().unwrap());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
-        places.give_up().unwrap();
     }
 }

@@ -4,14 +4,15 @@ use std::{
 };
 
 use seawall_common::{
-    Error,
+    Error, ErrorKind,
     ids::{BackupName, ShardId},
-    repository::{Manifest, Progress, Repository, download, read_manifest},
+    repository::{Fetched, Manifest, Progress, Repository, read_manifest, restore},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     choose, contents, options,
+    partial::{self, Marker},
     place::{Places, RootPlace},
     start,
 };
@@ -23,12 +24,15 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Restores a backup into a fresh directory: every byte verified, nothing in its place before all of it is
+///
+/// One that was cut off (Ctrl-C, a store that went away) leaves DIRECTORY.seawall-restore; the same command goes on with
+/// it and fetches only what is missing.
 #[derive(Debug, clap::Args)]
 pub struct Restore {
     /// commerce/0, commerce/-80
     #[arg(value_name = "KEYSPACE/SHARD")]
     shard: ShardId,
-    /// Unset: the newest complete one, by epoch and position
+    /// Unset: the newest complete one, by epoch and position, that holds no page that was damaged in the database; if all do, the newest
     #[arg(value_name = "BACKUP")]
     name: Option<BackupName>,
     /// Where each of the backup's roots goes, below its name (DIRECTORY/data); not there yet, or empty
@@ -76,29 +80,35 @@ impl Restore {
         let roots: Vec<&str> = manifest.roots.iter().map(|r| r.name.as_str()).collect();
         let places =
             Places::new(&roots, self.target.as_deref(), &self.root).map_err(Failure::usage)?;
-        places.check().map_err(Failure::failed)?;
-        if !self.dry_run {
-            self.fetch(repository, &manifest, places.clone())
-                .await
-                .map_err(Failure::failed)?;
+        places
+            .check(&Marker::of(&manifest))
+            .map_err(Failure::failed)?;
+        if let Some(warning) = damaged_pages(&manifest) {
+            eprintln!("seawallctl: WARNING: {warning}");
         }
-        Ok(self.result(repository, &manifest, &places))
+        let fetched = match self.dry_run {
+            true => None,
+            false => {
+                let fetched = self.fetch(repository, &manifest, places.clone()).await;
+                Some(fetched.map_err(Failure::failed)?)
+            }
+        };
+        Ok(self.result(repository, &manifest, &places, fetched))
     }
 
-    /// Ctrl-C ends it, and leaves nothing behind.
+    /// Ctrl-C ends it; what was written so far stays beside the places, to go on with.
     async fn fetch(
         &self,
         repository: &Repository,
         manifest: &Manifest,
         places: Places,
-    ) -> Result<(), Error> {
-        places.begin()?;
+    ) -> Result<Fetched, Error> {
+        let (destinations, held) = places.begin(&Marker::of(manifest))?;
         let (progress, cancel) = (Progress::new(), CancellationToken::new());
-        let written = places.written();
-        let transfer = download(
+        let transfer = restore(
             repository,
             manifest,
-            &written,
+            &destinations,
             self.concurrency as usize,
             &progress,
             &cancel,
@@ -116,11 +126,17 @@ impl Restore {
         };
         drop(shown);
         on_disk(move || {
-            let outcome = ended.and_then(|()| places.put_into_place());
-            if outcome.is_err() {
-                places.give_up()?;
-            }
-            outcome
+            let fetched = match ended {
+                Ok(fetched) => fetched,
+                Err(error) if is_worth_keeping(&error) => return Err(places.kept(error)),
+                Err(error) => {
+                    held.iter().try_for_each(partial::Held::give_up)?;
+                    return Err(error);
+                }
+            };
+            places.put_into_place()?;
+            held.iter().try_for_each(partial::Held::remove)?;
+            Ok(fetched)
         })
         .await
     }
@@ -130,6 +146,7 @@ impl Restore {
         repository: &Repository,
         manifest: &Manifest,
         places: &Places,
+        fetched: Option<Fetched>,
     ) -> json::RestoredBackup {
         let header = &manifest.header;
         let position = header.position.to_string();
@@ -148,6 +165,9 @@ impl Restore {
             position: (!position.is_empty()).then_some(position),
             logical_bytes: header.logical_bytes,
             files: header.files,
+            damaged_pages: header.damaged_pages,
+            resumed_bytes: fetched.map(|fetched| fetched.resumed_bytes),
+            missing_bytes: fetched.map(|fetched| fetched.missing_bytes),
             manifest_hash: manifest.hash.clone(),
             writer_key: (!header.writer_key.is_empty()).then(|| header.writer_key.clone()),
             writer_is_trusted: repository.pins_writers(),
@@ -158,10 +178,36 @@ impl Restore {
     }
 }
 
+/// Whether what was fetched before this failure is of use to the next try. Not when the disk has
+/// failed or is full, or the backup is damaged.
+fn is_worth_keeping(error: &Error) -> bool {
+    use ErrorKind::{Cancelled, Refused, Timeout, Unavailable};
+    matches!(error.kind(), Unavailable | Timeout | Cancelled | Refused)
+}
+
+/// Loud, because a database starts on it and looks well.
+fn damaged_pages(manifest: &Manifest) -> Option<String> {
+    let (name, count) = (&manifest.header.name, manifest.header.damaged_pages);
+    if count == 0 {
+        return None;
+    }
+    let first = manifest.damaged_pages.first().map(|page| {
+        let (root, path, number, what) = (&page.root, &page.path, page.page, &page.what);
+        format!(", the first of them page {number} of {root}/{path}: {what}")
+    });
+    Some(format!(
+        "backup {name} holds {count} page{} that {} damaged in the database when it was copied{}. \
+         It is restored as it was: check those tables before you rely on it",
+        if count == 1 { "" } else { "s" },
+        if count == 1 { "was" } else { "were" },
+        first.unwrap_or_default(),
+    ))
+}
+
 /// What only others could tell.
 fn not_checked(repository: &Repository) -> Vec<String> {
     let mut open = vec![
-        "whether the coordinator's catalogue knows this manifest, and nothing newer: none was asked"
+        "whether the coordinator's catalogue knows this manifest, and nothing newer, and nothing bad of it: none was asked"
             .to_owned(),
     ];
     if !repository.pins_writers() {
@@ -173,7 +219,9 @@ fn not_checked(repository: &Repository) -> Vec<String> {
     open
 }
 
-async fn on_disk(work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| Error::internal(format!("the thread that renames directories died: {e}")))?

@@ -272,6 +272,12 @@ pub struct RestoredBackup {
     pub position: Option<String>,
     pub logical_bytes: u64,
     pub files: u64,
+    /// Pages that were damaged in the database when it was copied.
+    pub damaged_pages: u64,
+    /// Of the data: here already, from a restore that was cut off; `None`: nothing was written.
+    pub resumed_bytes: Option<u64>,
+    /// Of the data: taken from the repository.
+    pub missing_bytes: Option<u64>,
     pub manifest_hash: String,
     pub writer_key: Option<String>,
     /// It is pinned. Never false with pins: such a backup is not restored.

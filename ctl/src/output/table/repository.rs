@@ -150,6 +150,19 @@ pub fn restored_backup(restored: &RestoredBackup) -> String {
         size(restored.logical_bytes),
         restored.files,
     );
+    if let (Some(resumed @ 1..), Some(missing)) = (restored.resumed_bytes, restored.missing_bytes) {
+        text.push_str(&format!(
+            "\n  gone on with: {} were here already, {} were fetched",
+            size(resumed),
+            size(missing)
+        ));
+    }
+    if restored.damaged_pages > 0 {
+        let pages = restored.damaged_pages;
+        text.push_str(&format!(
+            "\n  DAMAGED PAGES, as they were in the database: {pages}"
+        ));
+    }
     for root in &restored.roots {
         text.push_str(&format!("\n  {} to {}", root.name, root.path));
     }

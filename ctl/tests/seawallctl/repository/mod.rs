@@ -2,13 +2,18 @@
 
 mod check;
 mod restore;
+mod resumed;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use seawall_common::{
     ids::{BackupName, ShardId},
     repository::{
-        BackupSource, Progress, Repository, RepositoryConfig, SourceRoot, generate_identity, upload,
+        BackupSource, PageCheck, Progress, Repository, RepositoryConfig, SourceRoot,
+        generate_identity, upload,
     },
 };
 use serde_json::json;
@@ -56,6 +61,10 @@ impl Ground {
 
     async fn back_up(&self, number: u64) {
         std::fs::write(self.path("data/commerce/t.ibd"), format!("rows {number}")).unwrap();
+        self.back_up_as_it_is(number, None).await;
+    }
+
+    async fn back_up_as_it_is(&self, number: u64, page_check: Option<Arc<dyn PageCheck>>) {
         std::fs::write(self.path("redo/ib_logfile0"), b"redo").unwrap();
         let root = |name: &str| SourceRoot {
             name: name.into(),
@@ -75,7 +84,7 @@ impl Ground {
             operation: "o-1".into(),
             signer: None,
             roots: vec![root("data"), root("redo")],
-            page_check: None,
+            page_check,
         };
         upload(
             &self.repository,
