@@ -22,14 +22,17 @@ impl Output {
         Ok(self.stdout)
     }
 
-    /// It ended with `code` and one line, which says each of `words`: the line.
+    /// It ended with `code` and one line, which says each of `words`: the line. What took longer than
+    /// two seconds has said so in lines before it.
     pub fn refused(self, code: i32, words: &[&str]) -> Result<String> {
         ensure!(self.code == code, "expected exit code {code}: {self}");
-        let lines: Vec<&str> = self
-            .stderr
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .collect();
+        let told = self.stderr.lines().filter(|line| !line.trim().is_empty());
+        let all: Vec<&str> = told.collect();
+        let is_error = |line: &str| line.starts_with("seawallctl: ");
+        let lines = match all.iter().position(|line| is_error(line)) {
+            Some(first) => &all[first..],
+            None => &all[..],
+        };
         ensure!(lines.len() == 1, "expected one line of error: {self}");
         for word in words {
             ensure!(lines[0].contains(word), "expected {word:?} in it: {self}");

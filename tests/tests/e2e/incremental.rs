@@ -44,7 +44,7 @@ async fn fill(cluster: &Cluster) -> Result<()> {
         ])
         .await?;
     cluster.wait_caught_up(REPLICA, "zone1-101").await?;
-    cluster.tablet(REPLICA)?.server.wait_purged().await
+    cluster.tablet(REPLICA)?.server.purge_at_shutdown().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,7 +30,11 @@ async fn backed_up_shard(name: &str) -> Result<Cluster> {
     cluster.start_small_shard(2).await?;
     add_noise(cluster.tablet("zone1-101")?, 24).await?;
     cluster.wait_caught_up("zone1-102", "zone1-101").await?;
-    cluster.tablet("zone1-102")?.server.wait_purged().await?;
+    cluster
+        .tablet("zone1-102")?
+        .server
+        .purge_at_shutdown()
+        .await?;
     cluster.back_up("zone1-102").await?;
     Ok(cluster)
 }

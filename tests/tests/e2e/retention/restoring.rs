@@ -43,7 +43,7 @@ async fn i5_a_restore_keeps_what_it_needs_while_removals_and_collections_are_ask
         let log = log.log_text();
         let mut waits = log
             .lines()
-            .filter(|line| line.contains("the collection waits"));
+            .filter(|line| line.contains("the deletion waits"));
         Ok(waits.any(|line| line.contains(collection)))
     })
     .await?;
