@@ -127,7 +127,7 @@ impl Others {
                 Archive {
                     put: format!("| rclone rcat -q {object}"),
                     get: format!("rclone cat -q {object}"),
-                    size: format!("rclone size --json {object} | grep -o '[0-9]*' | tail -1"),
+                    size: format!(r#"rclone size --json {object} | grep -oP '"bytes":\K[0-9]+'"#),
                     remove: format!("rclone deletefile -q {object}"),
                 }
             }
