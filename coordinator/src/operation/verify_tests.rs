@@ -11,23 +11,13 @@ use crate::{
     state::{
         catalogue::{Entry, Known},
         operations::{OperationState, Spec},
-        testing::{Cluster, alias, backup_of, restore_of, shard},
+        testing::{Cluster, alias, backup_of, restore_of, shard, verify_of},
         verification::MarkedBy,
     },
 };
 
 fn pack(number: u8) -> String {
     format!("{number:032x}")
-}
-
-fn verify_of(name: &BackupName, percent: u32) -> Spec {
-    Spec::Verify {
-        shard: shard(),
-        backup: name.clone(),
-        percent,
-        alias: None,
-        concurrency: 0,
-    }
 }
 
 fn test_restore_of(name: &BackupName) -> Spec {

@@ -87,10 +87,7 @@ fn act(cluster: &mut Cluster, act: &Act) {
             shard: shard(),
             recipient: format!("{n:016x}"),
         })),
-        Act::Reparent(n) => drop(cluster.start(Spec::PlannedReparent {
-            shard: shard(),
-            new_primary: alias(tablet(n)),
-        })),
+        Act::Reparent(n) => drop(cluster.start(reparent_to(tablet(n)))),
         Act::NewEpoch(n) => new_epoch(cluster, n),
         Act::Copied(n) => on_open(cluster, n, |c, id| drop(c.complete_copy(id, "0-100-1"))),
         Act::Abandon(n) => on_open(cluster, n, |c, id| drop(c.abandon(id))),

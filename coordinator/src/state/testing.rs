@@ -40,6 +40,23 @@ pub fn restore_of(alias_text: &str) -> Spec {
     }
 }
 
+pub fn verify_of(backup: &BackupName, percent: u32) -> Spec {
+    Spec::Verify {
+        shard: shard(),
+        backup: backup.clone(),
+        percent,
+        alias: None,
+        concurrency: 0,
+    }
+}
+
+pub fn reparent_to(new_primary: &str) -> Spec {
+    Spec::PlannedReparent {
+        shard: shard(),
+        new_primary: alias(new_primary),
+    }
+}
+
 pub fn removal_of(backup: &BackupName, force: bool) -> Spec {
     Spec::RemoveBackup {
         shard: shard(),
@@ -237,12 +254,7 @@ impl Cluster {
 
     /// Starts an orderly change of primary.
     pub fn reparent(&mut self, new_primary: &str) -> OperationId {
-        self.start(Spec::PlannedReparent {
-            shard: shard(),
-            new_primary: alias(new_primary),
-        })
-        .unwrap()
-        .id
+        self.start(reparent_to(new_primary)).unwrap().id
     }
 
     pub fn promote(&mut self, new_primary: &str, start_position: &str) {

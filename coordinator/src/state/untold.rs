@@ -54,9 +54,9 @@ mod tests {
     use super::*;
     use crate::state::{
         Command as Any,
-        operations::{self, Effect, Outcome, Spec},
+        operations::{self, Effect, Outcome},
         references::referable,
-        testing::{Cluster, alias, backup_of, shard},
+        testing::{Cluster, alias, backup_of, shard, verify_of},
         verification::{self, DAMAGED_MAX},
     };
 
@@ -81,14 +81,7 @@ mod tests {
 
     /// What a verification of `name` found, as its step ends.
     fn verified(cluster: &mut Cluster, name: &BackupName, more_damaged: bool) {
-        let spec = Spec::Verify {
-            shard: shard(),
-            backup: name.clone(),
-            percent: 100,
-            alias: None,
-            concurrency: 0,
-        };
-        let operation = cluster.start(spec).unwrap();
+        let operation = cluster.start(verify_of(name, 100)).unwrap();
         let ended = operations::Command::StepEnded {
             id: operation.id,
             step: "verify".into(),

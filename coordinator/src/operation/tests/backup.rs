@@ -170,12 +170,7 @@ async fn i3_a_tablet_promoted_in_mid_backup_keeps_its_type() {
     stage.tell("catch_up", Does::Hang);
     let backup = stage.start(backup_of("zone1-101")).await;
     stage.called("catch_up").await;
-    let reparent = stage
-        .start(Spec::PlannedReparent {
-            shard: shard(),
-            new_primary: alias("zone1-101"),
-        })
-        .await;
+    let reparent = stage.start(reparent_to("zone1-101")).await;
     assert_eq!(stage.ended(reparent).await.state, OperationState::Succeeded);
     stage.untell("catch_up");
     stage.lead(2);
@@ -212,12 +207,7 @@ async fn i4_a_backup_that_ran_into_another_epoch_fails() {
     stage.tell("note", Does::Hang);
     let id = stage.start(backup_of("zone1-101")).await;
     stage.called("note").await;
-    let reparent = stage
-        .start(Spec::PlannedReparent {
-            shard: shard(),
-            new_primary: alias("zone1-102"),
-        })
-        .await;
+    let reparent = stage.start(reparent_to("zone1-102")).await;
     assert_eq!(stage.ended(reparent).await.state, OperationState::Succeeded);
     // The replica stops beyond the point where the new epoch began.
     stage.stop_at("0-102-9");

@@ -26,7 +26,7 @@ use crate::{
         catalogue::Known,
         locks,
         operations::{self, OperationState, Spec},
-        testing::{Cluster, alias, backup_of, removal_of, restore_of, shard},
+        testing::{Cluster, alias, backup_of, removal_of, reparent_to, restore_of, shard},
         topology::TabletType,
     },
 };

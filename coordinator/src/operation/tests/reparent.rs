@@ -5,12 +5,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_planned_reparenting_closes_the_old_primary_before_it_opens_the_new_one() {
     let stage = Stage::new(Cluster::with_primary());
-    let id = stage
-        .start(Spec::PlannedReparent {
-            shard: shard(),
-            new_primary: alias("zone1-102"),
-        })
-        .await;
+    let id = stage.start(reparent_to("zone1-102")).await;
     let ended = stage.ended(id).await;
     assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
     let calls: Vec<_> = stage
@@ -39,12 +34,7 @@ async fn a_planned_reparenting_closes_the_old_primary_before_it_opens_the_new_on
 async fn a_reparenting_that_fails_before_the_new_epoch_opens_the_old_primary_again() {
     let stage = Stage::new(Cluster::with_primary());
     stage.tell("reach_position", Does::Fail);
-    let id = stage
-        .start(Spec::PlannedReparent {
-            shard: shard(),
-            new_primary: alias("zone1-102"),
-        })
-        .await;
+    let id = stage.start(reparent_to("zone1-102")).await;
     let ended = stage.ended(id).await;
     assert_eq!(ended.state, OperationState::Failed);
     let last = stage.calls().pop().unwrap();
@@ -60,12 +50,7 @@ async fn a_reparenting_that_fails_before_the_new_epoch_opens_the_old_primary_aga
 async fn a_store_that_is_away_keeps_no_primary_from_opening() {
     let stage = Stage::new(Cluster::with_primary());
     *stage.store.failures.lock().unwrap() = 5;
-    let id = stage
-        .start(Spec::PlannedReparent {
-            shard: shard(),
-            new_primary: alias("zone1-102"),
-        })
-        .await;
+    let id = stage.start(reparent_to("zone1-102")).await;
     stage.called("promote").await;
     assert!(done(&stage).is_empty());
     assert_eq!(stage.ended(id).await.state, OperationState::Succeeded);

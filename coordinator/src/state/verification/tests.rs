@@ -4,7 +4,7 @@ use super::*;
 use crate::state::{
     Command as Any,
     operations::{Effect, Outcome, Spec},
-    testing::{Cluster, alias, backup_of, shard},
+    testing::{Cluster, alias, backup_of, shard, verify_of},
 };
 
 fn result(passed: bool, percent: u32) -> Verification {
@@ -157,13 +157,7 @@ fn what_is_not_complete_cannot_be_marked_or_verified() {
     let name = operation.backup.unwrap();
     let error = mark(&mut cluster, &name, false).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
-    let verify = Spec::Verify {
-        shard: shard(),
-        backup: name,
-        percent: 100,
-        alias: None,
-        concurrency: 0,
-    };
+    let verify = verify_of(&name, 100);
     assert!(cluster.start(verify).is_err());
 }
 
@@ -211,13 +205,7 @@ fn a_broken_backup_is_restored_by_name_and_consent_only() {
 #[test]
 fn verifications_stand_back_for_a_collection_that_has_waited_for_an_hour() {
     let (mut cluster, name) = with_backup();
-    let verify = Spec::Verify {
-        shard: shard(),
-        backup: name,
-        percent: 100,
-        alias: None,
-        concurrency: 0,
-    };
+    let verify = verify_of(&name, 100);
     let collection = cluster.start(Spec::Collect { shard: shard() }).unwrap();
     let begin = crate::state::operations::Command::StepStarted {
         id: collection.id,
@@ -244,15 +232,7 @@ fn verifications_stand_back_for_a_collection_that_has_waited_for_an_hour() {
 #[test]
 fn a_verifications_result_after_its_cancellation_is_not_taken() {
     let (mut cluster, name) = with_backup();
-    let operation = cluster
-        .start(Spec::Verify {
-            shard: shard(),
-            backup: name.clone(),
-            percent: 100,
-            alias: None,
-            concurrency: 0,
-        })
-        .unwrap();
+    let operation = cluster.start(verify_of(&name, 100)).unwrap();
     let cancel = crate::state::operations::Command::Cancel {
         id: operation.id,
         reason: String::new(),

@@ -35,21 +35,29 @@ static FRESH: LazyLock<PathBuf> = LazyLock::new(|| {
     }
     let directory = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
     let data = directory.path().join("data");
-    let output = Command::new("mariadb-install-db")
-        .args(["--no-defaults", "--user=root", "--skip-test-db"])
-        .arg("--auth-root-authentication-method=normal")
-        .arg("--innodb-log-file-size=16M")
-        .arg(format!("--datadir={}", data.display()))
-        .arg(format!("--tmpdir={}", directory.path().display()))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
+    let scratch = directory.path().join("tmp");
+    fs::create_dir(&scratch).unwrap();
+    install(&data, &scratch, &[]);
     // Another run may have been quicker: then its directory is as good.
     if fs::rename(&data, &kept).is_err() {
         assert!(kept.is_dir());
     }
     kept
 });
+
+/// Makes a database. The server that does it empties `tmp` when it starts.
+fn install(data: &Path, tmp: &Path, layout: &[String]) {
+    let output = Command::new("mariadb-install-db")
+        .args(["--no-defaults", "--user=root", "--skip-test-db"])
+        .arg("--auth-root-authentication-method=normal")
+        .arg("--innodb-log-file-size=16M")
+        .args(layout)
+        .arg(format!("--datadir={}", data.display()))
+        .arg(format!("--tmpdir={}", tmp.display()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
 
 pub struct Server {
     directory: TempDir,
@@ -64,6 +72,17 @@ impl Server {
     pub fn new(server_id: u32) -> Self {
         let server = Self::without_data(server_id);
         copy(&FRESH, &server.data_dir());
+        server
+    }
+
+    /// The same with a database that is laid out as these options of the server say, which it is
+    /// started with as well.
+    pub fn laid_out(server_id: u32, layout: &[String]) -> Self {
+        let mut server = Self::without_data(server_id);
+        install(&server.data_dir(), &server.path("tmp"), layout);
+        let start_command = &mut server.settings.start_command;
+        start_command.extend_from_slice(layout);
+        server.reopen();
         server
     }
 

@@ -65,7 +65,6 @@ async fn tested(tester: &Server, ground: &ScratchGround) -> Checked {
 
 #[tokio::test]
 async fn a_good_copy_of_a_server_that_is_laid_out_otherwise_passes() {
-    let mut server = Server::without_data(1);
     let layout = [
         "--innodb-page-size=32768",
         "--innodb-data-file-path=system1:12M;system2:12M:autoextend",
@@ -74,20 +73,7 @@ async fn a_good_copy_of_a_server_that_is_laid_out_otherwise_passes() {
         "--lower-case-table-names=1",
     ]
     .map(str::to_owned);
-    let output = Command::new("mariadb-install-db")
-        .args(["--no-defaults", "--user=root", "--skip-test-db"])
-        .args([
-            "--auth-root-authentication-method=normal",
-            "--innodb-log-file-size=16M",
-        ])
-        .args(&layout)
-        .arg(format!("--datadir={}", server.data_dir().display()))
-        .arg(format!("--tmpdir={}", server.path("tmp").display()))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    server.settings.start_command.extend(layout);
-    server.reopen();
+    let server = Server::laid_out(1, &layout);
     server.engine.start().await.unwrap();
     server.engine.open_for_writes().await.unwrap();
     server.sql("CREATE DATABASE shop; CREATE TABLE shop.t (a INT PRIMARY KEY)");

@@ -17,29 +17,15 @@ pub struct Database {
 
 impl Database {
     pub async fn start(page_bytes: usize, more: &[&str]) -> Self {
-        let mut server = Server::without_data(1);
         let mut layout = vec![
             format!("--innodb-page-size={page_bytes}"),
             "--innodb-undo-tablespaces=3".to_owned(),
             "--innodb-data-file-path=ibdata1:12M;ibdata2:4M;ibdata3:3M:autoextend".to_owned(),
         ];
         layout.extend(more.iter().map(|option| (*option).to_owned()));
-        let output = Command::new("mariadb-install-db")
-            .args(["--no-defaults", "--user=root", "--skip-test-db"])
-            .args([
-                "--auth-root-authentication-method=normal",
-                "--innodb-log-file-size=16M",
-            ])
-            .args(&layout)
-            .arg(format!("--datadir={}", server.data_dir().display()))
-            // A server empties it when it starts.
-            .arg(format!("--tmpdir={}", server.path("tmp").display()))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
+        let mut server = Server::laid_out(1, &layout);
         let keys = server.path("keys");
         fs::write(&keys, KEYS).unwrap();
-        server.settings.start_command.extend(layout);
         server.settings.start_command.extend([
             "--plugin-load-add=file_key_management".to_owned(),
             format!("--file-key-management-filename={}", keys.display()),
