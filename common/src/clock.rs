@@ -14,6 +14,12 @@ pub fn now_unix_ms() -> u64 {
     now_ms.saturating_sub(behind_ms())
 }
 
+/// `2026-11-25T21:08:13Z`; `None`: no time that there is.
+pub fn written(unix_ms: u64) -> Option<String> {
+    let at = jiff::Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()?;
+    Some(at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
 #[cfg(not(feature = "fault-injection"))]
 fn behind_ms() -> u64 {
     0

@@ -12,6 +12,7 @@ use std::{
 
 use seawall_common::{
     Error, ErrorKind, Result,
+    clock::written,
     ids::ShardId,
     repository::{BatchLimits, Collected, CollectionRequest, LeftOf},
 };
@@ -121,11 +122,7 @@ pub async fn sweep(run: &Run, operation: &Operation) -> Result<String> {
 }
 
 fn grace_time(until_unix_ms: u64) -> String {
-    let until = i64::try_from(until_unix_ms).ok();
-    let until = until.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    let until = until.map_or_else(String::new, |until| {
-        format!(", until {}", until.strftime("%Y-%m-%dT%H:%M:%SZ"))
-    });
+    let until = written(until_unix_ms).map_or_else(String::new, |until| format!(", until {until}"));
     format!("waits: its grace time is not over{until}")
 }
 

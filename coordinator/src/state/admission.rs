@@ -385,6 +385,7 @@ pub fn take_delete_side(state: &mut State, id: &OperationId, now_unix_ms: u64) -
     };
     let claim = delete_side(shard, reason, now_unix_ms);
     operation.token = state.locks.claim(*id, &claim)?.token;
+    operation.turn_unix_ms = now_unix_ms;
     Ok(Response::Done)
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use import::is_own_mark;
 pub use import::{Found, is_news};
 use seawall_common::{
-    Error, Result,
+    Error, Result, clock,
     ids::{Alias, BackupName, OperationId, ShardId},
     position::Position,
 };
@@ -224,11 +224,8 @@ fn set_pin(
 impl Pin {
     /// As it goes on behind "is pinned".
     pub fn described(&self) -> String {
-        let until = self.until_unix_ms.and_then(|ms| i64::try_from(ms).ok());
-        let until = until.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-        until.map_or_else(String::new, |until| {
-            format!(" until {}", until.strftime("%Y-%m-%dT%H:%M:%SZ"))
-        })
+        let until = self.until_unix_ms.and_then(clock::written);
+        until.map_or_else(String::new, |until| format!(" until {until}"))
     }
 }
 

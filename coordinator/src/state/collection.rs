@@ -133,8 +133,9 @@ pub fn check_none_starves(state: &State, shard: &ShardId, now_unix_ms: u64) -> R
     let starves = |operation: &&Operation| {
         let step = operation.step(SWEEP_STEP);
         step.is_some_and(|step| {
+            let waits_since = step.started_unix_ms.max(operation.turn_unix_ms);
             step.ended_unix_ms.is_none()
-                && step.started_unix_ms.saturating_add(STAND_BACK_AFTER_MS) < now_unix_ms
+                && waits_since.saturating_add(STAND_BACK_AFTER_MS) < now_unix_ms
         })
     };
     let mut open = state.operations.open();

@@ -182,6 +182,9 @@ pub struct Operation {
     /// What a sweep or a collection has deleted so far.
     #[serde(default)]
     pub deleted: Deleted,
+    /// When it last had the delete side; 0: never.
+    #[serde(default)]
+    pub turn_unix_ms: u64,
 }
 
 impl Operation {
@@ -204,6 +207,7 @@ impl Operation {
             result: String::new(),
             references: Vec::new(),
             deleted: Deleted::default(),
+            turn_unix_ms: 0,
         }
     }
 

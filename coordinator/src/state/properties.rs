@@ -10,7 +10,7 @@ use super::{
     epochs::NewEpoch,
     locks::{self, Scope, Side, Which},
     operations::{self, Spec},
-    testing::{Cluster, alias, backup_of, removal_of, restore_of, shard},
+    testing::{Cluster, backup_of, removal_of, reparent_to, restore_of, shard},
     topology,
 };
 

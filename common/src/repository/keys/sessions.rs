@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
 
 use super::recipient::{Recipient, known_recipient, note_recipient};
@@ -208,23 +208,21 @@ impl Repository {
         check_fingerprint(fingerprint)?;
         let mut removed = RemovedKeys::default();
         let mut keys = Vec::new();
-        for session in self.session_keys(shard).await? {
-            if !session.fingerprints.contains(fingerprint) {
-                continue;
-            }
-            if keys.len() == batch {
-                removed.left += 1;
-            } else if self.opens_without(&session, fingerprint).await? {
-                keys.push(layout::key(
-                    shard,
-                    &session.backup,
-                    session.session,
-                    fingerprint,
-                ));
+        let sessions = self.sessions_of(shard, fingerprint).await?;
+        removed.left = sessions.len() as u64;
+        let mut looked_at = self.look_who_else_opens(sessions, fingerprint);
+        while keys.len() < batch
+            && let Some((session, goes)) = looked_at.try_next().await?
+        {
+            removed.left -= 1;
+            if goes {
+                let (backup, session) = (&session.backup, session.session);
+                keys.push(layout::key(shard, backup, session, fingerprint));
             } else {
                 removed.kept += 1;
             }
         }
+        drop(looked_at);
         removed.deleted = keys.len() as u64;
         self.store().delete(keys).await?;
         Ok(removed)
@@ -238,21 +236,36 @@ impl Repository {
         fingerprint: &str,
     ) -> Result<BTreeMap<BackupName, KeyFiles>> {
         check_fingerprint(fingerprint)?;
-        let mut sessions = self.session_keys(shard).await?;
-        sessions.retain(|session| session.fingerprints.contains(fingerprint));
-        let mut looked_at = futures::stream::iter(sessions)
-            .map(|session| async move {
-                let goes = self.opens_without(&session, fingerprint).await?;
-                Ok::<_, Error>((session.backup, goes))
-            })
-            .buffered(AT_ONCE);
+        let sessions = self.sessions_of(shard, fingerprint).await?;
+        let mut looked_at = self.look_who_else_opens(sessions, fingerprint);
         let mut plan: BTreeMap<BackupName, KeyFiles> = BTreeMap::new();
-        while let Some((backup, goes)) = looked_at.try_next().await? {
-            let files = plan.entry(backup).or_default();
+        while let Some((session, goes)) = looked_at.try_next().await? {
+            let files = plan.entry(session.backup).or_default();
             files.going += u64::from(goes);
             files.staying += u64::from(!goes);
         }
         Ok(plan)
+    }
+
+    /// The sessions that a recipient has a key file of.
+    async fn sessions_of(&self, shard: &ShardId, fingerprint: &str) -> Result<Vec<SessionKeys>> {
+        let mut sessions = self.session_keys(shard).await?;
+        sessions.retain(|session| session.fingerprints.contains(fingerprint));
+        Ok(sessions)
+    }
+
+    /// Each session, in order, and whether it can be opened without this recipient.
+    fn look_who_else_opens<'a>(
+        &'a self,
+        sessions: Vec<SessionKeys>,
+        fingerprint: &'a str,
+    ) -> impl Stream<Item = Result<(SessionKeys, bool)>> + Unpin + 'a {
+        futures::stream::iter(sessions)
+            .map(move |session| async move {
+                let goes = self.opens_without(&session, fingerprint).await?;
+                Ok((session, goes))
+            })
+            .buffered(AT_ONCE)
     }
 
     /// Whether somebody else has a key file of the session that looks whole.

@@ -86,13 +86,12 @@ impl Throttle {
 
     /// In force at once, for whoever waits already and for requests under way.
     pub fn set_limit(&self, bytes_per_second: Option<u64>) {
-        let lowered = {
-            let mut bucket = self.bucket();
-            bucket.set_limit(Instant::now(), bytes_per_second);
-            bucket.lowered
-        };
+        let mut bucket = self.bucket();
+        bucket.set_limit(Instant::now(), bytes_per_second);
+        // Under its lock: of two changes at once the later one is told last.
+        self.0.lowered.send_replace(bucket.lowered);
+        drop(bucket);
         self.0.limit_changed.notify_one();
-        self.0.lowered.send_replace(lowered);
     }
 
     /// Bytes per second over the last few seconds, of requests that were answered.

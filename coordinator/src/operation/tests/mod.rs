@@ -25,7 +25,7 @@ use crate::{
         Command,
         catalogue::Known,
         locks,
-        operations::{self, OperationState, Spec},
+        operations::{self, OperationState},
         testing::{Cluster, alias, backup_of, removal_of, reparent_to, restore_of, shard},
         topology::TabletType,
     },

@@ -214,6 +214,19 @@ fn verifications_stand_back_for_a_collection_that_has_waited_for_an_hour() {
     };
     cluster.operate(begin).unwrap();
     let hour = 3_600_000;
+    cluster.now_unix_ms += hour;
+    // It has just had its turn: it works, and does not starve.
+    let take = crate::state::operations::Command::TakeDeleteSide {
+        id: collection.id,
+        now_unix_ms: cluster.now_unix_ms,
+    };
+    cluster.operate(take).unwrap();
+    let release = crate::state::operations::Command::ReleaseDeleteSide {
+        id: collection.id,
+        deleted: Default::default(),
+        note: String::new(),
+    };
+    cluster.operate(release).unwrap();
     cluster.start(verify.clone()).unwrap();
     cluster.now_unix_ms += hour - 1_000;
     cluster.start(verify.clone()).unwrap();

@@ -66,8 +66,9 @@ impl Marker {
         }
     }
 
-    /// Before the first byte: nothing is ever there without a word about what it is.
-    pub fn write(&self, place: &Path) -> Result<Held> {
+    /// Before the first byte: nothing is ever there without a word about what it is. What is there
+    /// is looked at again, now that nobody else can come in between.
+    pub fn hold(&self, place: &Path) -> Result<Held> {
         let path = beside(place, MARKER);
         let failed = |e: std::io::Error| Error::io("write", &path, &e);
         // Opened without emptying it: another restore may hold it.
@@ -88,12 +89,16 @@ impl Marker {
             }
             Err(TryLockError::Error(e)) => return Err(failed(e)),
         }
-        let text = serde_json::to_vec(self)
-            .map_err(|e| Error::internal(format!("cannot write a marker: {e}")))?;
-        file.set_len(0)
-            .and_then(|()| file.write_all(&text))
-            .and_then(|()| file.sync_all())
-            .map_err(failed)?;
+        // Of what is gone on with it stays as it is: cut off while it is written, it says nothing.
+        if !self.check(place)? {
+            let text = serde_json::to_vec(self)
+                .map_err(|e| Error::internal(format!("cannot write a marker: {e}")))?;
+            file.set_len(0)
+                .and_then(|()| file.write_all(&text))
+                .and_then(|()| file.sync_all())
+                .map_err(failed)?;
+            sync_parent(&path)?;
+        }
         Ok(Held {
             place: place.to_owned(),
             _file: file,
@@ -130,6 +135,14 @@ pub fn directory(place: &Path) -> PathBuf {
     beside(place, PARTIAL)
 }
 
+/// Makes durable that `path` has its name.
+pub fn sync_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    File::open(parent)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|e| Error::io("sync", parent, &e))
+}
+
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
@@ -154,12 +167,17 @@ mod tests {
             error.message().contains("nothing beside it says"),
             "{error}"
         );
-        let held = own.write(&place).unwrap();
+        fs::remove_dir(super::directory(&place)).unwrap();
+        let held = own.hold(&place).unwrap();
+        fs::create_dir(super::directory(&place)).unwrap();
         assert!(own.check(&place).unwrap());
-        let error = other.check(&place).unwrap_err();
-        assert!(error.message().contains("another backup"), "{error}");
-        let error = own.write(&place).unwrap_err();
+        let error = own.hold(&place).unwrap_err();
         assert!(error.message().contains("under way"), "{error}");
+        drop(held);
+        // It looked before the first one began.
+        let error = other.hold(&place).unwrap_err();
+        assert!(error.message().contains("another backup"), "{error}");
+        let held = own.hold(&place).unwrap();
         held.give_up().unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }

@@ -14,7 +14,7 @@ use seawall_common::{
     repository::{Destination, Destinations},
 };
 
-use super::partial::{Held, Marker, directory as beside};
+use super::partial::{Held, Marker, directory as beside, sync_parent};
 
 /// `--root NAME=DIRECTORY`.
 #[derive(Clone, Debug)]
@@ -128,8 +128,8 @@ impl Places {
     pub fn begin(&self, marker: &Marker) -> Result<(Destinations, Vec<Held>)> {
         let mut held = Vec::new();
         for (partial, place) in &self.renames {
-            // Asked again, now that nobody else can come in between.
-            let lock = marker.write(place)?;
+            let lock = marker.hold(place)?;
+            check_is_fresh(place)?;
             if !self.roots.iter().any(|(.., written)| written == partial) && !partial.is_dir() {
                 fs::create_dir(partial).map_err(|e| Error::io("create directory", partial, &e))?;
             }
@@ -159,20 +159,33 @@ impl Places {
         ))
     }
 
-    /// Puts what was written into its places.
+    /// Puts what was written into its places. When that fails in the middle, some have theirs already.
     pub fn put_into_place(&self) -> Result<()> {
+        let mut done: Vec<String> = Vec::new();
         for (partial, place) in &self.renames {
-            fs::File::open(partial)
-                .and_then(|directory| directory.sync_all())
-                .map_err(|e| Error::io("sync", partial, &e))?;
-            fs::rename(partial, place).map_err(|e| Error::io("rename to", place, &e))?;
-            let parent = parent(place);
-            fs::File::open(parent)
-                .and_then(|directory| directory.sync_all())
-                .map_err(|e| Error::io("sync", parent, &e))?;
+            match put(partial, place) {
+                Ok(()) => done.push(place.display().to_string()),
+                Err(error) if done.is_empty() => return Err(self.kept(error)),
+                Err(error) => {
+                    return Err(error.hint(format!(
+                        "All of it is restored and verified. {} has its place already; rename {} to {} by hand.",
+                        done.join(" and "),
+                        partial.display(),
+                        place.display()
+                    )));
+                }
+            }
         }
         Ok(())
     }
+}
+
+fn put(partial: &Path, place: &Path) -> Result<()> {
+    fs::File::open(partial)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|e| Error::io("sync", partial, &e))?;
+    fs::rename(partial, place).map_err(|e| Error::io("rename to", place, &e))?;
+    sync_parent(place)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

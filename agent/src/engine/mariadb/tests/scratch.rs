@@ -1,7 +1,7 @@
 //! Restore tests on copies: of servers that are laid out otherwise, with tables of every kind, and
 //! with a server that dies or hangs while it is looked at.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
