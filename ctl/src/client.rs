@@ -214,7 +214,7 @@ impl Client {
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        let what = "the coordinator may be reading the repository";
+        let what = "the coordinator is away, or reads the repository";
         self.call_longer(READING, what, call).await
     }
 

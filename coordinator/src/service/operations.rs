@@ -9,6 +9,7 @@ use seawall_common::{
     repository::check_fingerprint,
 };
 use seawall_proto::v1::{self, operations_server::Operations};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -31,6 +32,9 @@ pub(super) const TRANSFER_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 pub(super) const REMOVAL_DEADLINE: Duration = Duration::from_secs(600);
 const REPARENT_DEADLINE: Duration = Duration::from_secs(60);
 const DEADLINE_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
+/// How long a change of primary waits before it begins for a database that is still being made.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Operations that ended within this time are listed without `all`.
 const LISTED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// A watcher hears at least this often.
@@ -128,9 +132,14 @@ impl OperationsService {
                 self.context.check_owner().await?;
                 refresh::refresh(&self.context, shard).await
             }
-            Spec::InitShardPrimary { .. }
-            | Spec::PlannedReparent { .. }
-            | Spec::RemoveRecipient { .. } => self.context.check_owner().await,
+            Spec::InitShardPrimary { alias, .. }
+            | Spec::PlannedReparent {
+                new_primary: alias, ..
+            } => {
+                self.context.check_owner().await?;
+                self.wait_for_database(alias).await
+            }
+            Spec::RemoveRecipient { .. } => self.context.check_owner().await,
             Spec::Verify { shard, backup, .. } | Spec::TestRestore { shard, backup, .. } => {
                 refresh::refresh(&self.context, shard).await?;
                 let heartbeats = &self.context.heartbeats;
@@ -143,6 +152,26 @@ impl OperationsService {
                 Ok(())
             }
             Spec::Sweep { .. } => Ok(()),
+        }
+    }
+
+    /// A new tablet makes its database first, which an operation on its shard would keep it from. An
+    /// agent that is not heard is not waited for here.
+    async fn wait_for_database(&self, alias: &Alias) -> seawall_common::Result<()> {
+        let until = Instant::now() + DATABASE_PATIENCE;
+        loop {
+            let status = self.context.heartbeats.seen_status(alias);
+            let Some(down) = status.filter(|status| !status.database_running) else {
+                return Ok(());
+            };
+            if Instant::now() >= until {
+                let why = down.message;
+                return Err(
+                    Error::refused(format!("the database of {alias} does not run: {why}"))
+                        .hint("ListTablets shows when it does."),
+                );
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 

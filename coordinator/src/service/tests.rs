@@ -406,3 +406,60 @@ async fn a_recipient_that_nobody_knows_is_not_removed_and_one_that_goes_is_asked
     };
     assert_eq!(code(start(&malformed).await), Code::InvalidArgument);
 }
+
+/// A start of `InitShardPrimary`, while the agent says each second, for so many seconds, that its
+/// database does not run, and that it does afterwards.
+async fn init_with_database_after(seconds: u64) -> Result<v1::Operation, Status> {
+    let mut cluster = Cluster::new();
+    // One whose heartbeats the stage does not send.
+    cluster
+        .register(crate::state::testing::registration("zone1-103"))
+        .unwrap();
+    let stage = Stage::new(cluster);
+    let (agents, operations) = (agents(&stage), operations(&stage));
+    let request = v1::StartOperationRequest {
+        id: Uuid::new_v4().to_string(),
+        spec: Some(v1::OperationSpec {
+            spec: Some(v1::operation_spec::Spec::InitShardPrimary(
+                v1::InitShardPrimarySpec {
+                    shard: Some(shard().to_proto()),
+                    alias: "zone1-103".into(),
+                },
+            )),
+        }),
+        timeout_ms: 0,
+    };
+    let beat = |running: bool| {
+        let mut beat = heartbeat("zone1-103", false);
+        let status = beat.status.get_or_insert_default();
+        status.database_running = running;
+        status.message = "no user data: making a database".into();
+        agents.heartbeat(Request::new(beat))
+    };
+    // In office by then: a leader that takes it forgets what was heard before.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    beat(seconds == 0).await.unwrap();
+    let beats = async {
+        for second in 1.. {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            beat(second >= seconds).await.unwrap();
+        }
+    };
+    tokio::select! {
+        started = operations.start(Request::new(request)) => started.map(|answer| answer.into_inner()),
+        () = beats => unreachable!(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_primary_waits_for_the_database_before_it_keeps_anybody_from_making_it() {
+    for seconds in [0, 20] {
+        let began = tokio::time::Instant::now();
+        init_with_database_after(seconds).await.unwrap();
+        let waited = began.elapsed().as_secs() - 3;
+        assert!((seconds..seconds + 2).contains(&waited), "{waited} s");
+    }
+    let refusal = init_with_database_after(60).await.unwrap_err();
+    let said = "the database of zone1-103 does not run: no user data: making a database";
+    assert!(refusal.message().contains(said), "{refusal:?}");
+}

@@ -206,7 +206,11 @@ pub(super) fn record(
         true => &mut entry.tested,
         false => &mut entry.verified,
     };
-    *slot = Some(result.clone());
+    // A part says less than the whole that has passed.
+    let is_whole = |result: &Verification| result.passed && result.percent >= 100;
+    if !result.passed || is_whole(result) || !slot.as_ref().is_some_and(is_whole) {
+        *slot = Some(result.clone());
+    }
     let by = match is_test {
         true => MarkedBy::Test,
         false => MarkedBy::Verification,

@@ -108,6 +108,8 @@ impl SetRetention {
     fn describe_policy(&self, scope: &Scope, expired: &[v1::ExpiredBackup]) -> String {
         let (what, go) = if self.dry_run {
             ("nothing is set", "would go")
+        } else if self.inherit {
+            ("is forgotten", "go")
         } else {
             ("is set", "go")
         };

@@ -65,7 +65,7 @@ async fn a_store_that_takes_longer_than_the_time_limit_is_waited_for_and_told_of
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(
         ended.stderr,
-        "no answer for 2s yet: the coordinator may be reading the repository\n"
+        "no answer for 2s yet: the coordinator is away, or reads the repository\n"
     );
 }
 

@@ -186,6 +186,20 @@ fn i5_a_verification_holds_the_backup_side_and_lets_others_work() {
 }
 
 #[test]
+fn a_part_that_passes_does_not_take_the_place_of_a_whole_that_passed() {
+    let (mut cluster, name) = with_backup();
+    let percent = |cluster: &Cluster| entry(cluster, &name).verified.clone().unwrap().percent;
+    recorded(&mut cluster, &name, &result(true, 10));
+    recorded(&mut cluster, &name, &result(true, 20));
+    assert_eq!(percent(&cluster), 20);
+    recorded(&mut cluster, &name, &result(true, 100));
+    recorded(&mut cluster, &name, &result(true, 30));
+    assert_eq!(percent(&cluster), 100);
+    recorded(&mut cluster, &name, &result(false, 40));
+    assert_eq!(percent(&cluster), 40);
+}
+
+#[test]
 fn a_broken_backup_is_restored_by_name_and_consent_only() {
     let (mut cluster, name) = with_backup();
     mark(&mut cluster, &name, false).unwrap();
