@@ -123,7 +123,7 @@ async fn i3_a_server_that_hangs_or_dies_in_a_restore_test_ends_it_and_leaves_not
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i3_a_restore_test_leaves_a_reserve_to_whoever_else_lives_on_that_disk() -> Result<()> {
-    let Some(disk) = SmallDisk::mount(200).await? else {
+    let Some(disk) = SmallDisk::mount(400).await? else {
         return Ok(());
     };
     let mut cluster = ClusterPlan::new("scratch-reserve").start().await?;
@@ -136,17 +136,27 @@ async fn i3_a_restore_test_leaves_a_reserve_to_whoever_else_lives_on_that_disk()
     let test = ["TestRestore", SHARD, &name, "--on", REPLICA];
     cluster.ctl(&test).await?.done()?;
 
-    // No more than a tenth: what is restored would leave less, however small it is.
-    let taken = disk.leave(20 << 20)?;
-    let refused = cluster.ctl(&test).await?;
-    let words = ["needs", "bytes below", "are free there", "left to others"];
-    refused.refused(1, &words)?;
+    let refused = async |free: u64| -> Result<String> {
+        let _taken = disk.leave(free)?;
+        let refused = cluster.ctl(&test).await?;
+        let words = ["needs", "bytes below", "are free there", "left to others"];
+        refused.refused(1, &words)
+    };
+    let said = refused(1 << 20).await?;
+    // There is room, and whoever else lives there would be left with less than was taken.
+    refused(needed(&said)? * 3 / 2).await?;
     let unharmed = entry(&cluster, &name).await?;
     ensure!(unharmed.state() == BackupState::Complete, "{unharmed:?}");
     let left = fs::read_dir(disk.path())?.flatten();
     let left = left.filter(|e| e.file_name().to_string_lossy().starts_with("seawall-test"));
     ensure!(left.count() == 0, "something is left aside");
-    drop(taken);
     cluster.ctl(&test).await?.done()?;
     cluster.finish().await
+}
+
+/// The bytes that a refusal for want of room says are needed.
+fn needed(said: &str) -> Result<u64> {
+    let (_, after) = said.split_once("needs ").context(said.to_owned())?;
+    let (bytes, _) = after.split_once(" bytes below").context(said.to_owned())?;
+    bytes.parse().context(said.to_owned())
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::sys::statvfs::{Statvfs, statvfs};
+use nix::sys::statvfs::statvfs;
 
 use super::{Destinations, fresh};
 use crate::{
@@ -99,16 +99,15 @@ pub(super) fn check(manifest: &Manifest, destinations: &Destinations) -> Result<
     }
 }
 
-/// Left free by what is only tried out, in parts of the file system and at most: whoever else lives
-/// there is to notice nothing of it.
-const RESERVE_PART: u64 = 10;
+/// Left free at most by what is only tried out: whoever else lives there is to notice nothing of it.
 const RESERVE_BYTES_MAX: u64 = 16 << 30;
 
 /// Refuses to restore a backup aside, where databases at work may write too, when that would leave
-/// them less than a reserve: a tenth of the file system, at most 16 GiB.
+/// them less than it takes itself (or, where it takes much, less than 16 GiB). A part of the whole
+/// file system would be no measure: a small test harms nobody on a large disk that is nearly full.
 pub fn check_room_aside(manifest: &Manifest, targets: &BTreeMap<String, PathBuf>) -> Result<()> {
     for space in look(manifest, &fresh(targets))? {
-        let reserve = reserve_bytes(total_bytes(&space.path)?);
+        let reserve = reserve_bytes(space.needed_bytes());
         if space.free_bytes < space.needed_bytes().saturating_add(reserve) {
             return Err(Error::exhausted(format!(
                 "restoring {} aside needs {}; {reserve} bytes of them are left to others",
@@ -121,8 +120,8 @@ pub fn check_room_aside(manifest: &Manifest, targets: &BTreeMap<String, PathBuf>
     Ok(())
 }
 
-fn reserve_bytes(total: u64) -> u64 {
-    (total / RESERVE_PART).min(RESERVE_BYTES_MAX)
+fn reserve_bytes(needed: u64) -> u64 {
+    needed.min(RESERVE_BYTES_MAX)
 }
 
 /// The same error, with what was still needed and there when a file system filled up.
@@ -148,18 +147,9 @@ pub(super) fn explain(error: Error, manifest: &Manifest, destinations: &Destinat
 
 #[allow(clippy::useless_conversion)] // The types differ between platforms.
 fn free_bytes(path: &Path) -> Result<u64> {
-    let stat = file_system(path)?;
+    let stat =
+        statvfs(path).map_err(|e| Error::io("examine the file system of", path, &e.into()))?;
     Ok(u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size()))
-}
-
-#[allow(clippy::useless_conversion)]
-fn total_bytes(path: &Path) -> Result<u64> {
-    let stat = file_system(path)?;
-    Ok(u64::from(stat.blocks()).saturating_mul(stat.fragment_size()))
-}
-
-fn file_system(path: &Path) -> Result<Statvfs> {
-    statvfs(path).map_err(|e| Error::io("examine the file system of", path, &e.into()))
 }
 
 /// What the files below a directory take. What cannot be seen is not counted.
@@ -191,9 +181,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reserve_is_a_tenth_and_no_more_than_its_bound() {
-        assert_eq!(reserve_bytes(100 << 20), 10 << 20);
-        assert_eq!(reserve_bytes(100 << 30), 10 << 30);
-        assert_eq!(reserve_bytes(100 << 40), 16 << 30);
+    fn the_reserve_is_what_is_taken_and_no_more_than_its_bound() {
+        assert_eq!(reserve_bytes(16 << 10), 16 << 10);
+        assert_eq!(reserve_bytes(10 << 30), 10 << 30);
+        assert_eq!(reserve_bytes(10 << 40), 16 << 30);
     }
 }
