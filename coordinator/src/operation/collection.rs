@@ -5,7 +5,7 @@
 //! manifest cannot be believed stands still, loudly, until somebody has looked.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,6 +16,7 @@ use seawall_common::{
     ids::ShardId,
     repository::{BatchLimits, Collected, CollectionRequest, LeftOf},
 };
+use uuid::Uuid;
 
 use super::{
     Coordination, clock, delete_side,
@@ -188,7 +189,7 @@ async fn one_batch(run: &Run, operation: &Operation) -> Result<bool> {
     run.commit(Command::Operations(release)).await?;
     let batch = collected?;
     note_marks(run, shard, &batch).await?;
-    verify::forget_deleted(run, shard, &batch.packs).await?;
+    verify::forget_gone(run, shard, &batch.damaged_gone).await?;
     let own_is_young = operation
         .backup
         .as_ref()
@@ -250,7 +251,13 @@ fn request(state: &State, shard: &ShardId, seen_before_unix_ms: Option<u64>) -> 
         expected: expected(state, shard),
         keep: kept(state, shard),
         may_go: may_go(state, shard, seen_before_unix_ms),
+        damaged: damaged(state, shard),
     }
+}
+
+fn damaged(state: &State, shard: &ShardId) -> BTreeSet<Uuid> {
+    let packs = state.catalogue.damaged.of(shard);
+    packs.filter_map(|id| Uuid::try_parse(id).ok()).collect()
 }
 
 /// What a collection would delete now; the second: why it would stand still instead.

@@ -314,7 +314,7 @@ async fn i5_nothing_is_swept_while_retention_is_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn damage_in_what_was_deleted_is_forgotten() {
+async fn damage_in_what_is_gone_is_forgotten() {
     let (stage, _) = three();
     let packs = ["a", "b"].map(|c| c.repeat(32));
     let damage = verification::Command::Damage {
@@ -327,7 +327,7 @@ async fn damage_in_what_was_deleted_is_forgotten() {
     stage.group.propose(damage).await.unwrap();
     stage.store.batches.lock().unwrap().push_back(Ok(Collected {
         objects: 1,
-        packs: [packs[0].clone()].into(),
+        damaged_gone: [packs[0].parse().unwrap()].into(),
         ..Collected::default()
     }));
     let id = stage.start(Spec::Collect { shard: shard() }).await;
@@ -338,6 +338,8 @@ async fn damage_in_what_was_deleted_is_forgotten() {
         damaged.map(str::to_owned).collect()
     });
     assert_eq!(left, [packs[1].clone()]);
+    let asked = stage.store.requests.lock().unwrap()[0].damaged.clone();
+    assert_eq!(asked, packs.iter().map(|id| id.parse().unwrap()).collect());
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ use seawall_common::{
     repository::packs_named_in,
 };
 use seawall_proto::v1::{self, execute_request::Step};
+use uuid::Uuid;
 
 use super::{
     agent_call, backup, choice,
@@ -201,12 +202,9 @@ async fn forget_damage(
     run.commit(Command::Verification(whole)).await.map(drop)
 }
 
-/// What a collection has deleted cannot be damaged any more.
-pub async fn forget_deleted(run: &Run, shard: &ShardId, deleted: &BTreeSet<String>) -> Result<()> {
-    let gone: Vec<String> = damaged(run, shard)
-        .into_iter()
-        .filter(|pack| deleted.contains(pack))
-        .collect();
+/// What nobody needs and is no longer there cannot be damaged any more.
+pub async fn forget_gone(run: &Run, shard: &ShardId, gone: &BTreeSet<Uuid>) -> Result<()> {
+    let gone: Vec<String> = gone.iter().map(|id| id.simple().to_string()).collect();
     for packs in gone.chunks(DAMAGED_MAX) {
         let whole = verification::Command::Whole {
             shard: shard.clone(),

@@ -87,20 +87,15 @@ impl Left {
 
     /// Deletes what still fits into the batch; whether that was all.
     pub async fn delete(&self, repository: &Repository, batch: &mut Batch) -> Result<bool> {
-        for (number, stage) in self.stages.iter().enumerate() {
+        for stage in &self.stages {
             let fitting: Vec<Path> = stage
                 .iter()
                 .take_while(|object| batch.takes(object.bytes))
                 .map(|object| object.key.clone())
                 .collect();
             let whole = fitting.len() == stage.len();
-            let packs: Vec<Uuid> = match number {
-                PACKS => fitting.iter().filter_map(pack_id).collect(),
-                _ => Vec::new(),
-            };
             let deletes = !fitting.is_empty();
             repository.store().delete(fitting).await?;
-            batch.delete_packs(&packs);
             if deletes {
                 crate::fault::reach("coordinator.sweep.middle").await?;
             }
@@ -124,7 +119,8 @@ impl Left {
     }
 }
 
-fn pack_id(key: &Path) -> Option<Uuid> {
+/// Of an object below a backup's packs; not of a key file there.
+pub(super) fn pack_id(key: &Path) -> Option<Uuid> {
     Uuid::try_parse(key.filename()?).ok()
 }
 

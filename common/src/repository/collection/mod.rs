@@ -37,6 +37,8 @@ pub struct CollectionRequest {
     /// Of backups that show a mark, only these may go: the caller removed them itself, or has known
     /// of the mark for the grace time. What a mark says of its own time is not believed.
     pub may_go: BTreeSet<BackupName>,
+    /// Packs of the shard that are known to be damaged.
+    pub damaged: BTreeSet<Uuid>,
 }
 
 /// The most that one batch deletes, and at least one object.
@@ -51,8 +53,9 @@ pub struct BatchLimits {
 pub struct Collected {
     pub objects: u64,
     pub bytes: u64,
-    /// Ids of the packs among them, 32 hexadecimal digits each.
-    pub packs: BTreeSet<String>,
+    /// Of the damaged packs those that nothing needs and that are not there, deleted now or long ago.
+    /// Only the last batch says so.
+    pub damaged_gone: BTreeSet<Uuid>,
     /// There may be more: another batch is due.
     pub more: bool,
     /// Backups that show a mark, are named neither as kept nor as going, and are kept.
@@ -115,7 +118,7 @@ impl Repository {
         limits: BatchLimits,
     ) -> Result<Collected> {
         let survey = Survey::of(self, shard, request).await?;
-        let mut batch = Batch::new(limits, survey.too_young);
+        let mut batch = Batch::new(limits, survey.too_young.clone());
         for (name, described) in &survey.removed {
             if batch.is_full() {
                 return Ok(batch.collected(true));
@@ -132,7 +135,10 @@ impl Repository {
                 left.clear(self).await?;
             }
         }
-        Ok(batch.collected(false))
+        Ok(Collected {
+            damaged_gone: survey.damaged_gone(&request.damaged),
+            ..batch.collected(false)
+        })
     }
 }
 
@@ -165,11 +171,6 @@ impl Batch {
         self.done.objects += 1;
         self.done.bytes = self.done.bytes.saturating_add(bytes);
         true
-    }
-
-    fn delete_packs(&mut self, ids: &[Uuid]) {
-        let ids = ids.iter().map(|id| id.simple().to_string());
-        self.done.packs.extend(ids);
     }
 
     fn collected(self, more: bool) -> Collected {

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CollectionRequest, reach::Reach, stopped};
+use uuid::Uuid;
+
+use super::{CollectionRequest, left::pack_id, reach::Reach, stopped};
 use crate::{
     error::{Error, Result},
     ids::{BackupName, ShardId},
@@ -81,13 +83,22 @@ impl Survey {
             }
         }
         let kept_names: BTreeSet<BackupName> = kept.keys().cloned().collect();
-        let reach = Reach::of(repository, shard, &request.expected, &kept_names).await?;
+        let reach = Reach::of(repository, shard, request, &kept_names).await?;
         Ok(Self {
             reach,
             removed,
             kept,
             too_young,
         })
+    }
+
+    /// Which of these are gone once everything is deleted that may go: no manifest reaches them, and
+    /// they do not lie among what is kept. Nobody refers to them any more, so none of it comes back.
+    pub fn damaged_gone(&self, damaged: &BTreeSet<Uuid>) -> BTreeSet<Uuid> {
+        let kept = self.kept.values().flatten();
+        let kept: BTreeSet<Uuid> = kept.filter_map(|object| pack_id(&object.key)).collect();
+        let stays = |id: &Uuid| self.reach.has_damaged(id) || kept.contains(id);
+        damaged.iter().filter(|id| !stays(id)).copied().collect()
     }
 }
 

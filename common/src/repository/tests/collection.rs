@@ -1,5 +1,7 @@
 //! What removed backups have left is deleted, and nothing that anybody needs (I5).
 
+use uuid::Uuid;
+
 use super::{
     shard::{ALL, Shard},
     *,
@@ -52,6 +54,66 @@ async fn i5_packs_and_keys_of_a_removed_backup_stay_until_the_last_that_needs_th
     left.retain(|key| key != "seawall.json" && !key.starts_with("recipients/"));
     assert_eq!(left, marks);
     assert_eq!(ground.plan().await.unwrap(), BTreeMap::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_pack_is_gone_when_nobody_needs_it_and_it_is_not_there() {
+    let mut ground = borrowed().await;
+    let mut packs = ground.objects_of(0, "packs");
+    packs.retain(|key| !key.contains("/keys/"));
+    let id: Uuid = packs[0].rsplit('/').next().unwrap().parse().unwrap();
+    // It is not there, and it was never heard of.
+    std::fs::remove_file(ground.file(&packs[0])).unwrap();
+    let unheard = Uuid::new_v4();
+    ground.request.damaged = [id, unheard].into();
+    assert_eq!(
+        ground.collect().await.unwrap().damaged_gone,
+        [unheard].into()
+    );
+
+    ground.remove(1).await;
+    ground.remove(2).await;
+    ground.request.keep = [name(2)].into();
+    let gone = ground.collect().await.unwrap().damaged_gone;
+    assert_eq!(
+        gone,
+        [unheard].into(),
+        "somebody may be reading the kept one"
+    );
+
+    ground.request.keep.clear();
+    let batch = ground.collect_batch(one()).await.unwrap();
+    assert_eq!((batch.more, batch.damaged_gone), (true, [].into()));
+    assert_eq!(
+        ground.collect().await.unwrap().damaged_gone,
+        [id, unheard].into()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_pack_of_a_kept_backup_is_not_gone() {
+    let mut ground = Shard::encrypted().await;
+    ground.back_up(0).await;
+    let packs = ground.objects_of(0, "packs");
+    let ids = packs
+        .iter()
+        .filter_map(|key| key.rsplit('/').next()?.parse().ok());
+    ground.request.damaged = ids.collect();
+    assert_eq!(ground.request.damaged.len(), 1);
+    // What cannot be read protects what lies under its name all the same.
+    let manifest = ground
+        .objects_of(0, "backups")
+        .into_iter()
+        .find(|key| key.ends_with("manifest"));
+    std::fs::remove_file(ground.file(&manifest.unwrap())).unwrap();
+    ground.remove(0).await;
+    ground.request.keep = [name(0)].into();
+    assert_eq!(ground.collect().await.unwrap().damaged_gone, [].into());
+    ground.request.keep.clear();
+    assert_eq!(
+        ground.collect().await.unwrap().damaged_gone,
+        ground.request.damaged
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -199,6 +199,7 @@ impl Story {
                 .collect(),
             keep: BTreeSet::new(),
             may_go: (0..200).map(name).collect(),
+            damaged: BTreeSet::new(),
         };
         let limits = BatchLimits {
             objects: 3,
