@@ -51,6 +51,11 @@ fn encrypting(alias: &str, recipient: &str) -> TabletPlan {
 async fn start_encrypted_shard(cluster: &mut Cluster, recipient: &str) -> Result<()> {
     let plans = ["zone1-101", "zone1-102"].map(|alias| encrypting(alias, recipient));
     cluster.start_shard(&plans).await?;
+    write_first(cluster).await
+}
+
+/// A table, and a row in it.
+async fn write_first(cluster: &Cluster) -> Result<()> {
     let primary = &cluster.tablet("zone1-101")?.server;
     primary
         .execute(&[

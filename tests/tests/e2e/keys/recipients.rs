@@ -7,7 +7,7 @@ use seawall_tests::harness::{Cluster, ClusterPlan, binary::binary, ctl::run_comm
 
 use super::{
     Identity, check_nothing_restored, encrypting, objects, on_repository, restore,
-    start_encrypted_shard, take_restored, write,
+    start_encrypted_shard, take_restored, write, write_first,
 };
 
 type Objects = BTreeMap<String, Vec<u8>>;
@@ -171,6 +171,57 @@ async fn check_refusals(cluster: &Cluster, own: &Identity, colleague: &Identity)
         "{closed}"
     );
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_key_file_is_found_and_made_anew() -> Result<()> {
+    let mut cluster = ClusterPlan::new("key-file").start().await?;
+    let own = Identity::new(&cluster, "identity").await?;
+    let colleague = Identity::new(&cluster, "colleague").await?;
+    let reader =
+        encrypting("zone1-102", &own.recipient).set("repository.identity_file", own.file.as_str());
+    let plans = [encrypting("zone1-101", &own.recipient), reader];
+    cluster.start_shard(&plans).await?;
+    write_first(&cluster).await?;
+    let name = cluster.back_up("zone1-102").await?;
+    let before = objects(&cluster)?;
+    let written = "key files written: 1, there before: 0";
+    add(&cluster, &colleague, &own, written).await?;
+    let with_both = objects(&cluster)?;
+    let fingerprint = check_only_key_files(&only_in(&with_both, &before), &[&name])?;
+    let key = with_both
+        .keys()
+        .find(|key| key.ends_with(".age") && key.contains(&fingerprint));
+    let key = key.context("the colleague has no key file")?;
+    std::fs::write(cluster.repository.path().join(key), &with_both[key][..100])?;
+
+    let verify = ["Verify", "commerce/0", &name];
+    let found = cluster.ctl(&verify).await?;
+    ensure!(
+        found.code == 1 && found.to_string().contains(key.as_str()),
+        "{found}"
+    );
+    ensure!(state(&cluster, &name).await?.contains("broken"));
+
+    cluster
+        .ctl(&["RemoveRecipient", &fingerprint])
+        .await?
+        .done()?;
+    add(&cluster, &colleague, &own, written).await?;
+    cluster.ctl(&verify).await?.done()?;
+    ensure!(state(&cluster, &name).await?.contains("complete"));
+    restore(&cluster, None, &colleague.flags(), None)
+        .await?
+        .done()?;
+    take_restored(&cluster)?;
+    cluster.finish().await
+}
+
+/// The line of `ListBackups` about one.
+async fn state(cluster: &Cluster, name: &str) -> Result<String> {
+    let listed = cluster.ctl(&["ListBackups", "commerce/0"]).await?.done()?;
+    let line = listed.lines().find(|line| line.contains(name));
+    Ok(line.context("it is not listed")?.to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
