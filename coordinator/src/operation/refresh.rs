@@ -29,6 +29,9 @@ const NOTE_CHARS_MAX: usize = 500;
 /// A scan younger than this is new enough for a listing.
 const FRESH_FOR: Duration = Duration::from_secs(2);
 
+/// A listing waits so long for the repository, and then shows what is known.
+const LISTING_PATIENCE: Duration = Duration::from_secs(20);
+
 /// When each shard was last scanned.
 #[derive(Default)]
 pub struct Refreshed(Mutex<BTreeMap<ShardId, Instant>>);
@@ -46,12 +49,19 @@ impl Refreshed {
     }
 }
 
-/// As [`refresh`], unless that was done a moment ago.
+/// As [`refresh`], unless that was done a moment ago, and not for as long as a store that is away is
+/// tried: somebody is looking at the screen.
 pub async fn refresh_for_listing(context: &Coordination, shard: &ShardId) -> Result<()> {
     if context.refreshed.is_fresh(shard) {
         return Ok(());
     }
-    refresh(context, shard).await
+    let late = |_| {
+        let seconds = LISTING_PATIENCE.as_secs();
+        Error::unavailable(format!("it has not been read within {seconds} seconds"))
+    };
+    tokio::time::timeout(LISTING_PATIENCE, refresh(context, shard))
+        .await
+        .map_err(late)?
 }
 
 pub async fn refresh(context: &Coordination, shard: &ShardId) -> Result<()> {

@@ -27,14 +27,17 @@ pub struct CatalogueService {
 }
 
 impl CatalogueService {
-    /// A repository that cannot be read now does not keep anybody from seeing what is known.
-    async fn refresh(&self, metadata: &MetadataMap, shard: &ShardId) {
+    /// A repository that cannot be read now does not keep anybody from seeing what is known: why it
+    /// was not read, or nothing.
+    async fn refresh(&self, metadata: &MetadataMap, shard: &ShardId) -> String {
         if wants_stale(metadata) {
-            return;
+            return String::new();
         }
-        if let Err(e) = refresh_for_listing(&self.context, shard).await {
-            tracing::warn!(%shard, "listing what is known, because the repository was not read: {e}");
-        }
+        let Err(e) = refresh_for_listing(&self.context, shard).await else {
+            return String::new();
+        };
+        tracing::warn!(%shard, "listing what is known, because the repository was not read: {e}");
+        e.message().to_owned()
     }
 
     async fn pin(
@@ -75,7 +78,7 @@ impl Catalogue for CatalogueService {
     ) -> Result<Response<v1::ListBackupsResponse>, Status> {
         let shard = ShardId::from_proto(request.get_ref().shard.as_ref())?;
         let all = request.get_ref().all;
-        self.refresh(request.metadata(), &shard).await;
+        let not_read = self.refresh(request.metadata(), &shard).await;
         let backups = read(&self.context, request.metadata(), |state| {
             let mut entries: Vec<&Entry> = state
                 .catalogue
@@ -91,20 +94,21 @@ impl Catalogue for CatalogueService {
             Ok(entries.into_iter().map(convert::backup).collect())
         });
         let backups = backups.await??;
-        Ok(Response::new(v1::ListBackupsResponse { backups }))
+        Ok(Response::new(v1::ListBackupsResponse { backups, not_read }))
     }
 
     async fn get_backup(
         &self,
         request: Request<v1::GetBackupRequest>,
-    ) -> Result<Response<v1::Backup>, Status> {
+    ) -> Result<Response<v1::GetBackupResponse>, Status> {
         let shard = ShardId::from_proto(request.get_ref().shard.as_ref())?;
         let name: BackupName = request.get_ref().name.parse()?;
-        self.refresh(request.metadata(), &shard).await;
+        let not_read = self.refresh(request.metadata(), &shard).await;
         let backup = read(&self.context, request.metadata(), |state| {
             state.catalogue.entry(&shard, &name).map(convert::backup)
         });
-        Ok(Response::new(backup.await??))
+        let backup = Some(backup.await??);
+        Ok(Response::new(v1::GetBackupResponse { backup, not_read }))
     }
 
     async fn mark_backup_broken(

@@ -1,7 +1,7 @@
 use seawall_common::ids::{BackupName, ShardId};
 use seawall_proto::v1::{self, catalogue_client::CatalogueClient};
 
-use super::Context;
+use super::{Context, incomplete_answer, list_backups::tell_not_read};
 use crate::{
     exit::Outcome,
     output::{json, table},
@@ -38,11 +38,13 @@ pub async fn fetch(context: &Context, shard: &ShardId, name: &str) -> Outcome<v1
         shard: Some(shard.to_proto()),
         name: name.to_owned(),
     };
-    context
+    let got = context
         .client
         .call_reading(|channel| {
             let request = request.clone();
             async move { CatalogueClient::new(channel).get_backup(request).await }
         })
-        .await
+        .await?;
+    tell_not_read(&got.not_read);
+    got.backup.ok_or_else(|| incomplete_answer("backup"))
 }

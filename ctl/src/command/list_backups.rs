@@ -20,28 +20,38 @@ pub struct ListBackups {
 
 impl ListBackups {
     pub async fn run(self, context: &Context) -> Outcome {
-        let backups = fetch(context, &self.shard, self.all)
+        let listed = fetch(context, &self.shard, self.all)
             .await
             .map_err(|failure| failure.of(format_args!("ListBackups {}", self.shard)))?;
+        tell_not_read(&listed.not_read);
+        let backups = &listed.backups;
         context.print(
-            &json::Backups::from(&*backups),
+            &json::Backups::from(&listed),
             || lines(backups.iter().map(|backup| backup.name.as_str())),
-            || table::backups(&backups),
+            || table::backups(backups),
         )
     }
 }
 
-pub async fn fetch(context: &Context, shard: &ShardId, all: bool) -> Outcome<Vec<v1::Backup>> {
+/// Says on standard error that what follows may be out of date.
+pub fn tell_not_read(why: &str) {
+    if !why.is_empty() {
+        eprintln!(
+            "seawallctl: WARNING: the repository was not read: {why}; this is what was known before"
+        );
+    }
+}
+
+async fn fetch(context: &Context, shard: &ShardId, all: bool) -> Outcome<v1::ListBackupsResponse> {
     let request = v1::ListBackupsRequest {
         shard: Some(shard.to_proto()),
         all,
     };
-    let response = context
+    context
         .client
         .call_reading(|channel| {
             let request = request.clone();
             async move { CatalogueClient::new(channel).list_backups(request).await }
         })
-        .await?;
-    Ok(response.backups)
+        .await
 }

@@ -126,6 +126,31 @@ async fn tables_are_aligned_and_complete() {
 }
 
 #[tokio::test]
+async fn a_listing_that_may_be_out_of_date_says_so() {
+    let coordinator = Coordinator::start(Script {
+        not_read: "the store is away".to_owned(),
+        ..script()
+    });
+    for args in [
+        &["ListBackups", "commerce/0"][..],
+        &["GetBackup", "commerce/0", "2026-10-14.174640.zone1-102"],
+    ] {
+        let ended = run(&coordinator.url(), args).await;
+        assert_eq!(
+            ended.stderr.trim_end(),
+            "seawallctl: WARNING: the repository was not read: the store is away; this is what was known before"
+        );
+        assert!(
+            ended.stdout.contains("2026-10-14.174640.zone1-102"),
+            "{ended:?}"
+        );
+    }
+    let list = run(&coordinator.url(), &["-ojson", "ListBackups", "commerce/0"]).await;
+    let list: serde_json::Value = serde_json::from_str(&list.stdout).unwrap();
+    assert_eq!(list["not_read"], "the store is away");
+}
+
+#[tokio::test]
 async fn names_are_one_a_line() {
     let coordinator = Coordinator::start(script());
     for (args, names) in [

@@ -48,6 +48,8 @@ pub struct FakeStore {
     pub hang_keys: Mutex<bool>,
     /// The shards that were read, one after the other.
     pub scans: Mutex<Vec<ShardId>>,
+    /// Reading one never ends.
+    pub hang_scans: Mutex<bool>,
 }
 
 impl FakeStore {
@@ -67,6 +69,7 @@ impl FakeStore {
             keys: Mutex::default(),
             hang_keys: Mutex::default(),
             scans: Mutex::default(),
+            hang_scans: Mutex::default(),
         }
     }
 
@@ -105,6 +108,10 @@ impl Store for FakeStore {
 
     async fn scan(&self, of: &ShardId) -> Result<Vec<StoredBackup>> {
         self.scans.lock().unwrap().push(of.clone());
+        let hang = *self.hang_scans.lock().unwrap();
+        if hang {
+            std::future::pending::<()>().await;
+        }
         // All that it has is of the one shard.
         Ok(match *of == shard() {
             true => self.backups.lock().unwrap().clone(),

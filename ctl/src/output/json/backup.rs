@@ -93,12 +93,14 @@ impl From<&v1::Verification> for Verification {
 #[derive(Debug, Serialize)]
 pub struct Backups {
     backups: Vec<Backup>,
+    not_read: Option<String>,
 }
 
-impl From<&[v1::Backup]> for Backups {
-    fn from(backups: &[v1::Backup]) -> Self {
+impl From<&v1::ListBackupsResponse> for Backups {
+    fn from(listed: &v1::ListBackupsResponse) -> Self {
         Self {
-            backups: backups.iter().map(Backup::from).collect(),
+            backups: listed.backups.iter().map(Backup::from).collect(),
+            not_read: known(&listed.not_read),
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct Script {
     pub refusals: VecDeque<Status>,
     pub tablets: Vec<v1::Tablet>,
     pub backups: Vec<v1::Backup>,
+    /// Why the repository was not read.
+    pub not_read: String,
     /// What a started operation turns out as; its id is the client's.
     pub operation: Operation,
     pub start_backups: StartBackupsResponse,

@@ -281,17 +281,23 @@ impl catalogue_server::Catalogue for Fake {
         let (_, script) = self.take("Catalogue.ListBackups", request)?;
         answer(ListBackupsResponse {
             backups: script.backups.clone(),
+            not_read: script.not_read.clone(),
         })
     }
 
-    async fn get_backup(&self, request: Request<GetBackupRequest>) -> Answer<v1::Backup> {
+    async fn get_backup(&self, request: Request<GetBackupRequest>) -> Answer<GetBackupResponse> {
         let (request, script) = self.take("Catalogue.GetBackup", request)?;
         let found = script
             .backups
             .iter()
             .find(|backup| backup.name == request.name);
         found
-            .map(|backup| Response::new(backup.clone()))
+            .map(|backup| {
+                Response::new(GetBackupResponse {
+                    backup: Some(backup.clone()),
+                    not_read: script.not_read.clone(),
+                })
+            })
             .ok_or_else(|| Status::not_found(format!("there is no backup {}", request.name)))
     }
 
