@@ -46,6 +46,11 @@ pub const REPOSITORY_SETTINGS: &[Setting] = &[
     )
     .default("false"),
     Setting::new(
+        "repository.ca_file",
+        Kind::Text,
+        "File with the certificates (PEM) of authorities that the store's certificate may come from, beside the system's",
+    ),
+    Setting::new(
         "repository.identity",
         Kind::Text,
         "Name of an identity in the repository, locked with a passphrase, that opens encrypted backups",
@@ -97,6 +102,9 @@ pub struct RepositoryConfig {
     /// Also for an endpoint that is not on this machine.
     #[serde(default)]
     pub allow_http: bool,
+    /// Certificates in PEM that are trusted beside the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
     /// Name of an identity that lies in the repository.
     #[serde(default)]
     pub identity: Option<String>,

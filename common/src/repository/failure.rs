@@ -102,6 +102,12 @@ fn told_by_code(message: &str, text: &str) -> Option<Error> {
     if has(&["QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"]) {
         return Some(Error::exhausted(message).hint("Make room in the repository."));
     }
+    if has(&["invalid peer certificate"]) {
+        // It is the same one at the next try.
+        return Some(Error::refused(message).hint(
+            "The store's certificate is not trusted: repository.ca_file names the certificates of an authority of one's own; for another name than it is for, mend repository.endpoint.",
+        ));
+    }
     if text.contains("169.254.169.254") || text.contains("metadata.google.internal") {
         return Some(Error::unavailable(message).hint(
             "No credentials are in the environment, and this machine's metadata service gives none: docs/storage.md says which are looked for.",
@@ -195,6 +201,17 @@ mod tests {
             let error = answered(status, code);
             assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_not_so_at_the_next_try_either() {
+        let error = object_store::Error::Generic {
+            store: "S3",
+            source: "client error (Connect): invalid peer certificate: UnknownIssuer".into(),
+        };
+        let error = convert("get", &Path::from("a"), &error);
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+        assert!(error.to_string().contains("repository.ca_file"), "{error}");
     }
 
     #[test]

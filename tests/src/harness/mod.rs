@@ -9,7 +9,7 @@
 //! | [`config`] | configuration files, key by key |
 //! | [`mariadb`] | server configurations, data directories, SQL |
 //! | [`coordinator`], [`tablet`] | one member; one agent with its database |
-//! | [`proxy`] | a network that fails on command |
+//! | [`proxy`], [`tls_front`] | a network that fails on command; TLS before a server that speaks none |
 //! | [`objects`], [`ceph`], [`azurite`] | object stores: S3 and Azure |
 //! | [`cluster`] | all of them together, and what a test asks of them |
 //! | [`ctl`] | `seawallctl`, run as a person would |
@@ -37,6 +37,7 @@ pub mod repository;
 pub mod scratch;
 pub mod small_disk;
 pub mod tablet;
+pub mod tls_front;
 pub mod wait;
 
 pub use cluster::{Cluster, ClusterPlan};

@@ -25,6 +25,7 @@ mod restore_damaged;
 mod restore_delta;
 mod retention;
 mod scratch_server;
+mod store_access;
 mod store_faults;
 mod throttle;
 mod verify;

@@ -53,7 +53,7 @@ impl Store {
                 cloud,
                 bucket,
                 prefix,
-            } => (cloud::open(config, cloud, &bucket, &prefix)?, None),
+            } => (cloud::open(config, cloud, &bucket, &prefix).await?, None),
         };
         Ok(Self {
             inner,

@@ -84,7 +84,9 @@ async fn start(cloud: Cloud) -> (Shared, Store) {
     };
     tokio::spawn(async move { axum::serve(listener, router).await });
     let prefix = Path::from("a");
-    let store = cloud::open_with(&config, cloud, "bucket", &prefix, true).unwrap();
+    let store = cloud::open_with(&config, cloud, "bucket", &prefix, true)
+        .await
+        .unwrap();
     (stub, Store::over(store))
 }
 

@@ -1,42 +1,49 @@
 //! Opens a bucket of S3, Google Cloud Storage or Azure Blob Storage.
 //!
-//! Credentials come from where the cloud's own tools take them: environment variables, files that
-//! these name, and the machine's metadata service. What always holds: puts are create-only,
-//! whatever the environment says; nothing is tried again in here, since [`super::retry`] does that;
-//! no time limit but ours cuts a request off; nothing is spoken without TLS to another machine
-//! unless the configuration allows it.
+//! Credentials come from where the cloud's own tools take them: environment variables, their files,
+//! and the machine's metadata service. What always holds: puts are create-only, whatever the
+//! environment says; nothing is tried again in here, since [`super::retry`] does that; no time
+//! limit but ours cuts a request off; nothing is spoken without TLS to another machine unless the
+//! configuration allows it, and no variable makes a wrong certificate a right one.
+
+mod aws;
+mod azure;
+mod renewed;
+mod tls;
 
 use std::{sync::Arc, time::Duration};
 
 use object_store::{
-    ClientConfigKey, ObjectStore, RetryConfig,
+    ClientOptions, ObjectStore, RetryConfig,
     aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut},
-    azure::{AzureConfigKey, MicrosoftAzureBuilder},
+    azure::AzureConfigKey,
     gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
     path::Path,
     prefix::PrefixStore,
 };
 use url::{Host, Url};
 
+use self::tls::Authorities;
 use super::{config::RepositoryConfig, failure::chain_without_markup, location::Cloud};
 use crate::error::{Error, Result};
 
 /// To get a connection; the request as a whole has the limit of the configuration.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const REGION_DEFAULT: &str = "us-east-1";
+/// No request takes as long: the retries' own limits end it before.
+const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Nothing is sent before the first request.
-pub(super) fn open(
+pub(super) async fn open(
     config: &RepositoryConfig,
     cloud: Cloud,
     bucket: &str,
     prefix: &Path,
 ) -> Result<Arc<dyn ObjectStore>> {
-    open_with(config, cloud, bucket, prefix, false)
+    open_with(config, cloud, bucket, prefix, false).await
 }
 
 /// `unsigned`: without credentials, for tests.
-pub(super) fn open_with(
+pub(super) async fn open_with(
     config: &RepositoryConfig,
     cloud: Cloud,
     bucket: &str,
@@ -46,9 +53,9 @@ pub(super) fn open_with(
     // Nobody else may have chosen one yet; who did is right.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cloud {
-        Cloud::S3 => Ok(below(prefix, s3(config, bucket, unsigned)?)),
-        Cloud::Google => Ok(below(prefix, google(config, bucket, unsigned)?)),
-        Cloud::Azure => Ok(below(prefix, azure(config, bucket, unsigned)?)),
+        Cloud::S3 => Ok(below(prefix, s3(config, bucket, unsigned).await?)),
+        Cloud::Google => Ok(below(prefix, google(config, bucket, unsigned).await?)),
+        Cloud::Azure => Ok(below(prefix, azure(config, bucket, unsigned).await?)),
     }
 }
 
@@ -59,27 +66,31 @@ fn below<T: ObjectStore>(prefix: &Path, store: T) -> Arc<dyn ObjectStore> {
     }
 }
 
-fn s3(config: &RepositoryConfig, bucket: &str, unsigned: bool) -> Result<impl ObjectStore + use<>> {
-    let mut builder = AmazonS3Builder::from_env();
-    if let Some(endpoint) = &config.endpoint {
+async fn s3(
+    config: &RepositoryConfig,
+    bucket: &str,
+    unsigned: bool,
+) -> Result<impl ObjectStore + use<>> {
+    let environment = aws::Environment::load().await?;
+    let authorities = match (&config.ca_file, environment.ca_file()) {
+        (None, Some((file, named_by))) => Authorities::read(&file, named_by).await?,
+        _ => Authorities::configured(config).await?,
+    };
+    let region = environment.region(config);
+    let mut builder = AmazonS3Builder::from_env().with_region(&region);
+    if let Some(endpoint) = config.endpoint.clone().or_else(|| environment.endpoint()) {
         builder = builder
-            .with_endpoint(endpoint)
-            .with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
+            .with_endpoint(&endpoint)
+            .with_config(AmazonS3ConfigKey::S3Endpoint, &endpoint);
     }
-    if let Some(region) = &config.region {
-        builder = builder.with_region(region);
-    }
-    let is_set = |key| builder.get_config_value(&key).is_some();
-    if !is_set(AmazonS3ConfigKey::Region) && !is_set(AmazonS3ConfigKey::DefaultRegion) {
-        builder = builder.with_region(REGION_DEFAULT);
+    if !unsigned {
+        builder = builder.with_credentials(environment.credentials(region, &authorities)?);
     }
     let endpoint = builder
         .get_config_value(&AmazonS3ConfigKey::S3Endpoint)
         .or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
-    for (key, value) in client_options(config, endpoint.as_deref())? {
-        builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
-    }
     builder
+        .with_client_options(client_options(config, endpoint.as_deref(), &authorities)?)
         .with_bucket_name(bucket)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_skip_signature(unsigned)
@@ -88,7 +99,7 @@ fn s3(config: &RepositoryConfig, bucket: &str, unsigned: bool) -> Result<impl Ob
         .map_err(|e| unusable(config, &e))
 }
 
-fn google(
+async fn google(
     config: &RepositoryConfig,
     bucket: &str,
     unsigned: bool,
@@ -102,10 +113,9 @@ fn google(
         builder = builder.with_bearer_token("none");
     }
     let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl);
-    for (key, value) in client_options(config, endpoint.as_deref())? {
-        builder = builder.with_config(GoogleConfigKey::Client(key), value);
-    }
+    let authorities = Authorities::configured(config).await?;
     builder
+        .with_client_options(client_options(config, endpoint.as_deref(), &authorities)?)
         .with_bucket_name(bucket)
         .with_skip_signature(unsigned)
         .with_retry(no_retries())
@@ -113,12 +123,12 @@ fn google(
         .map_err(|e| unusable(config, &e))
 }
 
-fn azure(
+async fn azure(
     config: &RepositoryConfig,
     container: &str,
     unsigned: bool,
 ) -> Result<impl ObjectStore + use<>> {
-    let mut builder = MicrosoftAzureBuilder::from_env();
+    let mut builder = azure::from_environment(&|name| std::env::var(name).ok())?;
     if let Some(endpoint) = &config.endpoint {
         builder = builder.with_endpoint(endpoint.clone());
     }
@@ -126,10 +136,9 @@ fn azure(
         builder = builder.with_account("none");
     }
     let endpoint = builder.get_config_value(&AzureConfigKey::Endpoint);
-    for (key, value) in client_options(config, endpoint.as_deref())? {
-        builder = builder.with_config(AzureConfigKey::Client(key), value);
-    }
+    let authorities = Authorities::configured(config).await?;
     builder
+        .with_client_options(client_options(config, endpoint.as_deref(), &authorities)?)
         .with_container_name(container)
         .with_skip_signature(unsigned)
         .with_retry(no_retries())
@@ -144,23 +153,21 @@ fn no_retries() -> RetryConfig {
     }
 }
 
+/// All of them: none is left to what the environment says.
 fn client_options(
     config: &RepositoryConfig,
     endpoint: Option<&str>,
-) -> Result<Vec<(ClientConfigKey, String)>> {
+    authorities: &Authorities,
+) -> Result<ClientOptions> {
     let allow_http = match endpoint {
         Some(endpoint) => may_be_http(config, endpoint)?,
         None => false,
     };
-    let connect_timeout = CONNECT_TIMEOUT.min(config.request_timeout()?);
-    Ok(vec![
-        (ClientConfigKey::AllowHttp, allow_http.to_string()),
-        (
-            ClientConfigKey::ConnectTimeout,
-            humantime::format_duration(connect_timeout).to_string(),
-        ),
-        (ClientConfigKey::Timeout, "24h".to_owned()),
-    ])
+    let options = ClientOptions::new()
+        .with_allow_http(allow_http)
+        .with_connect_timeout(CONNECT_TIMEOUT.min(config.request_timeout()?))
+        .with_timeout(NEVER);
+    authorities.trusted_by(options)
 }
 
 /// Whether the endpoint is one that may be spoken to without TLS; an error if it is not and wants it.
@@ -199,7 +206,7 @@ fn unusable(config: &RepositoryConfig, error: &object_store::Error) -> Error {
         config.url,
         chain_without_markup(error)
     ))
-    .hint("Credentials come from the environment, as docs/storage.md says.")
+    .hint("docs/storage.md says where credentials are looked for.")
 }
 
 #[cfg(test)]
@@ -214,11 +221,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn without_tls_nothing_is_spoken_to_another_machine_unless_allowed() {
-        let open = |endpoint: &str, allow_http| {
+    #[tokio::test]
+    async fn without_tls_nothing_is_spoken_to_another_machine_unless_allowed() {
+        let open = async |endpoint: &str, allow_http| {
             let config = with_endpoint(endpoint, allow_http);
-            super::open(&config, Cloud::S3, "bucket", &Path::from("a")).map(drop)
+            let opened = super::open(&config, Cloud::S3, "bucket", &Path::from("a")).await;
+            opened.map(drop)
         };
         for endpoint in [
             "http://127.0.0.1:9000",
@@ -226,16 +234,16 @@ mod tests {
             "http://localhost",
             "https://s3.example",
         ] {
-            open(endpoint, false).unwrap();
+            open(endpoint, false).await.unwrap();
         }
-        let error = open("http://s3.example:9000", false).unwrap_err();
+        let error = open("http://s3.example:9000", false).await.unwrap_err();
         assert!(
             error.to_string().contains("repository.allow_http"),
             "{error}"
         );
-        open("http://s3.example:9000", true).unwrap();
+        open("http://s3.example:9000", true).await.unwrap();
         for endpoint in ["s3.example", "ftp://s3.example", "http://u:p@s3.example"] {
-            let error = open(endpoint, true).unwrap_err();
+            let error = open(endpoint, true).await.unwrap_err();
             assert!(error.message().contains("repository.endpoint"), "{error}");
         }
     }
