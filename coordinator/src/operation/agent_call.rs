@@ -62,6 +62,7 @@ pub async fn call(run: &Run, alias: &Alias, step: Step) -> Result<v1::StepDone> 
             )));
         }
         tracing::warn!(operation = %run.id, tablet = %alias, "calling the agent again: {error}");
+        run.say(format!("waits for the agent of {alias}: {error}"));
         wait.pause().await;
     }
 }

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use seawall_common::{
-    Error,
-    ids::{BackupName, OperationId},
-    repository::Collected,
-};
+use seawall_common::{Error, ids::BackupName, repository::Collected};
 
 use super::{
     Coordination,
@@ -48,12 +44,6 @@ fn three_with(change: impl FnOnce(&mut Coordination)) -> (Stage, Vec<BackupName>
     (stage, names)
 }
 
-/// What is told to whoever watches.
-fn said(stage: &Stage, id: OperationId) -> String {
-    let progress = stage.context.heartbeats.progress(id);
-    progress.map_or_else(String::new, |progress| progress.message)
-}
-
 #[tokio::test(start_paused = true)]
 async fn what_a_sweep_and_a_second_collection_wait_for_is_said() {
     let (stage, names) = three_with(|context| {
@@ -65,17 +55,21 @@ async fn what_a_sweep_and_a_second_collection_wait_for_is_said() {
     let sweep = removal.derived("sweep");
     let grace = "waits: its grace time is not over, until 2";
     stage
-        .until_within(in_time, || said(&stage, sweep).starts_with(grace))
+        .until_within(in_time, || stage.said(sweep).starts_with(grace))
         .await;
 
     *stage.store.hang_collecting.lock().unwrap() = true;
     let first = stage.start(Spec::Collect { shard: shard() }).await;
     stage.until(|| collects(&stage) == 1).await;
-    assert!(said(&stage, first).starts_with("reading what the shard holds"));
+    assert!(
+        stage
+            .said(first)
+            .starts_with("reading what the shard holds")
+    );
     let second = stage.start(Spec::Collect { shard: shard() }).await;
     let other = "waits: another collection of the shard";
     stage
-        .until_within(in_time, || said(&stage, second).starts_with(other))
+        .until_within(in_time, || stage.said(second).starts_with(other))
         .await;
 }
 
@@ -156,9 +150,7 @@ async fn i5_a_collector_waits_for_backups_and_restores() {
             _ => "waits: restore of zone1-101",
         };
         stage
-            .until_within(Duration::from_secs(2), || {
-                said(&stage, id).starts_with(what)
-            })
+            .until_within(Duration::from_secs(2), || stage.said(id).starts_with(what))
             .await;
         tokio::time::sleep(Duration::from_secs(600)).await;
         assert_eq!(collects(&stage), 0, "{step}");

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use seawall_common::{Error, clock::now_unix_ms, ids::OperationId};
+use seawall_common::{Error, clock::now_unix_ms};
 use tokio::time::Instant;
 
 use super::testing::{Does, REQUEST_TIMEOUT, Stage};
@@ -18,12 +18,6 @@ fn removal() -> Spec {
 
 fn done(stage: &Stage) -> Vec<String> {
     stage.store.done.lock().unwrap().clone()
-}
-
-/// What is told to whoever watches.
-fn said(stage: &Stage, id: OperationId) -> String {
-    let progress = stage.context.heartbeats.progress(id);
-    progress.map_or_else(String::new, |progress| progress.message)
 }
 
 const BATCH: &str = "remove 0123456789abcdef of commerce/0: 1 held";
@@ -66,7 +60,7 @@ async fn i5_nothing_is_deleted_while_a_backup_of_the_shard_runs() {
     stage
         .until(|| stage.operation(id).step("remove").is_some())
         .await;
-    let said = || said(&stage, id);
+    let said = || stage.said(id);
     let in_time = Duration::from_secs(2);
     stage
         .until_within(in_time, || said().starts_with("waits: backup of zone1-101"))
@@ -141,7 +135,7 @@ async fn i5_after_a_removal_that_was_broken_off_the_next_ones_wait_for_its_last_
             let names = |said: String| said.contains(&first.to_string());
             let in_time = Duration::from_secs(2);
             stage
-                .until_within(in_time, || names(said(&stage, second)))
+                .until_within(in_time, || names(stage.said(second)))
                 .await;
         }
         assert_eq!(stage.ended(second).await.state, OperationState::Succeeded);

@@ -130,6 +130,12 @@ impl Stage {
         self.agents.does.lock().unwrap().remove(step);
     }
 
+    /// What whoever watches an operation is told that it waits for, or is at.
+    pub fn said(&self, id: OperationId) -> String {
+        let progress = self.context.heartbeats.progress(id);
+        progress.map_or_else(String::new, |progress| progress.message)
+    }
+
     pub fn calls(&self) -> Vec<Call> {
         self.agents.calls.lock().unwrap().clone()
     }

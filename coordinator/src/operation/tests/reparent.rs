@@ -56,3 +56,19 @@ async fn a_store_that_is_away_keeps_no_primary_from_opening() {
     assert_eq!(stage.ended(id).await.state, OperationState::Succeeded);
     assert_eq!(done(&stage), ["epoch 2 of zone1-102"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn that_an_agent_cannot_be_called_is_said_while_it_is_tried_again() {
+    let stage = Stage::new(Cluster::with_primary());
+    stage.tell("read_position", Does::BreakTimes(3, Duration::ZERO));
+    let id = stage.start(reparent_to("zone1-102")).await;
+    stage
+        .until(|| {
+            stage
+                .said(id)
+                .starts_with("waits for the agent of zone1-102: ")
+        })
+        .await;
+    let ended = stage.ended(id).await;
+    assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+}
