@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     MariaDb,
+    blame::of_this_machine,
     sql::{Record, Session, SqlResult, quote_name},
 };
 use crate::engine::{Checked, Checksums, Say};
@@ -86,7 +87,11 @@ pub(super) async fn check(
         let statement = format!("CHECK TABLE {}", table.quoted());
         let rows = session.rows_within(&statement, CHECK_LIMIT).await?;
         if let Some(what) = verdict(&rows) {
-            checked.problem(format!("CHECK TABLE {}: {what}", table.shown()));
+            let problem = format!("CHECK TABLE {}: {what}", table.shown());
+            if let Some(error) = of_this_machine(&what, &problem) {
+                return Err(error);
+            }
+            checked.problem(problem);
         }
     }
     let compared = compare(session, &tables, details, say, &mut checked).await?;

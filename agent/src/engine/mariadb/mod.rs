@@ -5,6 +5,7 @@
 //! making the replication user, on a primary, enters the binary log; the server is never killed.
 
 mod adopt;
+mod blame;
 mod check_tables;
 mod configuration;
 mod copy_set;

@@ -2,7 +2,7 @@
 //! log, nobody's accounts; the settings that shape files as this tablet's server has them.
 
 use std::{
-    os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Component, Path, PathBuf},
     process::ExitStatus,
     time::{Duration, Instant},
@@ -10,11 +10,12 @@ use std::{
 
 use async_trait::async_trait;
 use mysql_async::{Opts, OptsBuilder};
-use nix::libc;
 use seawall_common::{Error, ErrorKind, Result};
 
 use super::{
-    MariaDb, check_tables,
+    MariaDb,
+    blame::judge_end,
+    check_tables,
     configuration::{Configuration, same_path},
     copy_set::{MOVABLE, SHAPES},
     settings::options,
@@ -247,7 +248,7 @@ impl MariaDbScratch {
     fn why_ended(&self, status: ExitStatus, what: &str) -> Error {
         let line = self.launched.last_line();
         let line = line.map(|line| format!(": {line}")).unwrap_or_default();
-        judge_end(status, &self.launched.said(), format!("{what}{line}"))
+        judge_end(status, &self.launched.said(), &format!("{what}{line}"))
     }
 
     /// When the server ended by itself while it was looked at: what that says of its files.
@@ -270,43 +271,6 @@ impl MariaDbScratch {
     }
 }
 
-/// What says, in the log, that the server ended for the sake of something else than its files.
-const FULL: [&str; 4] = [
-    "No space left on device",
-    "Disk quota exceeded",
-    "Errcode: 28",
-    "error number 28",
-];
-const ELSEWHERE: [&str; 7] = [
-    "Permission denied",
-    "Errcode: 13",
-    "error number 13",
-    "unknown variable",
-    "unknown option",
-    "Can't open shared library",
-    "Cannot allocate memory",
-];
-
-/// Why a server ended, by its status and the end of its log. What is not said to be for the sake of
-/// this machine is for the sake of the files.
-fn judge_end(status: ExitStatus, said: &str, what: String) -> Error {
-    let says = |phrases: &[&str]| phrases.iter().any(|phrase| said.contains(phrase));
-    let is_killed = matches!(status.signal(), Some(libc::SIGKILL | libc::SIGTERM));
-    if is_killed {
-        return Error::refused(format!("the backup could not be tested: {what}"))
-            .hint("It was killed: look whether this machine ran out of memory.");
-    }
-    if says(&FULL) {
-        return Error::exhausted(format!("the backup could not be tested: {what}"))
-            .hint("Make room in scratch_dir.");
-    }
-    if says(&ELSEWHERE) {
-        return Error::refused(format!("the backup could not be tested: {what}"))
-            .hint("This is about the server on this machine, not about the backup.");
-    }
-    Error::corrupt(what)
-}
-
 #[async_trait]
 impl ScratchServer for MariaDbScratch {
     async fn check(&self, say: Say<'_>) -> Result<Checked> {
@@ -327,43 +291,5 @@ impl ScratchServer for MariaDbScratch {
             wait_until(STOP_LIMIT, || self.launched.ended().is_some()).await;
         }
         end_all_in(&self.ground.directory).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SIGNALLED: fn(i32) -> ExitStatus = ExitStatus::from_raw;
-
-    /// As the program itself ends.
-    fn exited(code: i32) -> ExitStatus {
-        ExitStatus::from_raw(code << 8)
-    }
-
-    #[test]
-    fn only_an_end_for_the_sake_of_its_files_says_something_of_the_backup() {
-        let judged = |status, said: &str| judge_end(status, said, "it ended".to_owned()).kind();
-        let damaged = "[ERROR] InnoDB: Page [page id: space=0, page number=5] log sequence number\n\
-                       [ERROR] Plugin 'InnoDB' registration as a STORAGE ENGINE failed.\n\
-                       [ERROR] Unknown/unsupported storage engine: InnoDB\n[ERROR] Aborting\n";
-        assert_eq!(judged(exited(1), damaged), ErrorKind::Corrupt);
-        for crash in [libc::SIGABRT, libc::SIGSEGV] {
-            assert_eq!(judged(SIGNALLED(crash), ""), ErrorKind::Corrupt);
-        }
-        assert_eq!(
-            judged(SIGNALLED(libc::SIGKILL), damaged),
-            ErrorKind::Refused
-        );
-        let full = "[ERROR] InnoDB: preallocating 12582912 bytes for file ./ibtmp1 failed with \
-                    error 28\n[ERROR] mariadbd: Error writing file (Errcode: 28 \"No space left on device\")";
-        assert_eq!(judged(exited(1), full), ErrorKind::Exhausted);
-        for said in [
-            "[ERROR] /usr/sbin/mariadbd: unknown variable 'innodb_nothing=1'\n[ERROR] Aborting",
-            "[ERROR] mariadbd: Can't create file 'x' (errno: 13 \"Permission denied\")",
-            "[ERROR] Can't open shared library 'file_key_management.so'",
-        ] {
-            assert_eq!(judged(exited(1), said), ErrorKind::Refused, "{said}");
-        }
     }
 }

@@ -116,7 +116,7 @@ async fn a_server_that_dies_of_a_table_fails_the_test_and_one_that_hangs_is_got_
             let process = process_of(&ground);
             signal(process, send);
             // It takes its time to write down why it dies, and serves meanwhile.
-            while send == Signal::SIGSEGV && process.is_alive() {
+            while send != Signal::SIGSTOP && process.is_alive() {
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
@@ -133,6 +133,15 @@ async fn a_server_that_dies_of_a_table_fails_the_test_and_one_that_hangs_is_got_
     assert!(checked.problems[0].contains(ended), "{checked:?}");
     scratch.stop().await.unwrap();
     assert!(!process.is_alive());
+
+    // Somebody shuts it down: it does so in order, and that says nothing of the backup.
+    let scratch = server.engine.start_scratch(&ground).await.unwrap();
+    let say = |what| at_table(what, Signal::SIGTERM);
+    let checking = scratch.check(&say);
+    let error = checking.await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    assert!(error.message().contains("could not be tested"), "{error}");
+    scratch.stop().await.unwrap();
 
     let scratch = server.engine.start_scratch(&ground).await.unwrap();
     let process = process_of(&ground);
