@@ -11,7 +11,7 @@ use std::{
 use seawall_common::{
     Error, Result,
     ids::BackupName,
-    repository::{Fetched, Manifest, read_manifest, restore},
+    repository::{Fetched, Manifest, partial::is_worth_keeping, read_manifest, restore},
     version,
 };
 
@@ -72,7 +72,7 @@ pub(super) async fn run(
                 ..Outcome::at(manifest.header.position)
             })
         }
-        Err(error) if partial::is_worth_keeping(&error) => Err(error),
+        Err(error) if is_worth_keeping(&error) => Err(error),
         Err(error) => {
             if let Err(other) = partial::discard(tablet).await {
                 tracing::error!("{other}");

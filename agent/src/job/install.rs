@@ -4,18 +4,14 @@
 //! What is about to be exchanged is journaled first, so that it can be rolled back after a crash
 //! between any two renames.
 
-use std::{
-    fs::File,
-    io,
-    path::{Path, PathBuf},
+use std::io;
+
+use seawall_common::{
+    Error, Result,
+    repository::partial::{beside, directory, remove_directory, sync_parent},
 };
 
-use seawall_common::{Error, Result};
-
-use super::{
-    Job,
-    partial::{self, PARTIAL},
-};
+use super::{Job, partial};
 use crate::{
     engine::DataState,
     journal::{OperationState, Outcome, RootMove},
@@ -24,12 +20,6 @@ use crate::{
 
 /// Behind the name of a directory: what it was before.
 const OLD: &str = ".seawall-old";
-
-pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
-}
 
 pub(super) async fn run(job: &Job) -> Result<Outcome> {
     let tablet = &job.tablet;
@@ -48,7 +38,10 @@ pub(super) async fn run(job: &Job) -> Result<Outcome> {
         .is_some_and(|restore| restore.installing.is_empty());
     if is_first_try {
         // Left by an earlier restore. Later on, what lies there is what this one has put aside.
-        on_disk(moves.clone(), |root| delete(&beside(&root.path, OLD))).await?;
+        on_disk(moves.clone(), |root| {
+            remove_directory(&beside(&root.path, OLD))
+        })
+        .await?;
     }
     let noted = moves.clone();
     job.note(move |facts| {
@@ -105,7 +98,7 @@ async fn moves(tablet: &Tablet) -> Result<Vec<RootMove>> {
 }
 
 fn exchange(root: &RootMove) -> io::Result<()> {
-    let (new, old) = (beside(&root.path, PARTIAL), beside(&root.path, OLD));
+    let (new, old) = (directory(&root.path), beside(&root.path, OLD));
     if !new.exists() {
         return Err(io::Error::new(
             io::ErrorKind::NotFound,
@@ -163,7 +156,7 @@ pub(super) async fn roll_back(job: &Job) -> Result<()> {
 }
 
 fn take_back(root: &RootMove) -> io::Result<()> {
-    let (new, old) = (beside(&root.path, PARTIAL), beside(&root.path, OLD));
+    let (new, old) = (directory(&root.path), beside(&root.path, OLD));
     let is_in_place = !new.exists() && root.path.exists();
     if is_in_place && (old.exists() || !root.had_one) {
         std::fs::rename(&root.path, &new)?;
@@ -177,7 +170,7 @@ fn take_back(root: &RootMove) -> io::Result<()> {
 /// Deletes what was there before a restore that has started.
 pub(super) async fn delete_old(job: &Job) -> Result<()> {
     let moves = moves(&job.tablet).await?;
-    on_disk(moves, |root| delete(&beside(&root.path, OLD))).await?;
+    on_disk(moves, |root| remove_directory(&beside(&root.path, OLD))).await?;
     partial::discard(&job.tablet).await?;
     job.note(|facts| {
         if let Some(restore) = &mut facts.restore {
@@ -185,20 +178,6 @@ pub(super) async fn delete_old(job: &Job) -> Result<()> {
         }
     })
     .await
-}
-
-pub(super) fn delete(directory: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(directory) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => sync_parent(directory),
-    }
-}
-
-pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) if parent.exists() => File::open(parent)?.sync_all(),
-        _ => Ok(()),
-    }
 }
 
 async fn on_disk(moves: Vec<RootMove>, act: fn(&RootMove) -> io::Result<()>) -> Result<()> {

@@ -33,6 +33,7 @@ mod object;
 mod owner;
 mod pack;
 mod page_check;
+pub mod partial;
 mod path;
 mod pool;
 mod probe;

@@ -11,10 +11,11 @@ use std::{
 
 use seawall_common::{
     Error, Result,
-    repository::{Destination, Destinations},
+    repository::{
+        Destination, Destinations,
+        partial::{Held, Marker, directory as beside, sync_parent},
+    },
 };
-
-use super::partial::{Held, Marker, directory as beside, sync_parent};
 
 /// `--root NAME=DIRECTORY`.
 #[derive(Clone, Debug)]
@@ -185,7 +186,7 @@ fn put(partial: &Path, place: &Path) -> Result<()> {
         .and_then(|directory| directory.sync_all())
         .map_err(|e| Error::io("sync", partial, &e))?;
     fs::rename(partial, place).map_err(|e| Error::io("rename to", place, &e))?;
-    sync_parent(place)
+    sync_parent(place).map_err(|e| Error::io("sync the directory of", place, &e))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -242,7 +243,8 @@ mod tests {
     }
 
     fn marker() -> Marker {
-        Marker::new("2026-11-25.120000.zone1-102", "aa")
+        let backup = "2026-11-25.120000.zone1-102".parse().unwrap();
+        Marker::new(backup, "aa".to_owned())
     }
 
     #[test]

@@ -4,15 +4,18 @@ use std::{
 };
 
 use seawall_common::{
-    Error, ErrorKind,
+    Error,
     ids::{BackupName, ShardId},
-    repository::{Fetched, Manifest, Progress, Repository, read_manifest, restore},
+    repository::{
+        Fetched, Manifest, Progress, Repository,
+        partial::{Held, Marker, is_worth_keeping},
+        read_manifest, restore,
+    },
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     choose, contents, options,
-    partial::{self, Marker},
     place::{Places, RootPlace},
     start,
 };
@@ -130,12 +133,12 @@ impl Restore {
                 Ok(fetched) => fetched,
                 Err(error) if is_worth_keeping(&error) => return Err(places.kept(error)),
                 Err(error) => {
-                    held.iter().try_for_each(partial::Held::give_up)?;
+                    held.iter().try_for_each(Held::give_up)?;
                     return Err(error);
                 }
             };
             places.put_into_place()?;
-            held.iter().try_for_each(partial::Held::remove)?;
+            held.iter().try_for_each(Held::remove)?;
             Ok(fetched)
         })
         .await
@@ -176,13 +179,6 @@ impl Restore {
             next_steps: start::steps(manifest, places.roots()),
         }
     }
-}
-
-/// Whether what was fetched before this failure is of use to the next try. Not when the disk has
-/// failed or is full, or the backup is damaged.
-fn is_worth_keeping(error: &Error) -> bool {
-    use ErrorKind::{Cancelled, Refused, Timeout, Unavailable};
-    matches!(error.kind(), Unavailable | Timeout | Cancelled | Refused)
 }
 
 /// Loud, because a database starts on it and looks well.
