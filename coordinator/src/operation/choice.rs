@@ -44,7 +44,13 @@ fn misfit(state: &State, entry: &Entry, target: Target<'_>, allow_broken: bool) 
     let engine = target.engine;
     let line = state.topology.line(&entry.shard);
     let is_allowed = allow_broken && entry.known == Known::Broken;
-    if entry.known != Known::Complete && !is_allowed {
+    let is_going = state
+        .operations
+        .removals(&entry.shard)
+        .contains(&entry.name);
+    if is_going {
+        Some(format!("{} is being removed", entry.name))
+    } else if entry.known != Known::Complete && !is_allowed {
         Some(format!("{} is {}", entry.name, entry.described()))
     } else if entry.facts.engine != engine {
         Some(format!(
@@ -110,11 +116,8 @@ fn backup_to_restore(state: &State, shard: &ShardId, target: Target<'_>) -> Resu
         .collect();
     candidates.sort_by(|a, b| b.order_key().cmp(&a.order_key()));
     let mut skipped = Vec::new();
-    let going = state.operations.removals(shard);
     for entry in &candidates {
-        let is_going = going.contains(&entry.name);
-        let is_going = is_going.then(|| format!("{} is being removed", entry.name));
-        match is_going.or_else(|| misfit(state, entry, target, false)) {
+        match misfit(state, entry, target, false) {
             None => {
                 return Ok(Choice {
                     chosen: Some((*entry).clone()),

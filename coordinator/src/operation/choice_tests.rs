@@ -36,7 +36,7 @@ fn the_newest_backup_has_the_highest_epoch_then_position_whatever_its_name() {
 }
 
 #[test]
-fn a_backup_that_is_being_removed_is_passed_over() {
+fn a_backup_that_is_being_removed_is_passed_over_and_refused_when_it_is_named() {
     let mut cluster = Cluster::with_primary();
     let older = cluster.backed_up("zone1-101", "0-100-5");
     let going = cluster.backed_up("zone1-101", "0-100-9");
@@ -44,6 +44,12 @@ fn a_backup_that_is_being_removed_is_passed_over() {
     let choice = backup_to_restore(&cluster.state, &shard(), MARIADB).unwrap();
     assert_eq!(choice.chosen.unwrap().name, older);
     assert_eq!(choice.skipped, [format!("{going} is being removed")]);
+    let named = named_backup(&cluster.state, &shard(), &going, MARIADB, true);
+    let refused = named.unwrap_err();
+    assert_eq!(
+        refused.message(),
+        format!("backup {going} is being removed")
+    );
 }
 
 #[test]

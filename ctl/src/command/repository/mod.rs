@@ -5,7 +5,6 @@ mod catalogue;
 mod check;
 mod list;
 pub(super) mod options;
-mod partial;
 mod place;
 mod restore;
 mod start;
@@ -91,7 +90,7 @@ fn choose<'a>(
     named: Option<&BackupName>,
 ) -> Outcome<(&'a ManifestHeader, &'a str)> {
     let shard = &of.shard;
-    let mut best: Option<(&ManifestHeader, &str)> = None;
+    let mut fitting: Vec<(&ManifestHeader, &str)> = Vec::new();
     let mut passed_over = Vec::new();
     for backup in &of.backups {
         let name = &backup.name;
@@ -102,15 +101,10 @@ fn choose<'a>(
             StoredState::Complete {
                 header,
                 manifest_hash,
-            } => {
-                if let Err(forged) = repository.check_writer(header) {
-                    passed_over.push(forged.message().to_owned());
-                    continue;
-                }
-                if best.is_none_or(|(other, _)| preference(header) > preference(other)) {
-                    best = Some((header, manifest_hash));
-                }
-            }
+            } => match repository.check_writer(header) {
+                Ok(()) => fitting.push((header, manifest_hash)),
+                Err(forged) => passed_over.push(forged.message().to_owned()),
+            },
             StoredState::Incomplete => passed_over.push(format!("{name} is incomplete")),
             StoredState::Broken { reason } => passed_over.push(format!("{name}: {reason}")),
             StoredState::Removed { reason } if named.is_some() => {
@@ -119,10 +113,12 @@ fn choose<'a>(
             StoredState::Removed { .. } => {}
         }
     }
-    if let Some(best) = best {
-        let newer = of.backups.iter().filter_map(header);
-        let newer = newer.filter(|header| named.is_none() && rank(header) > rank(best.0));
-        let damaged = newer.filter(|header| header.damaged_pages > best.0.damaged_pages);
+    // Of equals the first.
+    let best = fitting.iter().rev().max_by_key(|(of, _)| preference(of));
+    if let Some(&(best, hash)) = best {
+        let newer = fitting.iter().map(|(header, _)| header);
+        let newer = newer.filter(|header| named.is_none() && rank(header) > rank(best));
+        let damaged = newer.filter(|header| header.damaged_pages > best.damaged_pages);
         passed_over.extend(damaged.map(|header| {
             let (name, pages) = (&header.name, header.damaged_pages);
             format!(
@@ -132,7 +128,7 @@ fn choose<'a>(
         for passed_over in &passed_over {
             eprintln!("seawallctl: passed over: {passed_over}");
         }
-        return Ok(best);
+        return Ok((best, hash));
     }
     let error = match (named, passed_over.is_empty()) {
         (Some(name), true) => Error::not_found(format!("{shard} has no backup {name}")),

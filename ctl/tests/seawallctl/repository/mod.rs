@@ -5,6 +5,7 @@ mod restore;
 mod resumed;
 
 use std::{
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,7 +13,7 @@ use std::{
 use seawall_common::{
     ids::{BackupName, ShardId},
     repository::{
-        BackupSource, PageCheck, Progress, Repository, RepositoryConfig, SourceRoot,
+        BackupSource, PageCheck, Progress, Repository, RepositoryConfig, SourceRoot, WriterKey,
         generate_identity, upload,
     },
 };
@@ -41,6 +42,7 @@ impl Ground {
             let file = directory.path().join("identity");
             let pair = generate_identity();
             std::fs::write(&file, pair.file.as_bytes()).unwrap();
+            set_mode(&file, 0o600);
             config.recipients = vec![pair.recipient];
             identity = Some(file);
         }
@@ -65,6 +67,16 @@ impl Ground {
     }
 
     async fn back_up_as_it_is(&self, number: u64, page_check: Option<Arc<dyn PageCheck>>) {
+        self.back_up_by(None, number, page_check).await;
+    }
+
+    /// Signed, if there is a key.
+    async fn back_up_by(
+        &self,
+        signer: Option<WriterKey>,
+        number: u64,
+        page_check: Option<Arc<dyn PageCheck>>,
+    ) {
         std::fs::write(self.path("redo/ib_logfile0"), b"redo").unwrap();
         let root = |name: &str| SourceRoot {
             name: name.into(),
@@ -82,7 +94,7 @@ impl Ground {
             started_unix_ms: 1_792_000_000_000,
             token: 1,
             operation: "o-1".into(),
-            signer: None,
+            signer,
             roots: vec![root("data"), root("redo")],
             page_check,
         };
@@ -175,6 +187,10 @@ impl Ground {
         let key = file.strip_prefix(self.path("repository")).unwrap();
         key.to_str().unwrap().to_owned()
     }
+}
+
+fn set_mode(file: &Path, mode: u32) {
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 fn flip(file: &Path, at: usize) {

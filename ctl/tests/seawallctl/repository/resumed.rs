@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use seawall_common::repository::{FilePages, PageCheck, PageFile, PagesSeen};
+use seawall_common::repository::{FilePages, PageCheck, PageFile, PagesSeen, WriterKey};
 
 use super::{Ground, NOBODY, name};
 use crate::fake::{run, seawallctl};
@@ -145,4 +145,23 @@ async fn a_backup_with_damaged_pages_is_passed_over_and_told_of_aloud_when_it_is
     let only = restore(&[], "c").await;
     assert!(only.stderr.contains("WARNING"), "{only:?}");
     assert_eq!(only.json()["name"], damaged.as_str());
+}
+
+#[tokio::test]
+async fn a_backup_that_is_both_damaged_and_of_a_stranger_is_told_of_once() {
+    let ground = Ground::new(false).await;
+    let writer = WriterKey::generate().unwrap();
+    ground.back_up(1).await;
+    ground.back_up_by(Some(writer.clone()), 2, None).await;
+    ground.back_up_as_it_is(3, Some(Arc::new(FirstPage))).await;
+    let (key, target) = (
+        writer.public().to_string(),
+        ground.path("a").display().to_string(),
+    );
+    let mut args = vec!["restore", "commerce/0", "--target", &target, "-o", "json"];
+    args.extend(["--repository-trusted-writers", &key]);
+    let chosen = ground.run(&args).await;
+    let told = chosen.stderr.matches(name(3).as_str()).count();
+    assert_eq!(told, 1, "{chosen:?}");
+    assert_eq!(chosen.json()["name"], name(2).as_str());
 }
