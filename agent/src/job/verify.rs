@@ -85,20 +85,10 @@ mod tests {
             what: "is missing".into(),
             pack: Some(Uuid::from_u128(n)),
         });
-        VerifyReport {
-            backup: crate::testing::backup_name(),
-            percent: 100,
-            seed: 0,
-            packs: 4000,
-            packs_read: 4000,
-            bytes_read: 1,
-            chunks: 1,
-            damage: damage.collect(),
-            damaged_objects: damaged,
-            lost_files: Vec::new(),
-            lost: 0,
-            unchecked: Vec::new(),
-        }
+        let mut report = VerifyReport::new(&crate::testing::backup_name(), 100, 0);
+        report.damage = damage.collect();
+        report.damaged_objects = damaged;
+        report
     }
 
     #[test]

@@ -7,12 +7,12 @@ use crate::{
     repository::{
         StoredBackup, StoredState, layout,
         manifest::read_manifest,
-        verify::{Depth, VerifyOptions, VerifyReport, verify},
+        verify::{Depth, VerifyOptions, VerifyReport},
     },
 };
 
 pub(super) async fn inspect(
-    inspector: &Inspector<'_>,
+    inspector: &mut Inspector<'_>,
     shard: &ShardId,
     backup: &StoredBackup,
     found: &mut Inspection,
@@ -36,12 +36,7 @@ pub(super) async fn inspect(
             }
             let report = read_back(inspector, shard, backup, manifest_hash, found).await?;
             if let Some(report) = &report {
-                for damage in &report.damage {
-                    found.note_damage(damage.object.clone(), damage.what.clone());
-                }
-                for what in &report.unchecked {
-                    found.cannot_check(format!("{name} of {shard}: {what}"));
-                }
+                found.add_report(shard, report);
             }
             inspected.report = report;
         }
@@ -63,29 +58,23 @@ fn note_manifest(shard: &ShardId, name: &BackupName, why: &str, found: &mut Insp
 
 /// `None`: it was removed while this was looking.
 async fn read_back(
-    inspector: &Inspector<'_>,
+    inspector: &mut Inspector<'_>,
     shard: &ShardId,
     backup: &StoredBackup,
     manifest_hash: &str,
     found: &mut Inspection,
 ) -> Result<Option<VerifyReport>> {
     let name = &backup.name;
-    let read = async |depth| {
+    let concurrency = inspector.options.concurrency;
+    let verifier = &mut inspector.verifier;
+    let mut read = async |depth| {
         let options = VerifyOptions {
             depth,
-            ..VerifyOptions::full(inspector.options.concurrency)
+            ..VerifyOptions::full(concurrency)
         };
-        let hash = Some(manifest_hash);
-        verify(
-            inspector.repository,
-            shard,
-            name,
-            hash,
-            &options,
-            inspector.progress,
-            inspector.cancel,
-        )
-        .await
+        verifier
+            .verify(shard, name, Some(manifest_hash), &options)
+            .await
     };
     let wanted = match inspector.options.read_data {
         true => Depth::Chunks,

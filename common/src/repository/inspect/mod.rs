@@ -19,7 +19,7 @@ use super::{
     progress::Progress,
     scan::{StoredBackup, StoredState},
     store::Listed,
-    verify::VerifyReport,
+    verify::{Seen, Verifier, VerifyReport},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -86,6 +86,7 @@ pub struct Inspection {
     /// Each object once, the first thousand of them.
     pub damage: Vec<Finding>,
     pub damaged: u64,
+    seen: Seen,
     /// What removed backups have left, and whatever else no backup refers to.
     pub unneeded: Objects,
     /// Of backups without manifest and mark.
@@ -100,8 +101,7 @@ pub struct Inspection {
 struct Inspector<'a> {
     repository: &'a Repository,
     options: &'a InspectOptions,
-    progress: &'a Progress,
-    cancel: &'a CancellationToken,
+    verifier: Verifier<'a>,
 }
 
 /// Looks at the repository, or at a part of it.
@@ -113,11 +113,10 @@ pub async fn inspect(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<Inspection> {
-    let inspector = Inspector {
+    let mut inspector = Inspector {
         repository,
         options,
-        progress,
-        cancel,
+        verifier: Verifier::new(repository, progress, cancel),
     };
     let mut found = Inspection::default();
     let shards = match &options.shard {
@@ -131,23 +130,30 @@ pub async fn inspect(
         if cancel.is_cancelled() {
             return Err(Error::cancelled("the check was cancelled"));
         }
-        inspector.backups(shard, &mut found).await?;
+        let backups = repository.scan(shard).await?;
+        // First, because reading back may take hours, and what lies there changes.
         if options.backup.is_none() {
-            shard::inspect(&inspector, shard, &mut found).await?;
+            shard::inspect(&inspector, shard, &backups, &mut found).await?;
         }
+        inspector.read_back(shard, &backups, &mut found).await?;
     }
     repository.check_there().await?;
     Ok(found)
 }
 
 impl Inspector<'_> {
-    async fn backups(&self, shard: &ShardId, found: &mut Inspection) -> Result<()> {
-        let backups = self.repository.scan(shard).await?;
-        let wanted = |backup: &&StoredBackup| match &self.options.backup {
+    async fn read_back(
+        &mut self,
+        shard: &ShardId,
+        backups: &[StoredBackup],
+        found: &mut Inspection,
+    ) -> Result<()> {
+        let options = self.options;
+        let wanted = |backup: &&StoredBackup| match &options.backup {
             Some(name) => backup.name == *name,
             None => true,
         };
-        let mut is_there = self.options.backup.is_none();
+        let mut is_there = options.backup.is_none();
         for backup in backups.iter().filter(wanted) {
             is_there |= matches!(
                 backup.state,
@@ -155,7 +161,7 @@ impl Inspector<'_> {
             );
             backup::inspect(self, shard, backup, found).await?;
         }
-        match (&self.options.backup, is_there) {
+        match (&options.backup, is_there) {
             (Some(name), false) => Err(Error::not_found(format!(
                 "{shard} has no complete backup {name}"
             ))),
@@ -224,12 +230,23 @@ impl Inspection {
 
     fn note_damage(&mut self, object: String, what: String) {
         // Several backups may reach it.
-        if self.damage.iter().any(|known| known.object == object) {
+        if !self.seen.add(&object) {
             return;
         }
         self.damaged += 1;
         if self.damage.len() < NAMED_MAX {
             self.damage.push(Finding { object, what });
+        }
+    }
+
+    /// What was found in one backup. A report names only the first of it, too.
+    fn add_report(&mut self, shard: &ShardId, report: &VerifyReport) {
+        for damage in &report.damage {
+            self.note_damage(damage.object.clone(), damage.what.clone());
+        }
+        self.damaged += self.seen.add_all(&report.seen);
+        for what in &report.unchecked {
+            self.cannot_check(format!("{} of {shard}: {what}", report.backup));
         }
     }
 
@@ -260,5 +277,34 @@ impl Objects {
         if self.named.len() < NAMED_MAX {
             self.named.push(listed.key.to_string());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::verify::Damage;
+
+    /// Named is a thousand of them, by the report and by the whole.
+    #[test]
+    fn what_is_found_beyond_a_thousand_is_counted_and_counts_once() {
+        let shard: ShardId = "commerce/0".parse().unwrap();
+        let backup = "2026-11-21.031500.zone1-101".parse().unwrap();
+        let mut report = VerifyReport::new(&backup, 100, 0);
+        for n in 0..1500 {
+            report.damaged(Damage {
+                object: format!("packs/{n}"),
+                what: "is missing".into(),
+                pack: None,
+            });
+        }
+        let mut found = Inspection::default();
+        found.note_damage("packs/7".into(), "is cut short".into());
+        for _ in 0..2 {
+            found.add_report(&shard, &report);
+        }
+        assert_eq!((found.damaged, found.damage.len()), (1500, NAMED_MAX));
+        found.note_damage("packs/1499".into(), "is cut short".into());
+        assert_eq!(found.damaged, 1500);
     }
 }

@@ -1,6 +1,6 @@
 //! One shard: its backups, what they need, and every object that lies there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Inspection, Inspector,
@@ -24,10 +24,10 @@ const PREFIX: std::ops::Range<u64> = 0..PREFIX_BYTES as u64;
 pub(super) async fn inspect(
     inspector: &Inspector<'_>,
     shard: &ShardId,
+    backups: &[StoredBackup],
     found: &mut Inspection,
 ) -> Result<()> {
     let repository = inspector.repository;
-    let backups = repository.scan(shard).await?;
     let complete = backups.iter().filter_map(|backup| match &backup.state {
         StoredState::Complete { .. } => Some(&backup.name),
         _ => None,
@@ -63,19 +63,24 @@ pub(super) async fn inspect(
         ));
     }
     let mut last_parts: BTreeMap<BackupName, u32> = BTreeMap::new();
+    let mut manifests: BTreeSet<BackupName> = BTreeSet::new();
     for listed in listed {
         let object = object(shard, &listed.key);
         if let Object::Part(name, number) = &object {
             let last = last_parts.entry(name.clone()).or_default();
             *last = (*last).max(*number);
         }
+        if let Object::Manifest(name) = &object {
+            manifests.insert(name.clone());
+        }
         if let Object::Epoch(number) = object {
             check_epoch(inspector, shard, number, found).await?;
         }
         sorter.sort(object, listed, found);
     }
-    for backup in &backups {
-        if backup.state == StoredState::Incomplete {
+    for backup in backups {
+        // With a manifest it was completed since it was looked at.
+        if backup.state == StoredState::Incomplete && !manifests.contains(&backup.name) {
             let last = last_parts.get(&backup.name).copied();
             check_incomplete(inspector, shard, backup, last, found).await?;
         }

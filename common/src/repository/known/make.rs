@@ -22,15 +22,13 @@ use crate::{
         list::{Record, Records},
         manifest::{PackOrigin, PackRecord, load_key, read_manifest},
         object::{ObjectKind, PREFIX_BYTES, Prefix},
-        pack::{PACK_BYTES_MAX, PackIndex, StoredChunk, Trailer},
+        pack::{PACK_BYTES_MAX, PackIndex, StoredChunk, get_tail},
         seal::Sealer,
     },
 };
 
 /// Complete backups whose lists are read for one backup: each of them is a full one.
 const MADE_FROM_LISTS_MAX: usize = 2;
-/// What is read of a pack's end at first: enough for most.
-const TAIL_BYTES: u64 = 16 << 10;
 const PACKS_AT_ONCE: usize = 8;
 
 /// Makes what is missing for `references`, and removes whatever else lies in `directory`.
@@ -188,8 +186,7 @@ async fn read_pack(
     if bytes <= prefix_bytes || bytes > PACK_BYTES_MAX as u64 {
         return passed_over(format!("has {bytes} bytes"));
     }
-    let get = async |range| repository.store().get_range(&key, range).await;
-    let start = get(0..prefix_bytes).await?;
+    let start = repository.store().get_range(&key, 0..prefix_bytes).await?;
     let prefix = match Prefix::decode(&start, ObjectKind::Pack, repository.uuid()) {
         Ok(prefix) if prefix.id == id => prefix,
         Ok(_) => return passed_over("is another pack".into()),
@@ -202,15 +199,10 @@ async fn read_pack(
         },
         false => None,
     };
-    let mut end = get(bytes.saturating_sub(TAIL_BYTES)..bytes).await?;
-    let trailer = match Trailer::decode(&end, bytes) {
-        Ok(trailer) => trailer,
+    let end = match get_tail(repository, &key, bytes).await? {
+        Ok(end) => end,
         Err(why) => return passed_over(why),
     };
-    let tail_bytes = trailer.tail_bytes() as u64;
-    if tail_bytes > end.len() as u64 {
-        end = get(bytes - tail_bytes..bytes).await?;
-    }
     let sealer = Sealer::new(&prefix, data_key.as_ref())?;
     let index = match PackIndex::open(&end, bytes, &sealer) {
         Ok(index) => index,

@@ -3,11 +3,13 @@
 //! is read without a list stands in [`index`].
 
 mod index;
+mod tail;
 
 #[cfg(test)]
 mod tests;
 
 pub(super) use index::{IndexedChunk, PackIndex, Trailer, whole_hash};
+pub(super) use tail::get_tail;
 
 use bytes::Bytes;
 use uuid::Uuid;

@@ -13,8 +13,9 @@ mod reach;
 mod readers;
 mod report;
 mod sample;
+mod whole;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
@@ -28,9 +29,11 @@ use lists::Comparison;
 use outline::Outline;
 use pack::Marker;
 use readers::{Readers, Target};
+use whole::WholePacks;
 
 pub use reach::{pack_name, packs_named_in};
 pub use report::{Damage, VerifyReport};
+pub(super) use whole::Seen;
 
 /// How closely it is looked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,75 +96,136 @@ pub async fn verify(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<VerifyReport> {
-    options.check()?;
-    let cancelled = || Error::cancelled(format!("the verification of {name} was cancelled"));
-    let mut report = VerifyReport::new(name, options.percent, options.seed);
-    let work = async {
-        let outline =
-            Outline::read(repository, shard, name, expected_hash, true, &mut report).await?;
-        if let Some(outline) = outline {
-            repository.check_writer(&outline.header)?;
-            check(repository, outline, options, progress, &mut report).await?;
-        }
-        repository.check_there().await
-    };
-    let ended = tokio::select! {
-        ended = work => ended,
-        () = cancel.cancelled() => return Err(cancelled()),
-    };
-    ended.map(|()| report)
+    let mut verifier = Verifier::new(repository, progress, cancel);
+    verifier.verify(shard, name, expected_hash, options).await
 }
 
-async fn check(
-    repository: &Repository,
-    outline: Outline,
-    options: &VerifyOptions,
-    progress: &Progress,
-    report: &mut VerifyReport,
-) -> Result<()> {
-    let keys = Keys::check(repository, &outline, options.depth, report).await?;
-    let bad = outline.check_sizes(repository, report).await?;
-    if options.depth == Depth::Listed {
-        return Ok(());
+/// Verifies backups one after the other. A pack that was found whole is not read again for another
+/// backup that needs it: of that only its index is, for the comparison with the lists.
+pub(super) struct Verifier<'a> {
+    repository: &'a Repository,
+    progress: &'a Progress,
+    cancel: &'a CancellationToken,
+    whole: WholePacks,
+}
+
+impl<'a> Verifier<'a> {
+    pub fn new(
+        repository: &'a Repository,
+        progress: &'a Progress,
+        cancel: &'a CancellationToken,
+    ) -> Self {
+        Self {
+            repository,
+            progress,
+            cancel,
+            whole: WholePacks::default(),
+        }
     }
-    let chosen: Vec<usize> = sample::choose(outline.packs.len(), options.percent, options.seed)
-        .into_iter()
-        .filter(|number| !bad.contains(number))
-        .collect();
-    let bytes = chosen.iter().map(|n| u64::from(outline.packs[*n].bytes));
-    progress.begin(bytes.sum(), 0);
-    let marker = (options.depth == Depth::Chunks).then(Marker::new);
-    let target = Arc::new(Target {
-        repository: repository.clone(),
-        outline,
-        keys,
-        marker,
-    });
-    let mut lists = Comparison::begin(&target, &bad, report)?;
-    let mut readers = Readers {
-        target: Arc::clone(&target),
-        waiting: chosen.into(),
-        concurrency: options.concurrency,
-        progress: progress.clone(),
-    };
-    loop {
-        for (number, mut examined) in readers.read_some().await? {
-            let pack = &target.outline.packs[number];
-            report.packs_read += 1;
-            report.bytes_read += u64::from(pack.bytes);
-            report.chunks += examined.chunks;
-            if let Some(what) = examined.damage.take() {
-                report.damaged(target.outline.pack_damage(pack, what));
+
+    /// As [`verify`] does.
+    pub async fn verify(
+        &mut self,
+        shard: &ShardId,
+        name: &BackupName,
+        expected_hash: Option<&str>,
+        options: &VerifyOptions,
+    ) -> Result<VerifyReport> {
+        options.check()?;
+        let cancel = self.cancel;
+        let cancelled = || Error::cancelled(format!("the verification of {name} was cancelled"));
+        let mut report = VerifyReport::new(name, options.percent, options.seed);
+        let work = async {
+            let repository = self.repository;
+            let outline =
+                Outline::read(repository, shard, name, expected_hash, true, &mut report).await?;
+            if let Some(outline) = outline {
+                repository.check_writer(&outline.header)?;
+                self.check(outline, options, &mut report).await?;
+            }
+            repository.check_there().await
+        };
+        let ended = tokio::select! {
+            ended = work => ended,
+            () = cancel.cancelled() => return Err(cancelled()),
+        };
+        ended.map(|()| report)
+    }
+
+    async fn check(
+        &mut self,
+        outline: Outline,
+        options: &VerifyOptions,
+        report: &mut VerifyReport,
+    ) -> Result<()> {
+        let repository = self.repository;
+        let keys = Keys::check(repository, &outline, options.depth, report).await?;
+        let bad = outline.check_sizes(repository, report).await?;
+        if options.depth == Depth::Listed {
+            return Ok(());
+        }
+        let chosen: Vec<usize> = sample::choose(outline.packs.len(), options.percent, options.seed)
+            .into_iter()
+            .filter(|number| !bad.contains(number))
+            .collect();
+        let mut target = Target {
+            repository: repository.clone(),
+            outline,
+            keys,
+            marker: (options.depth == Depth::Chunks).then(Marker::new),
+            whole: BTreeSet::new(),
+        };
+        let is_whole = |number: &usize| {
+            let pack = &target.outline.packs[*number];
+            let key = target.outline.pack_key(pack);
+            self.whole.has(&key, pack, target.opens(pack))
+        };
+        target.whole = chosen.iter().copied().filter(is_whole).collect();
+        let to_read = chosen.iter().filter(|n| !target.whole.contains(n));
+        let bytes = to_read.map(|n| u64::from(target.outline.packs[*n].bytes));
+        self.progress.begin(bytes.sum(), 0);
+        self.read(Arc::new(target), chosen, &bad, options, report)
+            .await
+    }
+
+    async fn read(
+        &mut self,
+        target: Arc<Target>,
+        chosen: Vec<usize>,
+        bad: &BTreeSet<usize>,
+        options: &VerifyOptions,
+        report: &mut VerifyReport,
+    ) -> Result<()> {
+        let mut lists = Comparison::begin(&target, bad, report)?;
+        let mut readers = Readers {
+            target: Arc::clone(&target),
+            waiting: chosen.into(),
+            concurrency: options.concurrency,
+            progress: self.progress.clone(),
+        };
+        loop {
+            for (number, mut examined) in readers.read_some().await? {
+                let pack = &target.outline.packs[number];
+                report.packs_read += 1;
+                report.bytes_read += examined.bytes_read;
+                report.chunks += examined.chunks;
+                match examined.damage.take() {
+                    Some(what) => report.damaged(target.outline.pack_damage(pack, what)),
+                    None => {
+                        let key = target.outline.pack_key(pack);
+                        self.whole.add(&key, pack, target.opens(pack));
+                    }
+                }
+                if let Some(lists) = &mut lists {
+                    lists.hold(number, examined);
+                }
             }
             if let Some(lists) = &mut lists {
-                lists.hold(number, examined);
+                lists.compare(report).await?;
             }
-        }
-        if let Some(lists) = &mut lists {
-            lists.compare(report).await?;
-        }
-        if readers.waiting.is_empty() {
-            return Ok(());
+            if readers.waiting.is_empty() {
+                return Ok(());
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         keys::DataKey,
         manifest::PackRecord,
         object::{ObjectKind, Prefix},
-        pack::{IndexedChunk, PackIndex, whole_hash},
+        pack::{IndexedChunk, PackIndex, get_tail, whole_hash},
         seal::{Sealer, TAG_BYTES},
     },
 };
@@ -29,6 +29,7 @@ pub(super) struct Examined {
     pub marks: Vec<u64>,
     /// Chunks that were opened, unpacked and hashed.
     pub chunks: u64,
+    pub bytes_read: u64,
 }
 
 /// The mark of no chunk.
@@ -82,6 +83,54 @@ pub(super) async fn read(
     Ok(Ok(bytes))
 }
 
+/// Only its end, of one that was found whole before; or why it is so no longer.
+pub(super) async fn read_end(
+    repository: &Repository,
+    key: &Path,
+    pack: &PackRecord,
+) -> Result<std::result::Result<BytesMut, String>> {
+    match get_tail(repository, key, u64::from(pack.bytes)).await {
+        Ok(end) => Ok(end.map(BytesMut::from)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Err("is missing".into())),
+        Err(e) if e.kind() == ErrorKind::Corrupt => Ok(Err("is cut short".into())),
+        Err(e) => Err(e),
+    }
+}
+
+/// What the index of a pack says, of which every chunk was opened before.
+pub(super) fn examine_end(
+    end: &[u8],
+    pack: &PackRecord,
+    repository: Uuid,
+    marker: &Marker,
+    key: Option<&DataKey>,
+) -> Result<Examined> {
+    let sealer = Sealer::new(&pack.prefix(repository), key)?;
+    let index = PackIndex::open(end, u64::from(pack.bytes), &sealer);
+    let index = index.and_then(|index| match index.hash == pack.hash {
+        true => Ok(index),
+        false => Err("is damaged: it is not the one that was written".to_owned()),
+    });
+    let bytes_read = end.len() as u64;
+    Ok(match index {
+        Ok(index) => Examined {
+            damage: None,
+            marks: index
+                .chunks
+                .iter()
+                .map(|chunk| marker.mark(chunk))
+                .collect(),
+            chunks: index.chunks.len() as u64,
+            bytes_read,
+        },
+        Err(why) => Examined {
+            damage: Some(why),
+            bytes_read,
+            ..Examined::default()
+        },
+    })
+}
+
 /// Compares the pack's hash; with `sealed`, opens every chunk as well.
 pub(super) fn examine(
     mut object: BytesMut,
@@ -101,6 +150,7 @@ pub(super) fn examine(
     });
     let mut examined = Examined {
         damage: prefix.and(hash).err(),
+        bytes_read: object.len() as u64,
         ..Examined::default()
     };
     let Some((marker, key)) = contents else {

@@ -1,7 +1,7 @@
 //! Reads packs, some at once, and gathers what was found in them.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    repository::{header::Repository, progress::Progress},
+    repository::{header::Repository, manifest::PackRecord, progress::Progress},
 };
 
 /// When marks of this many chunks are held, no more packs are read before the lists were compared.
@@ -27,6 +27,16 @@ pub(super) struct Target {
     pub keys: Keys,
     /// `None`: chunks are not opened.
     pub marker: Option<Marker>,
+    /// Numbers of packs that are known to be whole: of those at most the index is read.
+    pub whole: BTreeSet<usize>,
+}
+
+impl Target {
+    /// Whether the chunks of a pack are opened.
+    pub fn opens(&self, pack: &PackRecord) -> bool {
+        let has_key = !pack.origin.encrypted || self.keys.get(pack.origin.session).is_some();
+        self.marker.is_some() && has_key
+    }
 }
 
 pub(super) struct Readers {
@@ -56,8 +66,10 @@ impl Readers {
             let (number, examined) =
                 ended.map_err(|e| Error::internal(format!("a task of verify died: {e}")))??;
             marks += examined.marks.len();
-            let bytes = self.target.outline.packs[number].bytes;
-            self.progress.add_bytes(u64::from(bytes));
+            if !self.target.whole.contains(&number) {
+                let bytes = self.target.outline.packs[number].bytes;
+                self.progress.add_bytes(u64::from(bytes));
+            }
             found.insert(number, examined);
         }
     }
@@ -66,7 +78,12 @@ impl Readers {
 async fn read_one(target: Arc<Target>, number: usize) -> Result<(usize, Examined)> {
     let pack = &target.outline.packs[number];
     let key = target.outline.pack_key(pack);
-    let object = match pack::read(&target.repository, &key, pack).await? {
+    let read = match target.whole.contains(&number) {
+        true if !target.opens(pack) => return Ok((number, Examined::default())),
+        true => pack::read_end(&target.repository, &key, pack).await?,
+        false => pack::read(&target.repository, &key, pack).await?,
+    };
+    let object = match read {
         Ok(object) => object,
         Err(what) => {
             let examined = Examined {
@@ -79,10 +96,16 @@ async fn read_one(target: Arc<Target>, number: usize) -> Result<(usize, Examined
     let examine = move || {
         let pack = &target.outline.packs[number];
         let key = target.keys.get(pack.origin.session);
-        let can_open = key.is_some() || !pack.origin.encrypted;
-        let contents = target.marker.as_ref().filter(|_| can_open);
-        let contents = contents.map(|marker| (marker, key));
-        pack::examine(object, pack, target.repository.uuid(), contents)
+        let contents = target.marker.as_ref().filter(|_| target.opens(pack));
+        match (contents, target.whole.contains(&number)) {
+            (Some(marker), true) => {
+                pack::examine_end(&object, pack, target.repository.uuid(), marker, key)
+            }
+            (contents, _) => {
+                let contents = contents.map(|marker| (marker, key));
+                pack::examine(object, pack, target.repository.uuid(), contents)
+            }
+        }
     };
     let examined = tokio::task::spawn_blocking(examine)
         .await

@@ -5,6 +5,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
+use super::Seen;
 use crate::ids::BackupName;
 
 /// Damaged objects, and files that cannot be restored, that are named.
@@ -41,6 +42,8 @@ pub struct VerifyReport {
     pub chunks: u64,
     /// At most [`FINDINGS_MAX`] of `damaged_objects`.
     pub damage: Vec<Damage>,
+    /// All of them.
+    pub(in crate::repository) seen: Seen,
     pub damaged_objects: u64,
     /// At most [`FINDINGS_MAX`] of `lost`: `root/path`.
     pub lost_files: Vec<String>,
@@ -51,7 +54,8 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
-    pub(super) fn new(backup: &BackupName, percent: u8, seed: u64) -> Self {
+    /// Of a backup of which nothing was read yet.
+    pub fn new(backup: &BackupName, percent: u8, seed: u64) -> Self {
         Self {
             backup: backup.clone(),
             percent,
@@ -61,6 +65,7 @@ impl VerifyReport {
             bytes_read: 0,
             chunks: 0,
             damage: Vec::new(),
+            seen: Seen::default(),
             damaged_objects: 0,
             lost_files: Vec::new(),
             lost: 0,
@@ -97,7 +102,11 @@ impl VerifyReport {
         format!("{first}{more}{files} ({read})")
     }
 
-    pub(super) fn damaged(&mut self, damage: Damage) {
+    pub(in crate::repository) fn damaged(&mut self, damage: Damage) {
+        // What is wrong with it first counts.
+        if !self.seen.add(&damage.object) {
+            return;
+        }
         tracing::error!(backup = %self.backup, "{damage}");
         self.damaged_objects += 1;
         if self.damage.len() < FINDINGS_MAX {

@@ -28,8 +28,8 @@ pub struct Check {
     /// Only this backup and what it reaches
     #[arg(value_name = "BACKUP", requires = "shard")]
     name: Option<BackupName>,
-    /// Also read every pack: its hash, and, where an identity opens it, every chunk. Each backup is read as a restore
-    /// would read it: what several backups share is read for each of them
+    /// Also read every pack: its hash, and, where an identity opens it, every chunk. What several backups share is read
+    /// once
     #[arg(long)]
     read_data: bool,
     /// Packs that are read at the same time

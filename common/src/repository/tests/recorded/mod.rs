@@ -2,6 +2,7 @@
 //! request: as if the process had been killed there. And one request after the other goes wrong:
 //! no complete backup is ever one that cannot be restored, and nothing that one needs is gone.
 
+mod inspected;
 mod killed;
 mod recorder;
 mod story;

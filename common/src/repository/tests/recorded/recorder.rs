@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use async_trait::async_trait;
@@ -62,6 +62,8 @@ pub struct Recorder {
     /// For each request the faults that it can have.
     requests: Mutex<Vec<&'static [Fault]>>,
     begun: AtomicBool,
+    /// What gets were answered with.
+    bytes_read: AtomicU64,
     /// Which request goes wrong.
     wrong: usize,
     fault: Fault,
@@ -74,6 +76,7 @@ impl Recorder {
             changes: Mutex::new(Vec::new()),
             requests: Mutex::new(Vec::new()),
             begun: AtomicBool::new(false),
+            bytes_read: AtomicU64::new(0),
             wrong,
             fault,
         })
@@ -115,6 +118,10 @@ impl Recorder {
         let requests = lock(&self.requests);
         let possible = |number: &usize| requests[*number].contains(&fault);
         (0..requests.len()).filter(possible).collect()
+    }
+
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::SeqCst)
     }
 
     pub fn changes(&self) -> Vec<Change> {
@@ -248,7 +255,13 @@ impl ObjectStore for Recorder {
             found.meta.location = key.clone();
             return Ok(found);
         }
-        self.inner.get_opts(key, options).await
+        let is_head = options.head;
+        let got = self.inner.get_opts(key, options).await?;
+        if !is_head {
+            let bytes = got.range.end - got.range.start;
+            self.bytes_read.fetch_add(bytes, Ordering::SeqCst);
+        }
+        Ok(got)
     }
 
     /// Its keys are known already, so nothing here waits.
