@@ -24,6 +24,10 @@ impl Prompt for Terminal {
     async fn ask(&self, what: &str) -> Result<Passphrase> {
         ask(&format!("Passphrase of {what}: "), what).await
     }
+
+    fn warn(&self, what: &str) {
+        eprintln!("seawallctl: WARNING: {what}");
+    }
 }
 
 /// For a passphrase that is set: a slip of the finger would lock its owner out.

@@ -93,7 +93,7 @@ async fn put(name: &str, config: &RepositoryConfig) -> Outcome<json::Identity> {
 }
 
 async fn passphrase(config: &RepositoryConfig) -> Outcome<Passphrase> {
-    let configured = configured_passphrase(config).await;
+    let configured = configured_passphrase(config, &terminal::Terminal).await;
     match configured.map_err(Failure::usage)? {
         Some(passphrase) => Ok(passphrase),
         None => terminal::ask_twice().await.map_err(Failure::failed),

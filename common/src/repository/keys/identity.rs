@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::{
     DataKey, Prompt,
     data_key::PLAIN_BYTES,
+    exposed,
     recipient::Recipient,
     unlock::{said, unlock},
 };
@@ -66,11 +67,15 @@ impl Identities {
     ) -> Result<Self> {
         let whence = format!("identity file {}", path.display());
         let owned = path.to_owned();
-        let content = tokio::task::spawn_blocking(move || read_file(&owned))
+        let of_file = whence.clone();
+        let read = move || (read_file(&owned), exposed::warning(&of_file, &owned));
+        let (content, warning) = tokio::task::spawn_blocking(read)
             .await
-            .map_err(|e| {
-                Error::internal(format!("the thread that reads identities died: {e}"))
-            })??;
+            .map_err(|e| Error::internal(format!("the thread that reads identities died: {e}")))?;
+        let content = content?;
+        if let Some(warning) = warning {
+            prompt.warn(&warning);
+        }
         let keys = unlock(&whence, content, config, prompt).await?;
         Ok(Self::new(whence, keys))
     }

@@ -14,6 +14,7 @@ use age::secrecy::{ExposeSecret as _, SecretString};
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
+use super::exposed;
 use crate::{
     error::{Error, Result},
     repository::config::RepositoryConfig,
@@ -56,11 +57,16 @@ impl fmt::Debug for Passphrase {
     }
 }
 
-/// Asks a person for a passphrase.
+/// Speaks with a person: asks for a passphrase.
 #[async_trait]
 pub trait Prompt: Send + Sync {
     /// `what` it opens: "identity file /home/x/seawall.identity".
     async fn ask(&self, what: &str) -> Result<Passphrase>;
+
+    /// Tells of something that is not as it should be, and does not stop the work.
+    fn warn(&self, what: &str) {
+        tracing::warn!("{what}");
+    }
 }
 
 /// What daemons have: they say which setting is missing.
@@ -79,20 +85,30 @@ impl Prompt for NobodyToAsk {
 }
 
 /// The passphrase that the settings or the environment give; `None`: neither does.
-pub async fn configured_passphrase(config: &RepositoryConfig) -> Result<Option<Passphrase>> {
-    configured_with(config, |name| std::env::var(name).ok()).await
+pub async fn configured_passphrase(
+    config: &RepositoryConfig,
+    prompt: &dyn Prompt,
+) -> Result<Option<Passphrase>> {
+    configured_with(config, |name| std::env::var(name).ok(), prompt).await
 }
 
 pub(super) async fn configured_with(
     config: &RepositoryConfig,
     environment: impl Fn(&str) -> Option<String>,
+    prompt: &dyn Prompt,
 ) -> Result<Option<Passphrase>> {
     match (config.passphrase_file.clone(), config.passphrase_fd) {
         (Some(_), Some(_)) => Err(Error::invalid(
             "repository.passphrase_file and repository.passphrase_fd are both set",
         )
         .hint("Set one of them.")),
-        (Some(path), None) => on_thread(move || from_file(&path)).await.map(Some),
+        (Some(path), None) => {
+            let (passphrase, warning) = on_thread(move || from_file(&path)).await?;
+            if let Some(warning) = warning {
+                prompt.warn(&warning);
+            }
+            Ok(Some(passphrase))
+        }
         (None, Some(number)) => on_thread(move || from_descriptor(number)).await.map(Some),
         (None, None) => environment(VARIABLE)
             .map(Zeroizing::new)
@@ -101,21 +117,22 @@ pub(super) async fn configured_with(
     }
 }
 
-async fn on_thread(
-    read: impl FnOnce() -> Result<Passphrase> + Send + 'static,
-) -> Result<Passphrase> {
+async fn on_thread<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(read)
         .await
         .map_err(|e| Error::internal(format!("the thread that reads a passphrase died: {e}")))?
 }
 
-fn from_file(path: &Path) -> Result<Passphrase> {
+/// And a warning, when others can read it.
+fn from_file(path: &Path) -> Result<(Passphrase, Option<String>)> {
     let whence = format!("passphrase file {}", path.display());
     let file = File::open(path).map_err(|e| {
         Error::invalid(format!("cannot read {whence}: {e}"))
             .hint("Check repository.passphrase_file.")
     })?;
-    first_line(file, &whence)
+    Ok((first_line(file, &whence)?, exposed::warning(&whence, path)))
 }
 
 /// A pipe can be read once, and a repository may be opened more than once.

@@ -41,7 +41,7 @@ pub(super) async fn unlock(
         return Ok(keys);
     }
     let environment = |name: &str| std::env::var(name).ok();
-    let passphrase = match configured_with(config, environment).await? {
+    let passphrase = match configured_with(config, environment, prompt).await? {
         Some(passphrase) => passphrase,
         None => prompt.ask(whence).await?,
     };

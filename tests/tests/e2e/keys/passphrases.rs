@@ -29,6 +29,7 @@ async fn put_ops(cluster: &Cluster) -> Result<String> {
 fn passphrase_file(cluster: &Cluster) -> Result<String> {
     let file = cluster.scratch.path().join("passphrase");
     std::fs::write(&file, format!("{PASSPHRASE}\n"))?;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
     Ok(file.display().to_string())
 }
 

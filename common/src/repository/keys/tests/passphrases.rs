@@ -1,9 +1,13 @@
 //! Where passphrases come from.
 
 use std::{
+    fs::Permissions,
     io::Write as _,
-    os::fd::AsRawFd as _,
-    sync::atomic::{AtomicUsize, Ordering},
+    os::{fd::AsRawFd as _, unix::fs::PermissionsExt as _},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use super::{
@@ -15,11 +19,11 @@ async fn configured(
     config: &RepositoryConfig,
     variable: Option<&str>,
 ) -> Result<Option<Passphrase>> {
-    configured_with(config, |name| {
+    let environment = |name: &str| {
         assert_eq!(name, VARIABLE);
         variable.map(str::to_owned)
-    })
-    .await
+    };
+    configured_with(config, environment, &NobodyToAsk).await
 }
 
 #[tokio::test]
@@ -97,6 +101,7 @@ async fn a_passphrase_never_shows() {
 
 struct Person {
     asked: AtomicUsize,
+    warned: Mutex<Vec<String>>,
     answer: &'static str,
 }
 
@@ -107,6 +112,37 @@ impl Prompt for Person {
         self.asked.fetch_add(1, Ordering::Relaxed);
         Ok(passphrase(self.answer))
     }
+
+    fn warn(&self, what: &str) {
+        self.warned.lock().unwrap().push(what.to_owned());
+    }
+}
+
+/// By then it has been copied by whoever wanted it, and backups must be read all the same.
+#[tokio::test]
+async fn secrets_that_others_can_read_are_taken_and_told_of() {
+    let kind = all_kinds().await.swap_remove(0);
+    let reader = Reader::new(&kind.locked).knowing(PASSPHRASE);
+    let files = [
+        reader.config.identity_file.clone().unwrap(),
+        reader.config.passphrase_file.clone().unwrap(),
+    ];
+    for (mode, told) in [(0o600, 0), (0o644, 2)] {
+        for file in &files {
+            std::fs::set_permissions(file, Permissions::from_mode(mode)).unwrap();
+        }
+        let person = Person {
+            asked: AtomicUsize::new(0),
+            warned: Mutex::default(),
+            answer: "",
+        };
+        Keys::read(&reader.config, &person).await.unwrap();
+        let warned = person.warned.into_inner().unwrap();
+        assert_eq!(warned.len(), told, "{mode:o}: {warned:?}");
+        for (warning, file) in warned.iter().zip(&files) {
+            assert!(warning.contains(file.to_str().unwrap()), "{warning}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -114,6 +150,7 @@ async fn a_person_is_asked_once_and_only_when_nothing_else_says_it() {
     for kind in all_kinds().await {
         let person = Person {
             asked: AtomicUsize::new(0),
+            warned: Mutex::default(),
             answer: PASSPHRASE,
         };
         let reader = Reader::new(&kind.locked);
