@@ -30,17 +30,20 @@ pub(super) fn convert(what: &str, key: &Path, error: &object_store::Error) -> Er
     match error {
         Store::NotFound { .. } => Error::not_found(format!("there is no object {key}")),
         Store::AlreadyExists { .. } => Error::conflict(format!("object {key} exists already")),
-        Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => {
+        // A directory's errors have their cause with them, a cloud's only what it answered.
+        Store::PermissionDenied { .. } | Store::Unauthenticated { .. }
+            if find::<std::io::Error>(error).is_none() =>
+        {
             Error::refused(message).hint(permission_hint(what))
         }
         Store::InvalidPath { .. } | Store::NotSupported { .. } | Store::NotImplemented { .. } => {
             Error::internal(message)
         }
-        _ => convert_cause(what, message, error),
+        _ => convert_cause(message, error),
     }
 }
 
-fn convert_cause(what: &str, message: String, error: &object_store::Error) -> Error {
+fn convert_cause(message: String, error: &object_store::Error) -> Error {
     if find::<NotAnswering>(error).is_some() {
         return Error::unavailable(message).hint("Is its file system still there?");
     }
@@ -49,9 +52,12 @@ fn convert_cause(what: &str, message: String, error: &object_store::Error) -> Er
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                 Error::exhausted(message).hint("Make room in the repository.")
             }
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                Error::refused(message).hint(permission_hint(what))
-            }
+            std::io::ErrorKind::PermissionDenied => Error::refused(message).hint(format!(
+                "This process runs as user {}: docs/storage.md says which rights it needs in the repository's directory.",
+                nix::unistd::geteuid()
+            )),
+            std::io::ErrorKind::ReadOnlyFilesystem => Error::refused(message)
+                .hint("The repository's file system is read-only here: look at its mount."),
             _ => Error::unavailable(message),
         };
     }
@@ -212,6 +218,32 @@ mod tests {
         let error = convert("get", &Path::from("a"), &error);
         assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
         assert!(error.to_string().contains("repository.ca_file"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_may_not_be_entered_is_not_a_matter_of_a_clouds_policies() {
+        let denied = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let cloud = object_store::Error::PermissionDenied {
+            path: "a".into(),
+            source: "403".into(),
+        };
+        let directory = object_store::Error::PermissionDenied {
+            path: "a".into(),
+            source: Box::new(denied()),
+        };
+        let generic = object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source: Box::new(denied()),
+        };
+        for (error, says) in [
+            (cloud, "has the policies"),
+            (directory, "runs as user"),
+            (generic, "runs as user"),
+        ] {
+            let error = convert("put", &Path::from("a"), &error);
+            assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+            assert!(error.hint_text().unwrap().contains(says), "{error}");
+        }
     }
 
     #[test]

@@ -215,7 +215,11 @@ fn set_pin(
     }) = pin
         && until <= now_unix_ms
     {
-        return Err(Error::invalid("the end of the pin has passed already"));
+        let until = clock::written(until).map_or_else(String::new, |until| format!(", {until},"));
+        return Err(
+            Error::invalid(format!("the end of the pin{until} has passed already"))
+                .hint("Give --until a time to come, or leave it out to pin without an end."),
+        );
     }
     entry.pinned = pin;
     Ok(Response::Backup(Box::new(entry.clone())))

@@ -20,7 +20,7 @@ pub struct SetRetention {
     /// commerce, commerce/0
     #[arg(value_name = "KEYSPACE[/SHARD]", required_unless_present = "resume")]
     scope: Option<Scope>,
-    /// Only so many of the newest complete backups stay
+    /// Only so many of the newest complete backups stay; 0: none but what the other numbers keep, and the newest
     #[arg(long, value_name = "N", groups = ["what", "limit"])]
     keep_count: Option<u32>,
     /// What is older goes: 30d

@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Result},
     repository::{
         list::{CHUNK_BYTES_IN_LIST, encode_chunk},
+        manifest::TOO_LARGE,
         pack::StoredChunk,
     },
 };
@@ -66,9 +67,11 @@ impl Sorter {
     /// Writes what is in memory to a file. Blocks.
     pub fn spill(&mut self) -> Result<()> {
         if self.runs.len() == RUNS_MAX {
-            return Err(Error::exhausted(
-                "the backup has more chunks than can be remembered",
-            ));
+            return Err(Error::exhausted(format!(
+                "the backup has more than {} chunks: no list of them can be made to know them again",
+                RUNS_MAX * self.batch_records
+            ))
+            .hint(TOO_LARGE));
         }
         self.batch.sort_unstable();
         let path = self.directory.join(format!(".{}.run", Uuid::new_v4()));

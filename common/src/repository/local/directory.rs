@@ -9,8 +9,12 @@ use crate::error::{Error, Result, chain};
 /// `create`: the directory is made when it is not there.
 pub(super) fn open(directory: &Path, url: &str, create: bool) -> Result<LocalFileSystem> {
     if create {
-        std::fs::create_dir_all(directory)
-            .map_err(|e| Error::io("create the repository", directory, &e))?;
+        std::fs::create_dir_all(directory).map_err(|e| {
+            Error::io("create the repository", directory, &e).hint(format!(
+                "Make {} by hand and give it to the user of the coordinator: docs/storage.md says with which rights.",
+                directory.display()
+            ))
+        })?;
     }
     match std::fs::metadata(directory) {
         Ok(meta) if meta.is_dir() => {}
@@ -21,17 +25,27 @@ pub(super) fn open(directory: &Path, url: &str, create: bool) -> Result<LocalFil
             )));
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::not_found(format!(
-                "there is no repository at {url}: no directory {}",
-                directory.display()
-            ))
-            .hint("Check repository.url; the coordinator creates a repository, nobody else."));
+            return Err(not_there(directory, url));
         }
         Err(e) => return Err(Error::io("open the repository", directory, &e)),
     }
     let local = LocalFileSystem::new_with_prefix(directory)
         .map_err(|e| Error::unavailable(format!("cannot open repository {url}: {}", chain(&e))))?;
     Ok(local.with_fsync(true).with_automatic_cleanup(true))
+}
+
+fn not_there(directory: &Path, url: &str) -> Error {
+    const CHECK: &str = "Check repository.url; the coordinator creates a repository, nobody else.";
+    let missing = directory.ancestors().take_while(|path| !path.exists());
+    let first = missing.last().unwrap_or(directory);
+    let error = Error::not_found(format!(
+        "there is no repository at {url}: no directory {}",
+        first.display()
+    ));
+    match first == directory {
+        true => error.hint(CHECK),
+        false => error.hint(format!("Is its file system mounted? {CHECK}")),
+    }
 }
 
 /// Syncs a file below `root`, then the directories from the one that it lies in up to `root`.
@@ -86,6 +100,26 @@ pub(super) fn clear(directory: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_directory_that_is_not_there_the_first_missing_one_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mount, below) = (directory.path().join("nas"), "nas/backups/a");
+        let refused = |below: &str| {
+            let path = directory.path().join(below);
+            let error = open(&path, "file:///nas/backups/a", false).unwrap_err();
+            error.to_string()
+        };
+        let error = refused(below);
+        let named = format!(
+            "no directory {}. Is its file system mounted?",
+            mount.display()
+        );
+        assert!(error.contains(&named), "{error}");
+        std::fs::create_dir_all(mount.join("backups")).unwrap();
+        let error = refused(below);
+        assert!(error.contains("backups/a. Check repository.url"), "{error}");
+    }
 
     #[test]
     fn i2_a_file_is_synced_with_every_directory_up_to_the_root() {

@@ -39,6 +39,9 @@ pub(super) const PART_BYTES_MAX: u64 = 8 << 20;
 pub(super) const LISTS_MAX: usize = 16_384;
 pub(super) const PACK_LISTS_MAX: usize = 64;
 pub(super) const ROOTS_MAX: usize = 256;
+/// What to do about a backup that does not fit into these.
+pub(super) const TOO_LARGE: &str =
+    "Spread the database over more shards: each of them has backups of its own.";
 /// Damaged pages that a body names.
 pub(super) const DAMAGED_PAGES_MAX: usize = 1000;
 

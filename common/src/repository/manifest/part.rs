@@ -81,6 +81,8 @@ pub(in super::super) async fn get_part(
         .map_err(|e| Error::internal(format!("the thread that opens a part died: {e}")))?
 }
 
+const OTHER_KEYS: &str = "Use the identity of another of its recipients; with it, taking this one out and in again (docs/alarms.md) makes the file anew.";
+
 /// The data key of a session, opened with the repository's identity.
 pub(in super::super) async fn load_key(
     repository: &Repository,
@@ -111,12 +113,13 @@ pub(in super::super) async fn load_key(
                         continue;
                     }
                     Unwrapped::Damaged(why) => {
-                        Error::corrupt(format!("object {key} is damaged: {why}"))
+                        Error::corrupt(format!("object {key} is damaged: {why}")).hint(OTHER_KEYS)
                     }
                 }
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 Error::corrupt(format!("object {key} was listed and is gone"))
+                    .hint("Try again: its recipient may have been removed this very moment.")
             }
             Err(e) => e,
         };
@@ -131,7 +134,8 @@ pub(in super::super) async fn load_key(
     if others == 0 {
         return Err(Error::corrupt(format!(
             "no key of backup {name} is left under {folder}"
-        )));
+        ))
+        .hint("Nobody can open it: restore another backup, and take this one out of use with MarkBackupBroken."));
     }
     Err(Error::refused(format!(
         "{identities} does not open backup {name}, which is encrypted for {others} other recipient{}",

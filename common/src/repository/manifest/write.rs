@@ -1,6 +1,6 @@
 //! The bytes of a manifest.
 
-use super::{Body, MANIFEST_BYTES_MAX, ManifestHeader, signature};
+use super::{Body, MANIFEST_BYTES_MAX, ManifestHeader, TOO_LARGE, signature};
 use crate::{
     error::{Error, Result},
     repository::{keys::WriterKey, object::Prefix, seal::Sealer},
@@ -16,6 +16,7 @@ pub(in super::super) fn encode_manifest(
     signer: Option<&WriterKey>,
 ) -> Result<Vec<u8>> {
     let json = |e: serde_json::Error| Error::internal(format!("cannot write a manifest: {e}"));
+    let name = &header.name;
     let header = serde_json::to_vec(header).map_err(json)?;
     let header_hash = blake3::hash(&header);
     let mut body = serde_json::to_vec(body).map_err(json)?;
@@ -32,9 +33,10 @@ pub(in super::super) fn encode_manifest(
     object.extend_from_slice(&signature);
     if object.len() as u64 > MANIFEST_BYTES_MAX {
         return Err(Error::exhausted(format!(
-            "the manifest would have {} bytes, {MANIFEST_BYTES_MAX} are the limit",
+            "the manifest of backup {name} would have {} bytes, {MANIFEST_BYTES_MAX} are the limit",
             object.len()
-        )));
+        ))
+        .hint(TOO_LARGE));
     }
     Ok(object)
 }

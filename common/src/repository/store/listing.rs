@@ -74,8 +74,9 @@ impl Store {
             }
             if listed.len() > LISTED_MAX {
                 return Err(Error::exhausted(format!(
-                    "more than {LISTED_MAX} objects lie under {prefix}"
-                )));
+                    "more than {LISTED_MAX} objects lie under {prefix}: so many are not listed"
+                ))
+                .hint("Let backups go that are not needed (docs/retention.md), and look for what else lies there."));
             }
         }
     }
@@ -170,4 +171,5 @@ fn out_of_order(prefix: &Path) -> Error {
     Error::internal(format!(
         "the listing of {prefix} broke off and cannot be gone on with: the store does not list in the order of keys"
     ))
+    .hint("Try again when the store is less busy; behind a gateway that reorders listings, use the store itself.")
 }

@@ -19,7 +19,8 @@ use crate::{
         layout,
         list::{FileHasher, LIST_BYTES_MAX, Record},
         manifest::{
-            LISTS_MAX, PACK_LISTS_MAX, PackRecord, PartRecord, encode_pack_list, pack_list_parts,
+            LISTS_MAX, PACK_LISTS_MAX, PackRecord, PartRecord, TOO_LARGE, encode_pack_list,
+            pack_list_parts,
         },
         object::ObjectKind,
         pack::StoredChunk,
@@ -105,9 +106,11 @@ impl<'a> Scribe<'a> {
         }
         if self.done.lists.len() > LISTS_MAX || self.done.pack_lists.len() > PACK_LISTS_MAX {
             return Err(Error::exhausted(format!(
-                "the backup is too large for one manifest: {} parts",
-                self.next_part
-            )));
+                "the backup is too large for one manifest: it has {} lists of files and {} of packs, {LISTS_MAX} and {PACK_LISTS_MAX} are the limits",
+                self.done.lists.len(),
+                self.done.pack_lists.len()
+            ))
+            .hint(TOO_LARGE));
         }
         Ok((self.done, self.chunks))
     }

@@ -298,10 +298,10 @@ fn a_pinned_backup_is_removed_by_hand_only_by_force_and_not_when_its_pin_has_end
     let refused = cluster.start(removal_of(&first, false)).unwrap_err();
     assert!(refused.message.ends_with("is pinned"), "{refused:?}");
     assert!(refused.hint.unwrap().contains("--force"));
-    assert!(
-        pin(&mut cluster, &first, Some(Some(1))).is_err(),
-        "it has passed"
-    );
+    let passed = pin(&mut cluster, &first, Some(Some(1000))).unwrap_err();
+    let says = "the end of the pin, 1970-01-01T00:00:01Z, has passed already";
+    assert_eq!(passed.message, says);
+    assert!(passed.hint.unwrap().contains("--until"));
     let soon = cluster.now_unix_ms + 1;
     pin(&mut cluster, &first, Some(Some(soon))).unwrap();
     // The clock of the cluster goes on with each start.

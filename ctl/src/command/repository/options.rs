@@ -3,7 +3,7 @@
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use seawall_common::{
-    ErrorKind,
+    Error, ErrorKind,
     config::{Loaded, load, with_settings},
     repository::{REPOSITORY_SETTINGS, Repository, RepositoryConfig},
 };
@@ -26,14 +26,25 @@ impl RepositoryOptions {
     /// The settings, with which to open the repository; `None`: they were to be printed only.
     pub fn config(&self) -> Outcome<Option<RepositoryConfig>> {
         let environment = |name: &str| std::env::var(name).ok();
-        let loaded: Loaded<Settings> =
-            load(REPOSITORY_SETTINGS, &self.0, environment).map_err(Failure::usage)?;
+        let loaded: Loaded<Settings> = load(REPOSITORY_SETTINGS, &self.0, environment)
+            .map_err(|error| Failure::usage(of_another_program(error)))?;
         if loaded.print_only {
             crate::output::to_stdout(&loaded.printed)?;
             return Ok(None);
         }
         Ok(Some(loaded.settings.repository))
     }
+}
+
+/// A configuration of an agent or a coordinator has the section, and much that is not ours.
+fn of_another_program(error: Error) -> Error {
+    let is_unknown = error.message().contains(": unknown key ");
+    if !is_unknown || error.message().contains("unknown key \"repository") {
+        return error;
+    }
+    error.hint(
+        "A file for \"seawallctl repository\" holds the section [repository] alone: copy that of the agent's or the coordinator's into one of its own.",
+    )
 }
 
 /// Opens a repository that must be there. What is wrong with the settings is wrong usage.

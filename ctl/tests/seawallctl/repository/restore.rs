@@ -235,3 +235,40 @@ async fn what_cannot_be_restored_is_told_apart() {
     assert!(keyless.failure(1).contains("identity"), "{keyless:?}");
     assert!(!ground.path("t").exists());
 }
+
+#[tokio::test]
+async fn an_identity_file_that_others_can_read_is_told_of_in_one_line_and_used() {
+    let ground = Ground::new(true).await;
+    ground.back_up(1).await;
+    let file = ground.identity.clone().unwrap();
+    let quiet = ground.run(&["list", "-o", "name"]).await;
+    assert_eq!(quiet.stderr, "", "{quiet:?}");
+    set_mode(&file, 0o644);
+    let told = ground.run(&["list", "-o", "name"]).await;
+    assert_eq!(told.result(), quiet.result());
+    let warning = told.stderr.trim_end();
+    assert_eq!(warning.lines().count(), 1, "{told:?}");
+    let says = format!("seawallctl: WARNING: identity file {}", file.display());
+    assert!(warning.starts_with(&says), "{warning}");
+    assert!(warning.contains("mode 0644"), "{warning}");
+}
+
+#[tokio::test]
+async fn a_configuration_of_another_program_is_refused_and_says_what_to_do() {
+    let ground = Ground::new(false).await;
+    let file = ground.path("agent.toml");
+    let list = async |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let file = file.display().to_string();
+        let args = ["repository", "list", "--config", &file];
+        run(NOBODY, &args).await
+    };
+    let refused = list("alias = \"zone1-101\"\n[repository]\nurl = \"file:///x\"\n").await;
+    let line = refused.failure(2);
+    assert!(line.contains("unknown key \"alias\""), "{line}");
+    assert!(line.contains("copy that of the agent's"), "{line}");
+    // A slip of the finger is none of another program's.
+    let slip = list("[repository]\nurll = \"file:///x\"\n").await;
+    let line = slip.failure(2);
+    assert!(line.contains("Did you mean \"repository.url\"?"), "{line}");
+}
