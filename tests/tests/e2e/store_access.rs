@@ -134,6 +134,10 @@ impl Stub {
             ("200 OK", role("AssumeRole", "ROLE"))
         } else if head.starts_with("GET /container") {
             ("200 OK", role_as_json("CONTAINER"))
+        } else if head.starts_with("PUT /forbidden") {
+            ("403 Forbidden", String::new())
+        } else if head.starts_with("PUT /busy") {
+            ("503 Service Unavailable", String::new())
         } else if head.starts_with("PUT /latest/api/token") {
             (
                 "200 OK\r\nx-aws-ec2-metadata-token-ttl-seconds: 60",
@@ -312,10 +316,12 @@ async fn without_credentials_nothing_is_sent_and_one_line_says_soon_what_was_loo
 
     let empty = stub.bucket(&[profile("empty")]);
     refused_at_once(&empty, home, &[&none[..], &["\"empty\""]].concat()).await?;
-    // Something takes the connection and never says a word; nothing is there at all.
+    // It takes the connection and never says a word; is not there at all; does not want to.
     let silent = TcpListener::bind("127.0.0.1:0").await?;
     let silent = format!("http://{}", silent.local_addr()?);
-    for metadata in [silent.as_str(), "http://127.0.0.1:1"] {
+    let forbidden = format!("{}/forbidden", stub.address);
+    let busy = format!("{}/busy", stub.address);
+    for metadata in [&silent, "http://127.0.0.1:1", &forbidden, &busy] {
         let began = Instant::now();
         let bucket = stub.bucket(&[
             ("AWS_EC2_METADATA_DISABLED", "false"),

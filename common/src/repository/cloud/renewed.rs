@@ -165,6 +165,7 @@ mod tests {
     const GIVES: u64 = 0;
     const FAILS: u64 = 1;
     const HANGS: u64 = 2;
+    const TAKES_A_WHILE: u64 = 3;
 
     /// The clock and the source, which numbers what it gives.
     #[derive(Clone)]
@@ -205,6 +206,7 @@ mod tests {
             match self.mood.load(SeqCst) {
                 FAILS => return Err(Error::refused("the door is shut")),
                 HANGS => std::future::pending().await,
+                TAKES_A_WHILE => tokio::task::yield_now().await,
                 _ => {}
             }
             let credential = AwsCredential {
@@ -267,7 +269,7 @@ mod tests {
     async fn many_requests_get_them_once() {
         let (world, renewed) = World::new(Some(3600));
         for second in [0, 3300, 10_000] {
-            world.set(second, GIVES);
+            world.set(second, TAKES_A_WHILE);
             let all = futures::future::join_all((0..9).map(|_| renewed.get())).await;
             assert!(all.iter().all(Result::is_ok));
             in_the_background().await;

@@ -76,20 +76,26 @@ impl Chain {
     }
 
     async fn explain(&self, error: &CredentialsError) -> Error {
-        if let CredentialsError::CredentialsNotLoaded(_) = error {
+        let why = one_line(&chain(error));
+        let why = why.trim_end_matches('.');
+        let says = |text| why.contains(text);
+        // The metadata service is the last that is asked.
+        let nowhere = match error {
+            CredentialsError::CredentialsNotLoaded(_) => Some(String::new()),
+            _ => says("IMDS").then(|| format!(" ({why})")),
+        };
+        if let Some(why) = nowhere {
             return Error::refused(format!(
                 "no credentials for S3: none in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), \
                  none of the profile {:?} in {} and {}, no web identity, no container's role, \
-                 and this machine's metadata service gives none",
+                 and this machine's metadata service gives none{why}",
                 self.environment.profiles.selected_profile(),
                 self.environment.credentials_file().await,
                 self.environment.config_file().await,
             ))
             .hint(HINT);
         }
-        let why = one_line(&chain(error));
         let message = format!("cannot get credentials for S3: {why}");
-        let says = |text| why.contains(text);
         // Whoever gives them does not answer, as it happens before a network is there.
         if (says("dispatch failure") || says("timed out")) && !says("invalid peer certificate") {
             return Error::unavailable(message).hint(HINT);
