@@ -121,7 +121,10 @@ fn outlived(
     if let Some(count) = policy.keep_count
         && newer_complete >= count
     {
-        return Some(format!("retention keeps {count}, and that many are newer"));
+        return Some(match count {
+            0 => "retention keeps none for their number".to_owned(),
+            _ => format!("retention keeps {count}, and that many are newer"),
+        });
     }
     let age_ms = policy.keep_age_ms?;
     (now_unix_ms.saturating_sub(backup.at_unix_ms) > age_ms).then(|| {

@@ -76,6 +76,8 @@ fn count_and_age_are_limits_and_the_minimum_is_none() {
     let at_least = Policy { minimum: 4, ..both };
     assert_eq!(gone(&at_least, &backups), [0]);
     assert_eq!(gone(&keep_count(0), &backups), [0, 1, 2, 3], "one stays");
+    let reasons = expired(&keep_count(0), &backups, NOW);
+    assert_eq!(reasons[0].1, "retention keeps none for their number");
 }
 
 #[test]
