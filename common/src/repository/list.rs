@@ -268,3 +268,23 @@ impl Iterator for Records<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As FORMAT.md has it; the golden repository has no run that two records share.
+    #[test]
+    fn a_run_of_zeros_is_hashed_once_however_many_records_it_has() {
+        let (first, last) = ([1; 32], [2; 32]);
+        let mut hasher = FileHasher::default();
+        hasher.add(&first);
+        hasher.add_zeros(2);
+        hasher.add_zeros(3);
+        hasher.add(&last);
+        hasher.add_zeros(1);
+        let run = |count: u64| [&ZERO_CHUNK[..], &count.to_le_bytes()].concat();
+        let all = [&first[..], &run(5), &last, &run(1)].concat();
+        assert_eq!(hasher.hash(), *blake3::hash(&all).as_bytes());
+    }
+}
