@@ -7,6 +7,7 @@ pub mod clock;
 pub mod collection;
 mod delete_side;
 pub mod driver;
+pub mod listing;
 pub mod recipients;
 #[cfg(test)]
 mod recipients_tests;
@@ -73,7 +74,7 @@ pub struct Coordination {
     pub store: Arc<dyn store::Store>,
     pub agents: Arc<dyn AgentCalls>,
     pub heartbeats: Heartbeats,
-    pub refreshed: refresh::Refreshed,
+    pub readings: listing::Readings,
     pub collections: collection::Collections,
     pub retention: retention::Applied,
     pub clock: clock::ClockWatch,
@@ -96,7 +97,7 @@ impl Coordination {
             store,
             agents,
             heartbeats: Heartbeats::new(),
-            refreshed: refresh::Refreshed::default(),
+            readings: listing::Readings::default(),
             collections: collection::Collections::default(),
             retention: retention::Applied::default(),
             clock: clock::ClockWatch::default(),

@@ -1,11 +1,7 @@
 //! Brings the catalogue up to what the repository shows: after a crash, and for a group that was
 //! given a repository with an older one's backups.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::collections::BTreeSet;
 
 use seawall_common::{
     Error, Result,
@@ -13,7 +9,6 @@ use seawall_common::{
     repository::{StoredBackup, StoredState},
 };
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::Coordination;
 use crate::state::{
@@ -26,44 +21,6 @@ const BATCH_BYTES: usize = 32 * 1024;
 /// JSON of one backup: what is longer than this would not fit into any command.
 const FOUND_BYTES_MAX: usize = 60 * 1024;
 const NOTE_CHARS_MAX: usize = 500;
-/// A scan younger than this is new enough for a listing.
-const FRESH_FOR: Duration = Duration::from_secs(2);
-
-/// A listing waits so long for the repository, and then shows what is known.
-const LISTING_PATIENCE: Duration = Duration::from_secs(20);
-
-/// When each shard was last scanned.
-#[derive(Default)]
-pub struct Refreshed(Mutex<BTreeMap<ShardId, Instant>>);
-
-impl Refreshed {
-    fn is_fresh(&self, shard: &ShardId) -> bool {
-        let scans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        scans.get(shard).is_some_and(|at| at.elapsed() < FRESH_FOR)
-    }
-
-    fn note(&self, shard: &ShardId) {
-        let mut scans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        scans.retain(|_, at| at.elapsed() < FRESH_FOR);
-        scans.insert(shard.clone(), Instant::now());
-    }
-}
-
-/// As [`refresh`], unless that was done a moment ago, and not for as long as a store that is away is
-/// tried: somebody is looking at the screen.
-pub async fn refresh_for_listing(context: &Coordination, shard: &ShardId) -> Result<()> {
-    if context.refreshed.is_fresh(shard) {
-        return Ok(());
-    }
-    let late = |_| {
-        let seconds = LISTING_PATIENCE.as_secs();
-        Error::unavailable(format!("it has not been read within {seconds} seconds"))
-    };
-    tokio::time::timeout(LISTING_PATIENCE, refresh(context, shard))
-        .await
-        .map_err(late)?
-}
-
 pub async fn refresh(context: &Coordination, shard: &ShardId) -> Result<()> {
     let complete_before: BTreeSet<BackupName> = context
         .group
@@ -96,7 +53,6 @@ pub async fn refresh(context: &Coordination, shard: &ShardId) -> Result<()> {
     for batch in batches(news)? {
         import(context, shard, batch, Vec::new()).await?;
     }
-    context.refreshed.note(shard);
     Ok(())
 }
 

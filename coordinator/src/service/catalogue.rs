@@ -14,7 +14,7 @@ use super::{
     check_given, check_text, convert, read, topology::unknown_shard, unexpected, wants_stale,
 };
 use crate::{
-    operation::{Coordination, refresh::refresh_for_listing},
+    operation::{Coordination, listing::bring_up_to_date},
     state::{
         Command, Response as Answer, State,
         catalogue::{self, Entry, Known, Pin},
@@ -33,11 +33,10 @@ impl CatalogueService {
         if wants_stale(metadata) {
             return String::new();
         }
-        let Err(e) = refresh_for_listing(&self.context, shard).await else {
-            return String::new();
-        };
-        tracing::warn!(%shard, "listing what is known, because the repository was not read: {e}");
-        e.message().to_owned()
+        let not_read = bring_up_to_date(&self.context, [shard.clone()]).await;
+        not_read
+            .first()
+            .map_or_else(String::new, |(_, why)| why.message().to_owned())
     }
 
     async fn pin(

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::{convert, read, topology::unknown_shard};
 use crate::{
-    operation::{Coordination, collection, refresh::refresh_for_listing},
+    operation::{Coordination, collection, listing::bring_up_to_date},
     state::{
         Command, State,
         locks::Scope,
@@ -120,15 +120,6 @@ fn expired(shard: &ShardId, due: Vec<(BackupName, String)>) -> Vec<v1::ExpiredBa
 }
 
 impl RetentionService {
-    /// What there is, as far as the repository can be read now.
-    async fn refresh(&self, shards: &BTreeSet<ShardId>) {
-        for shard in shards {
-            if let Err(e) = refresh_for_listing(&self.context, shard).await {
-                tracing::warn!(%shard, "going by what is known, because the repository was not read: {e}");
-            }
-        }
-    }
-
     /// What would go if the command were applied.
     async fn preview(
         &self,
@@ -142,7 +133,11 @@ impl RetentionService {
         if let Scope::Shard(shard) = scope {
             shards.insert(shard.clone());
         }
-        self.refresh(&shards).await;
+        let not_read = bring_up_to_date(&self.context, shards.clone()).await;
+        let not_read = not_read
+            .into_iter()
+            .map(|(shard, why)| format!("{shard}: {}", why.message()));
+        let not_read: Vec<String> = not_read.collect();
         let preview = group.read(|state| {
             // On a copy that nobody keeps.
             let mut state = state.clone();
@@ -155,6 +150,7 @@ impl RetentionService {
                 expired: due.collect(),
                 stopped: state.retention.stopped().unwrap_or_default().to_owned(),
                 unknown,
+                not_read,
             })
         });
         preview.await?
@@ -227,7 +223,7 @@ impl Retention for RetentionService {
         let scope = scope(&request.keyspace, &request.shard)?;
         let group = &self.context.group;
         let shards = group.read(|state| known_in(state, &scope)).await??;
-        self.refresh(&shards).await;
+        bring_up_to_date(&self.context, shards.clone()).await;
         let mut answer = v1::PlanCollectionResponse::default();
         for shard in &shards {
             let (plan, stopped) = collection::plan(&self.context, shard).await?;

@@ -101,3 +101,29 @@ async fn of_what_nobody_knows_nothing_is_shown_planned_or_collected() {
     assert_eq!(refused.code(), Code::NotFound);
     assert!(stage.store.requests.lock().unwrap().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_preview_that_goes_by_what_was_known_before_says_so_for_each_shard_at_once() {
+    let stage = stage();
+    // The keyspace has more shards than are read at once.
+    for number in 0..20 {
+        let shard = format!("commerce/{number:02x}-").parse().unwrap();
+        let set = retention::Command::Set {
+            scope: crate::state::locks::Scope::Shard(shard),
+            policy: Some(retention::Policy::default()),
+        };
+        stage.group.propose(Command::Retention(set)).await.unwrap();
+    }
+    *stage.store.hang_scans.lock().unwrap() = true;
+    let began = tokio::time::Instant::now();
+    let service = retention(&stage);
+    let previewed = service.set_retention(keep_one("", true)).await;
+    assert!(began.elapsed() < std::time::Duration::from_secs(21));
+    let previewed = previewed.unwrap().into_inner();
+    assert_eq!(previewed.not_read.len(), 21, "{previewed:?}");
+    let of_first = "commerce/0: it has not been read within 20 seconds";
+    assert!(
+        previewed.not_read.iter().any(|why| why == of_first),
+        "{previewed:?}"
+    );
+}

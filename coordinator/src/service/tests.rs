@@ -291,9 +291,10 @@ async fn a_backup_is_not_started_on_an_agent_that_is_not_heard() {
 async fn a_backup_that_is_being_written_is_listed_last() {
     let mut cluster = Cluster::with_primary();
     let complete = cluster.backed_up("zone1-101", "0-100-1");
-    let running = cluster.start(backup_of("zone1-102")).unwrap();
     let stage = Stage::new(cluster);
     stage.tell("copy", Does::Hang);
+    let running = stage.start(backup_of("zone1-102")).await;
+    stage.called("copy").await;
     let service = CatalogueService {
         context: stage.context.clone(),
     };
@@ -304,7 +305,7 @@ async fn a_backup_that_is_being_written_is_listed_last() {
     let listed = service.list_backups(Request::new(request)).await;
     let listed = listed.unwrap().into_inner().backups;
     let names: Vec<_> = listed.into_iter().map(|backup| backup.name).collect();
-    let written = running.backup.unwrap();
+    let written = stage.operation(running).backup.unwrap();
     assert_eq!(names, [complete.to_string(), written.to_string()]);
 }
 
@@ -338,8 +339,14 @@ async fn a_repository_that_does_not_answer_keeps_nobody_from_seeing_what_is_know
     let got = got.unwrap().into_inner();
     assert_eq!(got.backup.unwrap().name, complete.as_str());
     assert_eq!(got.not_read, listed.not_read);
+    // The reading went on meanwhile, and there was only this one.
     *stage.store.hang_scans.lock().unwrap() = false;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert_eq!(list().await.not_read, "");
+    assert_eq!(stage.store.scans.lock().unwrap().len(), 1);
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(list().await.not_read, "");
+    assert_eq!(stage.store.scans.lock().unwrap().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

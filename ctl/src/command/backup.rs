@@ -62,9 +62,9 @@ impl Backup {
             return to_stdout(&operation.backup);
         }
         let shard = ShardId::from_proto(operation.shard.as_ref()).map_err(Failure::failed)?;
-        let backup = get_backup::fetch(context, &shard, &operation.backup)
+        let got = get_backup::fetch(context, &shard, &operation.backup)
             .await
             .map_err(|failure| failure.of(what))?;
-        context.print(&json::Backup::from(&backup), String::new, String::new)
+        context.print(&json::Backup::from(&got.backup), String::new, String::new)
     }
 }

@@ -20,20 +20,26 @@ pub struct GetBackup {
 
 impl GetBackup {
     pub async fn run(self, context: &Context) -> Outcome {
-        let backup = fetch(context, &self.shard, self.name.as_str())
+        let got = fetch(context, &self.shard, self.name.as_str())
             .await
             .map_err(|failure| {
                 failure.of(format_args!("GetBackup {} {}", self.shard, self.name))
             })?;
         context.print(
-            &json::Backup::from(&backup),
-            || backup.name.clone(),
-            || table::backup(&backup),
+            &json::GotBackup::new(&got.backup, &got.not_read),
+            || got.backup.name.clone(),
+            || table::backup(&got.backup),
         )
     }
 }
 
-pub async fn fetch(context: &Context, shard: &ShardId, name: &str) -> Outcome<v1::Backup> {
+/// A backup, and why the repository was not read for it, if it was not.
+pub struct Got {
+    pub backup: v1::Backup,
+    not_read: String,
+}
+
+pub async fn fetch(context: &Context, shard: &ShardId, name: &str) -> Outcome<Got> {
     let request = v1::GetBackupRequest {
         shard: Some(shard.to_proto()),
         name: name.to_owned(),
@@ -46,5 +52,9 @@ pub async fn fetch(context: &Context, shard: &ShardId, name: &str) -> Outcome<v1
         })
         .await?;
     tell_not_read(&got.not_read);
-    got.backup.ok_or_else(|| incomplete_answer("backup"))
+    let backup = got.backup.ok_or_else(|| incomplete_answer("backup"))?;
+    Ok(Got {
+        backup,
+        not_read: got.not_read,
+    })
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use seawall_proto::v1::{self, retention_client::RetentionClient};
 
-use super::{Context, lines, scope::Scope};
+use super::{Context, lines, list_backups::tell_not_read, scope::Scope};
 use crate::{
     exit::Outcome,
     output::{json, retention},
@@ -73,6 +73,7 @@ impl SetRetention {
             })
             .await
             .map_err(|failure| failure.of(format_args!("SetRetention {scope}")))?;
+        answer.not_read.iter().for_each(|why| tell_not_read(why));
         let expired = &answer.expired;
         context.print(
             &json::Expiry::new(&answer, self.dry_run),

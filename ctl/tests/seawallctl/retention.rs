@@ -34,6 +34,7 @@ fn script() -> Script {
             expired: expired.clone(),
             stopped: "wall time jumped".into(),
             unknown: true,
+            not_read: vec!["commerce/0: the store is away".into()],
         },
         retention: GetRetentionResponse {
             shards: vec![ShardRetention {

@@ -48,7 +48,7 @@ pub struct FakeStore {
     pub hang_keys: Mutex<bool>,
     /// The shards that were read, one after the other.
     pub scans: Mutex<Vec<ShardId>>,
-    /// Reading one never ends.
+    /// Reading one does not end for as long as this is set.
     pub hang_scans: Mutex<bool>,
 }
 
@@ -108,9 +108,9 @@ impl Store for FakeStore {
 
     async fn scan(&self, of: &ShardId) -> Result<Vec<StoredBackup>> {
         self.scans.lock().unwrap().push(of.clone());
-        let hang = *self.hang_scans.lock().unwrap();
-        if hang {
-            std::future::pending::<()>().await;
+        let hangs = || *self.hang_scans.lock().unwrap();
+        while hangs() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         // All that it has is of the one shard.
         Ok(match *of == shard() {

@@ -96,6 +96,23 @@ pub struct Backups {
     not_read: Option<String>,
 }
 
+/// What `GetBackup` prints.
+#[derive(Debug, Serialize)]
+pub struct GotBackup {
+    #[serde(flatten)]
+    backup: Backup,
+    not_read: Option<String>,
+}
+
+impl GotBackup {
+    pub fn new(backup: &v1::Backup, not_read: &str) -> Self {
+        Self {
+            backup: Backup::from(backup),
+            not_read: known(not_read),
+        }
+    }
+}
+
 impl From<&v1::ListBackupsResponse> for Backups {
     fn from(listed: &v1::ListBackupsResponse) -> Self {
         Self {

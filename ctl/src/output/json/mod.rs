@@ -14,7 +14,7 @@ mod retention;
 mod tablet;
 mod transfer;
 
-pub use backup::{Backup, BackupRef, BackupRefs, Backups, RestorePlan};
+pub use backup::{Backup, BackupRef, BackupRefs, Backups, GotBackup, RestorePlan};
 pub use cluster::{Cluster, Member};
 pub use keys::{AddedRecipient, Identity, Recipients, Writers};
 pub use lock::{Broken, Hold, Holds};

@@ -32,6 +32,7 @@ pub struct Expiry {
     expired: Vec<Expired>,
     stopped: Option<String>,
     unknown: bool,
+    not_read: Vec<String>,
 }
 
 impl Expiry {
@@ -41,6 +42,7 @@ impl Expiry {
             expired: answer.expired.iter().map(Expired::from).collect(),
             stopped: known(&answer.stopped),
             unknown: answer.unknown,
+            not_read: answer.not_read.clone(),
         }
     }
 }
