@@ -5,16 +5,13 @@
 //! makes no sense (the backup is damaged, the disk is full or fails), and when nobody has gone on with
 //! it for as long as `partial_restore_kept`. See `docs/decisions/0009-what-is-left-of-a-restore.md`.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use seawall_common::{
-    Error, Result,
+    Error, ErrorKind, Result,
     repository::{
         Destinations, Manifest,
-        partial::{self, Marker},
+        partial::{self, Held, Marker},
     },
 };
 
@@ -23,30 +20,20 @@ use crate::tablet::Tablet;
 type Roots = Vec<(String, PathBuf)>;
 
 /// Gets everything ready to restore a backup beside `roots`: what is there of the same one stays,
-/// anything else goes.
+/// anything else goes. Nobody else touches it while the second is kept.
 pub(super) async fn prepare(
     tablet: &Tablet,
     roots: &Roots,
     manifest: &Manifest,
-) -> Result<Destinations> {
+) -> Result<(Destinations, Vec<Held>)> {
     let _alone = tablet.lock_partial_restore().await;
     let marker = Marker::of(manifest);
     let hash = manifest.hash.clone();
     let roots = roots.clone();
     on_disk(move || {
-        let mut destinations = look(&roots, &hash);
-        for (name, root) in &roots {
-            let failed = |e: &io::Error| Error::io("make ready to restore", root, e);
-            if destinations.get(name).is_some_and(|d| !d.resume) {
-                partial::discard(root).map_err(|e| failed(&e))?;
-            }
-            // Before the first byte: nothing is ever there without a word about what it is.
-            marker.write(root).map_err(|e| failed(&e))?;
-        }
-        for destination in destinations.values_mut() {
-            destination.resume &= destination.directory.is_dir();
-        }
-        Ok(destinations)
+        let held = roots.iter().map(|(_, root)| marker.hold_alone(root));
+        let held = held.collect::<Result<_>>()?;
+        Ok((look(&roots, &hash), held))
     })
     .await
 }
@@ -64,6 +51,11 @@ pub(super) async fn discard(tablet: &Tablet) -> Result<()> {
     let _alone = tablet.lock_partial_restore().await;
     let roots = tablet.engine.known_roots().await?;
     on_disk(move || roots.iter().try_for_each(|(_, root)| delete(root))).await
+}
+
+/// Keeps everybody else from what was fetched while it is moved into its place.
+pub(super) async fn hold(roots: Vec<PathBuf>) -> Result<Vec<Held>> {
+    on_disk(move || roots.iter().map(|root| Held::take(root)).collect()).await
 }
 
 /// Deletes what nobody has gone on with for too long, unless an operation has the database: a
@@ -88,8 +80,15 @@ pub async fn discard_old(tablet: &Tablet) -> Result<()> {
     .await
 }
 
+/// Not what somebody else restores there by hand.
 fn delete(root: &Path) -> Result<()> {
-    partial::discard(root).map_err(|e| Error::io("delete what was fetched for", root, &e))
+    match partial::discard(root) {
+        Err(e) if e.kind() == ErrorKind::Conflict => {
+            tracing::info!("not deleted: {e}");
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 async fn on_disk<T: Send + 'static>(

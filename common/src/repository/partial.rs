@@ -2,22 +2,22 @@
 //! beside it that says of which backup it is.
 //!
 //! A restore of the same backup goes on with it: everything in it is verified again, so the marker
-//! decides only whether that is worth while. Nothing ever starts on it (I6). The agent, which alone
-//! restores its databases, replaces markers ([`Marker::write`]); `seawallctl`, which may run twice,
-//! holds them locked while it restores ([`Marker::hold`]).
+//! decides only whether that is worth while. Nothing ever starts on it (I6). Whoever writes it, moves
+//! it or deletes it has the marker locked meanwhile: the agent and `seawallctl` know nothing of each
+//! other.
 
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{Destination, Manifest};
 use crate::{
-    clock::now_unix_ms,
     error::{Error, ErrorKind, Result},
     ids::BackupName,
 };
@@ -25,7 +25,6 @@ use crate::{
 /// Behind the name of a place: what is being restored for it.
 const PARTIAL: &str = ".seawall-restore";
 const MARKER: &str = ".seawall-restore.json";
-const NEW_MARKER: &str = ".seawall-restore.new";
 
 /// Where is written what goes to `place`.
 pub fn directory(place: &Path) -> PathBuf {
@@ -55,25 +54,24 @@ pub fn remove_directory(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Deletes what is left beside `place`. The directory first: it is never there without its marker.
-pub fn discard(place: &Path) -> io::Result<()> {
-    remove_directory(&directory(place))?;
-    match fs::remove_file(beside(place, MARKER)) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => sync_parent(place),
+/// Deletes what is left beside `place`. [`ErrorKind::Conflict`]: somebody is at work with it.
+pub fn discard(place: &Path) -> Result<()> {
+    match is_left(place) {
+        true => Held::take(place)?.give_up(),
+        false => Ok(()),
     }
+}
+
+fn is_left(place: &Path) -> bool {
+    let is_there = |ending| beside(place, ending).symlink_metadata().is_ok();
+    is_there(PARTIAL) || is_there(MARKER)
 }
 
 /// Whether something is left beside `place` with which nobody has gone on for as long as `limit`.
 pub fn is_old(place: &Path, limit: Duration) -> bool {
-    let is_there = |ending| beside(place, ending).symlink_metadata().is_ok();
-    if !is_there(PARTIAL) && !is_there(MARKER) {
-        return false;
-    }
-    Marker::read(place).is_none_or(|marker| {
-        let age_ms = now_unix_ms().saturating_sub(marker.touched_unix_ms);
-        Duration::from_millis(age_ms) >= limit
-    })
+    let touched = || fs::metadata(beside(place, MARKER)).and_then(|meta| meta.modified());
+    let age = || touched().ok().map(|at| at.elapsed().unwrap_or_default());
+    is_left(place) && age().is_none_or(|age| age >= limit)
 }
 
 /// Where a restore of this manifest to `place` writes, and what of it is there now.
@@ -98,18 +96,15 @@ pub fn is_worth_keeping(error: &Error) -> bool {
     )
 }
 
-/// Of which backup it is.
+/// Of which backup it is. When a restore last began with it, or went on, is when the file was
+/// changed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Marker {
     backup: BackupName,
     manifest_hash: String,
-    /// When a restore last began with it, or went on.
-    #[serde(default)]
-    touched_unix_ms: u64,
 }
 
 impl Marker {
-    /// Touched now.
     pub fn of(manifest: &Manifest) -> Self {
         Self::new(manifest.header.name.clone(), manifest.hash.clone())
     }
@@ -118,7 +113,6 @@ impl Marker {
         Self {
             backup,
             manifest_hash,
-            touched_unix_ms: now_unix_ms(),
         }
     }
 
@@ -130,16 +124,6 @@ impl Marker {
     fn read(place: &Path) -> Option<Self> {
         let bytes = fs::read(beside(place, MARKER)).ok()?;
         serde_json::from_slice(&bytes).ok()
-    }
-
-    /// In the place of one that may be there.
-    pub fn write(&self, place: &Path) -> io::Result<()> {
-        let (new, path) = (beside(place, NEW_MARKER), beside(place, MARKER));
-        let mut file = File::create(&new)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        sync_parent(&path)
     }
 
     /// Whether something is there that a restore of this backup can go on with; an error where
@@ -168,62 +152,111 @@ impl Marker {
     }
 
     /// Before the first byte: nothing is ever there without a word about what it is. What is there
-    /// is looked at again, now that nobody else can come in between.
+    /// is looked at again, now that nobody else can come in between; an error where it is of another
+    /// backup.
     pub fn hold(&self, place: &Path) -> Result<Held> {
-        let path = beside(place, MARKER);
-        let failed = |e: io::Error| Error::io("write", &path, &e);
-        // Opened without emptying it: another restore may hold it.
-        let mut file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::conflict(format!(
-                    "another restore to {} is under way",
-                    place.display()
-                ))
-                .hint("Wait for it, or end it first."));
+        let held = Held::take(place)?;
+        match self.check(place)? {
+            true => held.touch()?,
+            false => held.note(self)?,
+        }
+        Ok(held)
+    }
+
+    /// The same, and what is there of another backup is deleted.
+    pub fn hold_alone(&self, place: &Path) -> Result<Held> {
+        let held = Held::take(place)?;
+        match self.check(place) {
+            Ok(true) => held.touch()?,
+            Ok(false) => held.note(self)?,
+            Err(_) => {
+                held.delete_directory()?;
+                held.note(self)?;
             }
-            Err(TryLockError::Error(e)) => return Err(failed(e)),
         }
-        // Of what is gone on with it stays as it is: cut off while it is written, it says nothing.
-        if !self.check(place)? {
-            let text = serde_json::to_vec(self)
-                .map_err(|e| Error::internal(format!("cannot write a marker: {e}")))?;
-            file.set_len(0)
-                .and_then(|()| file.write_all(&text))
-                .and_then(|()| file.sync_all())
-                .and_then(|()| sync_parent(&path))
-                .map_err(failed)?;
-        }
-        Ok(Held {
-            place: place.to_owned(),
-            _file: file,
-        })
+        Ok(held)
     }
 }
 
-/// The marker of a restore that runs.
+/// The marker, locked: nobody else writes, moves or deletes what it is about.
 #[derive(Debug)]
 pub struct Held {
     place: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl Held {
+    /// Whatever it says. [`ErrorKind::Conflict`]: somebody is at work.
+    pub fn take(place: &Path) -> Result<Self> {
+        let path = beside(place, MARKER);
+        let failed = |e: io::Error| Error::io("lock", &path, &e);
+        loop {
+            // Opened without emptying it: another restore may hold it.
+            let mut options = File::options();
+            let file = options.create(true).truncate(false).write(true).open(&path);
+            let file = file.map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let place = place.display();
+                    let error = Error::conflict(format!("another restore to {place} is under way"));
+                    return Err(error.hint("Wait for it, or end it first."));
+                }
+                Err(TryLockError::Error(e)) => return Err(failed(e)),
+            }
+            // Who had it before may have removed it: then another file is the marker by now.
+            if is_at(&file, &path).map_err(failed)? {
+                let place = place.to_owned();
+                return Ok(Self { place, file });
+            }
+        }
+    }
+
+    fn note(&self, marker: &Marker) -> Result<()> {
+        let path = beside(&self.place, MARKER);
+        let text = serde_json::to_vec(marker)
+            .map_err(|e| Error::internal(format!("cannot write a marker: {e}")))?;
+        self.file
+            .set_len(0)
+            .and_then(|()| (&self.file).write_all(&text))
+            .and_then(|()| self.file.sync_all())
+            .and_then(|()| sync_parent(&path))
+            .map_err(|e| Error::io("write", &path, &e))
+    }
+
+    /// It is gone on with. What it says stays as it is: cut off while it is written, it says nothing.
+    fn touch(&self) -> Result<()> {
+        let path = beside(&self.place, MARKER);
+        let touched = self.file.set_modified(SystemTime::now());
+        touched.map_err(|e| Error::io("touch", &path, &e))
+    }
+
+    fn delete_directory(&self) -> Result<()> {
+        remove_directory(&directory(&self.place))
+            .map_err(|e| Error::io("delete what was restored for", &self.place, &e))
+    }
+
     /// Deletes what was written, then what is said of it.
     pub fn give_up(&self) -> Result<()> {
-        discard(&self.place).map_err(|e| Error::io("delete what was restored for", &self.place, &e))
+        self.delete_directory()?;
+        self.remove()
     }
 
     /// What was written has its name now.
     pub fn remove(&self) -> Result<()> {
         let path = beside(&self.place, MARKER);
-        fs::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))
+        fs::remove_file(&path)
+            .and_then(|()| sync_parent(&path))
+            .map_err(|e| Error::io("remove", &path, &e))
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let own = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (own.dev(), own.ino())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
 }
 
@@ -258,12 +291,7 @@ mod tests {
         // It looked before the first one began.
         let error = other.hold(&place).unwrap_err();
         assert!(error.message().contains("another backup"), "{error}");
-        // Later is as good.
-        let later = Marker {
-            touched_unix_ms: own.touched_unix_ms + 1,
-            ..own
-        };
-        let held = later.hold(&place).unwrap();
+        let held = own.hold(&place).unwrap();
         held.give_up().unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
@@ -273,19 +301,67 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("data");
         fs::create_dir(super::directory(&place)).unwrap();
-        marker("aa").write(&place).unwrap();
+        drop(marker("aa").hold_alone(&place).unwrap());
+        assert!(!super::directory(&place).exists(), "of nothing known");
+        fs::create_dir(super::directory(&place)).unwrap();
         assert!(marker("aa").check(&place).unwrap());
         assert!(destination(&place, "aa").resume);
         assert!(!destination(&place, "bb").resume);
         assert!(!is_old(&place, Duration::from_secs(60)));
-        // As seawallctl wrote it before it noted a time.
-        let text = r#"{"backup":"2026-11-25.120000.zone1-102","manifest_hash":"aa"}"#;
+        age(&place);
+        assert!(is_old(&place, Duration::from_secs(60)));
+        // As was written when the time stood in it.
+        let text =
+            r#"{"backup":"2026-11-25.120000.zone1-102","manifest_hash":"aa","touched_unix_ms":1}"#;
         fs::write(beside(&place, MARKER), text).unwrap();
         assert!(marker("aa").check(&place).unwrap());
-        assert!(is_old(&place, Duration::from_secs(60)));
         discard(&place).unwrap();
         assert!(!is_old(&place, Duration::ZERO));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    fn age(place: &Path) {
+        let marker = File::options().write(true).open(beside(place, MARKER));
+        let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        marker.unwrap().set_modified(hour_ago).unwrap();
+    }
+
+    #[test]
+    fn i6_what_somebody_is_at_work_with_is_neither_deleted_nor_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("data");
+        drop(marker("aa").hold(&place).unwrap());
+        fs::create_dir(super::directory(&place)).unwrap();
+        age(&place);
+        let held = marker("aa").hold(&place).unwrap();
+        assert!(
+            !is_old(&place, Duration::from_secs(60)),
+            "it is gone on with"
+        );
+        for refused in [
+            discard(&place).unwrap_err(),
+            marker("bb").hold_alone(&place).unwrap_err(),
+            Held::take(&place).unwrap_err(),
+        ] {
+            assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+        }
+        assert!(super::directory(&place).is_dir());
+        drop(held);
+        drop(marker("bb").hold_alone(&place).unwrap());
+        assert!(!super::directory(&place).exists());
+    }
+
+    #[test]
+    fn a_marker_that_was_removed_meanwhile_is_not_held() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("data");
+        let marker = File::create(beside(&place, MARKER)).unwrap();
+        let path = beside(&place, MARKER);
+        assert!(is_at(&marker, &path).unwrap());
+        fs::remove_file(&path).unwrap();
+        assert!(!is_at(&marker, &path).unwrap());
+        fs::write(&path, "").unwrap();
+        assert!(!is_at(&marker, &path).unwrap());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What a restore leaves behind, and for how long.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use seawall_common::{ErrorKind, clock::now_unix_ms, repository::StoredState};
+use seawall_common::{ErrorKind, repository::StoredState};
 
 use super::*;
 use crate::{
@@ -101,8 +101,10 @@ async fn what_nobody_goes_on_with_is_deleted_in_its_time_and_never_under_a_resto
     let hash = with_backup(&world).await;
     let agent = fetch_and_fail(&world, &hash).await;
     let age = |ago: Duration| {
-        let touched = now_unix_ms() - ago.as_millis() as u64;
-        set_marker(&world, "touched_unix_ms", touched.into());
+        let marker = world.path("data.seawall-restore.json");
+        let marker = std::fs::File::options().write(true).open(marker);
+        let touched = SystemTime::now() - ago;
+        marker.unwrap().set_modified(touched).unwrap();
     };
     age(FOR_LONG / 2);
     discard_old(&agent.tablet).await.unwrap();
@@ -114,6 +116,10 @@ async fn what_nobody_goes_on_with_is_deleted_in_its_time_and_never_under_a_resto
     discard_old(&agent.tablet).await.unwrap();
     assert!(is_left(&world), "a restore was under way");
     assert!(is_done(&driver.put_back(&agent, false).await));
+    let by_hand = Held::take(&world.engine.data_dir).unwrap();
+    discard_old(&agent.tablet).await.unwrap();
+    assert!(is_left(&world), "somebody restores there by hand");
+    drop(by_hand);
     discard_old(&agent.tablet).await.unwrap();
     assert!(!is_left(&world), "nobody has gone on with it");
 

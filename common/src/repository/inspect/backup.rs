@@ -35,10 +35,7 @@ pub(super) async fn inspect(
                 return Ok(());
             }
             let report = read_back(inspector, shard, backup, manifest_hash, found).await?;
-            if let Some(report) = &report {
-                found.add_report(shard, report);
-            }
-            inspected.report = report;
+            inspected.report = report.map(|report| found.add_report(shard, report));
         }
         StoredState::Broken { reason } => {
             note_manifest(shard, name, reason, found);

@@ -239,15 +239,18 @@ impl Inspection {
         }
     }
 
-    /// What was found in one backup. A report names only the first of it, too.
-    fn add_report(&mut self, shard: &ShardId, report: &VerifyReport) {
+    /// What was found in one backup. A report names only the first of it, too; what it remembers of
+    /// the rest is not kept for each backup.
+    fn add_report(&mut self, shard: &ShardId, mut report: VerifyReport) -> VerifyReport {
         for damage in &report.damage {
             self.note_damage(damage.object.clone(), damage.what.clone());
         }
-        self.damaged += self.seen.add_all(&report.seen);
+        let seen = std::mem::take(&mut report.seen);
+        self.damaged += self.seen.add_all(seen);
         for what in &report.unchecked {
             self.cannot_check(format!("{} of {shard}: {what}", report.backup));
         }
+        report
     }
 
     fn cannot_check(&mut self, what: String) {
@@ -301,7 +304,8 @@ mod tests {
         let mut found = Inspection::default();
         found.note_damage("packs/7".into(), "is cut short".into());
         for _ in 0..2 {
-            found.add_report(&shard, &report);
+            let kept = found.add_report(&shard, report.clone());
+            assert_eq!(kept.seen, Seen::default());
         }
         assert_eq!((found.damaged, found.damage.len()), (1500, NAMED_MAX));
         found.note_damage("packs/1499".into(), "is cut short".into());

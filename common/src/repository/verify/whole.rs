@@ -27,9 +27,9 @@ impl Seen {
     }
 
     /// Adds all of `others` but those that it has; how many those were that it had not.
-    pub fn add_all(&mut self, others: &Self) -> u64 {
+    pub fn add_all(&mut self, others: Self) -> u64 {
         let before = self.0.len();
-        self.0.extend(&others.0);
+        self.0.extend(others.0);
         (self.0.len() - before) as u64
     }
 }
@@ -65,7 +65,7 @@ mod tests {
         let (mut one, mut other) = (Seen::default(), Seen::default());
         assert!(one.add("a") && one.add("b") && !one.add("a"));
         assert!(other.add("b") && other.add("c"));
-        assert_eq!(one.add_all(&other), 1);
-        assert_eq!(one.add_all(&other), 0);
+        assert_eq!(one.add_all(other.clone()), 1);
+        assert_eq!(one.add_all(other), 0);
     }
 }
