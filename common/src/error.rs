@@ -143,6 +143,13 @@ impl Error {
         self
     }
 
+    /// The same error for a caller that must do something else about it.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// Says what was being done when this error came up: "what: message".
     #[must_use]
     pub fn context(mut self, what: impl fmt::Display) -> Self {

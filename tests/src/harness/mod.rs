@@ -10,7 +10,7 @@
 //! | [`mariadb`] | server configurations, data directories, SQL |
 //! | [`coordinator`], [`tablet`] | one member; one agent with its database |
 //! | [`proxy`], [`tls_front`] | a network that fails on command; TLS before a server that speaks none |
-//! | [`objects`], [`ceph`], [`azurite`] | object stores: S3 and Azure |
+//! | [`objects`], [`ceph`], [`azurite`], [`aws`] | object stores: S3 and Azure; a stub that gives credentials |
 //! | [`cluster`] | all of them together, and what a test asks of them |
 //! | [`ctl`] | `seawallctl`, run as a person would |
 //! | [`faults`] | pause points |
@@ -18,6 +18,7 @@
 //! | [`load`] | writers that remember what was acknowledged |
 //! | [`wait`] | waiting for a condition, with a limit |
 
+pub mod aws;
 pub mod azurite;
 pub mod binary;
 pub mod ceph;

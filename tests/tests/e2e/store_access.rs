@@ -4,12 +4,16 @@ use std::{
     fs,
     path::Path,
     process::Command,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use seawall_tests::harness::{
+    aws::Aws,
     azurite::Azurite,
     binary::binary,
     ceph::Ceph,
@@ -18,11 +22,7 @@ use seawall_tests::harness::{
     scratch::Scratch,
     tls_front::TlsFront,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    sync::Mutex,
-};
+use tokio::net::TcpListener;
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// What may be in the environment of whoever runs the tests.
@@ -62,6 +62,12 @@ async fn unusable(bucket: &Bucket, home: &Path, words: &[&str]) -> Result<String
     ended_at_once(2, bucket, home, words).await
 }
 
+/// It ends with one line after it has been tried again.
+async fn refused_later(bucket: Bucket, home: &Path, words: &[&str]) -> Result<String> {
+    let bucket = bucket.set("repository.retry_limit", "1s");
+    list(&bucket, home).await?.refused(1, words)
+}
+
 async fn ended_at_once(code: i32, bucket: &Bucket, home: &Path, words: &[&str]) -> Result<String> {
     let began = Instant::now();
     let line = list(bucket, home).await?.refused(code, words)?;
@@ -79,131 +85,24 @@ fn profiles(home: &Path, credentials: &str, config: &str) -> Result<()> {
     Ok(fs::write(directory.join("config"), config)?)
 }
 
-/// A server that takes requests and says who signed the last one, and for which region. Whoever asks
-/// it for a role gets one.
-#[derive(Clone)]
-struct Stub {
-    address: String,
-    signed: Arc<Mutex<Vec<String>>>,
+/// Who signs requests of a program with this environment, and for which region.
+async fn signer(stub: &Aws, home: &Path, environment: &[(&str, &str)]) -> Result<String> {
+    signer_of(stub, &stub.bucket(environment), home).await
 }
 
-const ROLE: &str = "<Credentials><AccessKeyId>KEY</AccessKeyId><SecretAccessKey>geheim</SecretAccessKey>\
-    <SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>";
-/// Where the metadata service of an instance has them.
-const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
-const DENIED: &str = "<Error><Code>AccessDenied</Code><Message>no</Message></Error>";
-
-impl Stub {
-    async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let stub = Self {
-            address: format!("http://{}", listener.local_addr()?),
-            signed: Arc::default(),
-        };
-        let own = stub.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let own = own.clone();
-                tokio::spawn(async move { own.answer(client).await });
-            }
-        });
-        Ok(stub)
-    }
-
-    /// One request, then the connection ends.
-    async fn answer(&self, mut client: TcpStream) -> Result<()> {
-        let mut bytes = vec![0; 1 << 16];
-        let mut length = 0;
-        let (head, body) = loop {
-            length += client.read(&mut bytes[length..]).await?;
-            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
-            if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                let wanted = head.lines().find_map(|line| {
-                    let (name, value) = line.split_once(':')?;
-                    let is_length = name.eq_ignore_ascii_case("content-length");
-                    is_length.then(|| value.trim().parse().ok())?
-                });
-                if body.len() >= wanted.unwrap_or(0) {
-                    break (head.to_owned(), body.to_owned());
-                }
-            }
-        };
-        let (status, text) = if body.contains("Action=AssumeRoleWithWebIdentity") {
-            ("200 OK", role("AssumeRoleWithWebIdentity", "WEB"))
-        } else if body.contains("Action=AssumeRole") {
-            ("200 OK", role("AssumeRole", "ROLE"))
-        } else if head.starts_with("GET /container") {
-            ("200 OK", role_as_json("CONTAINER"))
-        } else if head.starts_with("PUT /forbidden") {
-            ("403 Forbidden", String::new())
-        } else if head.starts_with("PUT /busy") {
-            ("503 Service Unavailable", String::new())
-        } else if head.starts_with("PUT /latest/api/token") {
-            (
-                "200 OK\r\nx-aws-ec2-metadata-token-ttl-seconds: 60",
-                "t".to_owned(),
-            )
-        } else if head.starts_with(&format!("GET {ROLES} ")) {
-            ("200 OK", "r".to_owned())
-        } else if head.starts_with(&format!("GET {ROLES}r ")) {
-            ("200 OK", role_as_json("INSTANCE"))
-        } else {
-            let (_, rest) = head.split_once("Credential=").unwrap_or_default();
-            let mut parts = rest.split('/');
-            let (key, region) = (parts.next(), parts.nth(1));
-            let shown = format!("{} {}", key.unwrap_or("-"), region.unwrap_or("-"));
-            self.signed.lock().await.push(shown);
-            ("403 Forbidden", DENIED.to_owned())
-        };
-        let answer = format!(
-            "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
-            text.len()
-        );
-        Ok(client.write_all(answer.as_bytes()).await?)
-    }
-
-    /// Who signs requests of a program with this environment, and for which region.
-    async fn signer(&self, home: &Path, environment: &[(&str, &str)]) -> Result<String> {
-        self.signer_of(&self.bucket(environment), home).await
-    }
-
-    async fn signer_of(&self, bucket: &Bucket, home: &Path) -> Result<String> {
-        let output = list(bucket, home).await?;
-        ensure!(output.code == 1, "{output}");
-        ensure!(!output.stderr.contains("geheim"), "{output}");
-        let last = self.signed.lock().await.pop();
-        last.with_context(|| format!("nothing was signed: {output}"))
-    }
-
-    fn bucket(&self, environment: &[(&str, &str)]) -> Bucket {
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        Bucket {
-            url: "s3://bucket/seawall".to_owned(),
-            settings: vec![(
-                "repository.endpoint".to_owned(),
-                self.address.clone().into(),
-            )],
-            environment: environment.iter().map(owned).collect(),
-        }
-    }
-}
-
-fn role(action: &str, key: &str) -> String {
-    let role = ROLE.replace("KEY", key);
-    format!("<{action}Response><{action}Result>{role}</{action}Result></{action}Response>")
-}
-
-fn role_as_json(key: &str) -> String {
-    format!(
-        r#"{{"Code":"Success","AccessKeyId":"{key}","SecretAccessKey":"geheim","Token":"t","Expiration":"2099-01-01T00:00:00Z"}}"#
-    )
+async fn signer_of(stub: &Aws, bucket: &Bucket, home: &Path) -> Result<String> {
+    let output = list(bucket, home).await?;
+    ensure!(output.code == 1, "{output}");
+    ensure!(!output.stderr.contains("geheim"), "{output}");
+    let last = stub.signed().await;
+    last.with_context(|| format!("nothing was signed: {output}"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_is_spoken_to_with_the_credentials_that_the_aws_cli_would_take() -> Result<()> {
     let mut scratch = Scratch::create("aws-credentials")?;
     let home = scratch.path();
-    let stub = Stub::start().await?;
+    let stub = Aws::start().await?;
     let helper = home.join("a helper");
     fs::write(
         &helper,
@@ -271,7 +170,7 @@ async fn s3_is_spoken_to_with_the_credentials_that_the_aws_cli_would_take() -> R
         ),
         ([&profile("empty")[..], &instance].concat(), "INSTANCE x"),
     ] {
-        let signer = stub.signer(home, &environment).await;
+        let signer = signer(&stub, home, &environment).await;
         let signer = signer.with_context(|| format!("{environment:?}"))?;
         ensure!(
             signer == expected,
@@ -287,7 +186,7 @@ async fn without_credentials_nothing_is_sent_and_one_line_says_soon_what_was_loo
 -> Result<()> {
     let mut scratch = Scratch::create("no-credentials")?;
     let home = scratch.path();
-    let stub = Stub::start().await?;
+    let stub = Aws::start().await?;
     let arn = "arn:aws:iam::123456789012:role/r";
     let process = |name: &str, expires: &str| {
         format!(
@@ -302,6 +201,8 @@ async fn without_credentials_nothing_is_sent_and_one_line_says_soon_what_was_loo
         &format!(
             "[profile empty]\nregion = x\n{expired}\
              [profile failing]\ncredential_process = echo no >&2; exit 3\n\
+             [profile chatty]\ncredential_process = (yes stack | head -c 20000; echo key error) >&2; exit 3\n\
+             [profile instance]\nrole_arn = {arn}\ncredential_source = Ec2InstanceMetadata\n\
              [profile role]\nrole_arn = {arn}\nsource_profile = keys\n"
         ),
     )?;
@@ -316,20 +217,27 @@ async fn without_credentials_nothing_is_sent_and_one_line_says_soon_what_was_loo
 
     let empty = stub.bucket(&[profile("empty")]);
     refused_at_once(&empty, home, &[&none[..], &["\"empty\""]].concat()).await?;
-    // It takes the connection and never says a word; is not there at all; does not want to.
+    let metadata = |address: &str| {
+        stub.bucket(&[
+            ("AWS_EC2_METADATA_DISABLED", "false"),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", address),
+        ])
+    };
+    let at = |path: &str| format!("{}/{path}", stub.address);
+    // It is not there at all, does not want to, has none.
+    for address in ["http://127.0.0.1:1", &at("forbidden"), &at("gone")] {
+        refused_at_once(&metadata(address), home, &none).await?;
+    }
+    // It takes the connection and never says a word; is busy; there is no route to it.
     let silent = TcpListener::bind("127.0.0.1:0").await?;
     let silent = format!("http://{}", silent.local_addr()?);
-    let forbidden = format!("{}/forbidden", stub.address);
-    let busy = format!("{}/busy", stub.address);
-    for metadata in [&silent, "http://127.0.0.1:1", &forbidden, &busy] {
-        let began = Instant::now();
-        let bucket = stub.bucket(&[
-            ("AWS_EC2_METADATA_DISABLED", "false"),
-            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata),
-        ]);
-        refused_at_once(&bucket, home, &none).await?;
-        eprintln!("metadata at {metadata}: {:?}", began.elapsed());
+    for address in [&silent, &at("busy"), "http://255.255.255.255"] {
+        let words = [&none[..], &["given up after 1s"]].concat();
+        refused_later(metadata(address), home, &words).await?;
     }
+    let own = metadata(&at("busy")).environment("AWS_PROFILE", "instance");
+    let words = ["cannot get credentials for S3", "given up after 1s"];
+    refused_later(own, home, &words).await?;
 
     let unknown = stub.bucket(&[profile("bakcup")]);
     unusable(&unknown, home, &["bakcup", &aws]).await?;
@@ -340,15 +248,60 @@ async fn without_credentials_nothing_is_sent_and_one_line_says_soon_what_was_loo
     let failing = stub.bucket(&[profile("failing")]);
     refused_at_once(&failing, home, &["cannot get credentials for S3", "no"]).await?;
 
+    let chatty = stub.bucket(&[profile("chatty")]);
+    let line = refused_at_once(&chatty, home, &["status: 3", "stack", "key error"]).await?;
+    ensure!(line.len() < 800, "{} bytes: {line}", line.len());
+
     // This may be better in a moment, as with a store that does not answer.
-    let no_sts = [
-        ("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1"),
-        profile("role"),
-    ];
-    let no_sts = stub.bucket(&no_sts).set("repository.retry_limit", "1s");
-    let words = ["cannot get credentials for S3", "given up after 1s"];
-    list(&no_sts, home).await?.refused(1, &words)?;
-    ensure!(stub.signed.lock().await.is_empty(), "something was signed");
+    for sts in ["http://127.0.0.1:1", &at("busy"), &at("throttled"), &silent] {
+        let bucket = stub.bucket(&[("AWS_ENDPOINT_URL_STS", sts), profile("role")]);
+        refused_later(bucket, home, &words).await?;
+    }
+    let no_role = stub.bucket(&[("AWS_ENDPOINT_URL_STS", &at("forbidden")), profile("role")]);
+    refused_at_once(&no_role, home, &words[..1]).await?;
+    ensure!(stub.signed().await.is_none(), "something was signed");
+    scratch.discard();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_for_credentials_is_started_once_however_long_it_takes() -> Result<()> {
+    let mut scratch = Scratch::create("slow-credentials")?;
+    let home = scratch.path();
+    let stub = Aws::start().await?;
+    let file = |name: &str| home.join(name).display().to_string();
+    fs::write(
+        file("given"),
+        r#"{"Version":1,"AccessKeyId":"PROCESS","SecretAccessKey":"geheim"}"#,
+    )?;
+    let process = |name: &str, then: &str| {
+        let started = file(name);
+        format!("[profile {name}]\ncredential_process = echo $$ >> \"{started}\"; {then}\n")
+    };
+    let slow = format!("sleep 3; cat \"{}\"", file("given"));
+    let config = process("slow", &slow) + &process("hanging", "exec sleep 100");
+    profiles(home, "", &config)?;
+    let started = |name: &str| -> Result<Vec<i32>> {
+        let pids = fs::read_to_string(file(name))?;
+        Ok(pids.lines().map(str::parse).collect::<Result<_, _>>()?)
+    };
+    let of = |name: &str| {
+        stub.bucket(&[("AWS_PROFILE", name)])
+            .set("repository.request_timeout", "1s")
+            .set("repository.retry_limit", "8s")
+    };
+
+    let signer = signer_of(&stub, &of("slow"), home).await?;
+    ensure!(signer == "PROCESS us-east-1", "{signer}");
+    ensure!(started("slow")?.len() == 1, "{:?}", started("slow")?);
+
+    let words = ["asked for", "credential_process", "given up after 8s"];
+    list(&of("hanging"), home).await?.refused(1, &words)?;
+    let pids = started("hanging")?;
+    for pid in &pids {
+        kill(Pid::from_raw(*pid), Signal::SIGKILL)?;
+    }
+    ensure!(pids.len() == 1, "{pids:?}");
     scratch.discard();
     Ok(())
 }
@@ -357,7 +310,7 @@ async fn without_credentials_nothing_is_sent_and_one_line_says_soon_what_was_loo
 async fn who_gives_a_role_is_believed_by_the_same_authorities_as_the_store() -> Result<()> {
     let mut scratch = Scratch::create("sts-tls")?;
     let home = scratch.path();
-    let stub = Stub::start().await?;
+    let stub = Aws::start().await?;
     profiles(
         home,
         "[default]\naws_access_key_id = KEYS\naws_secret_access_key = geheim\n",
@@ -369,7 +322,7 @@ async fn who_gives_a_role_is_believed_by_the_same_authorities_as_the_store() -> 
     let bucket = stub.bucket(&[("AWS_PROFILE", "role"), ("AWS_ENDPOINT_URL_STS", &sts)]);
     refused_at_once(&bucket, home, &["UnknownIssuer"]).await?;
     let trusting = bucket.set("repository.ca_file", front.authority());
-    let signer = stub.signer_of(&trusting, home).await?;
+    let signer = signer_of(&stub, &trusting, home).await?;
     ensure!(signer == "ROLE us-east-1", "{signer}");
     scratch.discard();
     Ok(())

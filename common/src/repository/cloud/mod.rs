@@ -84,7 +84,9 @@ async fn s3(
             .with_config(AmazonS3ConfigKey::S3Endpoint, &endpoint);
     }
     if !unsigned {
-        builder = builder.with_credentials(environment.credentials(region, &authorities)?);
+        let request_timeout = config.request_timeout()?;
+        let credentials = environment.credentials(region, &authorities, request_timeout)?;
+        builder = builder.with_credentials(credentials);
     }
     let endpoint = builder
         .get_config_value(&AmazonS3ConfigKey::S3Endpoint)

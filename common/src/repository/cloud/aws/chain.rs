@@ -4,29 +4,39 @@
 
 use async_trait::async_trait;
 use aws_config::{
-    ecs::EcsCredentialsProvider,
-    imds::{self, credentials::ImdsCredentialsProvider},
-    meta::credentials::CredentialsProviderChain,
+    ecs::EcsCredentialsProvider, imds::credentials::ImdsCredentialsProvider,
     profile::ProfileFileCredentialsProvider,
-    provider_config::ProviderConfig,
     web_identity_token::WebIdentityTokenCredentialsProvider,
 };
-use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, error::CredentialsError},
+};
 use object_store::aws::AwsCredential;
 
 use super::{
     super::renewed::{Loaded, Source},
     Environment, HINT,
+    requests::{Ended, Requests},
 };
-use crate::error::{Error, Result, chain, one_line};
+use crate::error::{Error, ErrorKind, Result, chain, one_line};
 
-/// Where there is no metadata service, nobody waits long for it: each try has a second.
-const METADATA_TRIES: u32 = 2;
+/// Of what is told of a failure: a program's whole standard error is in it.
+const CHARS_MAX: usize = 400;
+/// What services of credentials say with 400 and mean for the moment only.
+const FOR_THE_MOMENT: [&str; 4] = [
+    "Throttl",
+    "RequestLimitExceeded",
+    "TooManyRequests",
+    "IDPCommunicationError",
+];
 
 pub(super) struct Chain {
     pub environment: Environment,
-    pub config: ProviderConfig,
+    pub requests: Requests,
 }
+
+type Place = Box<dyn ProvideCredentials>;
 
 impl Chain {
     /// Half of a pair is a mistake, and not a reason to sign with somebody else's key.
@@ -46,80 +56,114 @@ impl Chain {
         }
     }
 
-    /// Everything but the environment's keys. Made anew each time: its parts remember what they have
-    /// read.
-    fn elsewhere(&self) -> CredentialsProviderChain {
-        const PROFILE: &str = "profile";
-        const WEB: &str = "web identity";
-        let config = &self.config;
+    /// Everything but the environment's keys and the instance. Made anew each time: its parts
+    /// remember what they have read.
+    fn elsewhere(&self) -> [Place; 3] {
+        let config = &self.requests.config;
         let web = WebIdentityTokenCredentialsProvider::builder().configure(config);
         let profile = ProfileFileCredentialsProvider::builder()
             .configure(config)
             .profile_files(self.environment.files.clone());
         let (web, profile) = (web.build(), profile.build());
         let container = EcsCredentialsProvider::builder().configure(config).build();
-        let metadata = imds::Client::builder()
-            .configure(config)
-            .max_attempts(METADATA_TRIES)
-            .build();
-        let instance = ImdsCredentialsProvider::builder()
-            .configure(config)
-            .imds_client(metadata)
-            .build();
-        let first = match self.environment.profiles.get("role_arn") {
-            Some(_) => CredentialsProviderChain::first_try(PROFILE, profile).or_else(WEB, web),
-            None => CredentialsProviderChain::first_try(WEB, web).or_else(PROFILE, profile),
-        };
-        first
-            .or_else("container", container)
-            .or_else("instance", instance)
+        match self.environment.profiles.get("role_arn") {
+            Some(_) => [Box::new(profile), Box::new(web), Box::new(container)],
+            None => [Box::new(web), Box::new(profile), Box::new(container)],
+        }
     }
 
-    async fn explain(&self, error: &CredentialsError) -> Error {
+    fn failed(&self, error: &CredentialsError) -> Error {
         let why = one_line(&chain(error));
-        let why = why.trim_end_matches('.');
-        let says = |text| why.contains(text);
-        // The metadata service is the last that is asked.
-        let nowhere = match error {
-            CredentialsError::CredentialsNotLoaded(_) => Some(String::new()),
-            _ => says("IMDS").then(|| format!(" ({why})")),
+        let for_the_moment = match self.requests.last() {
+            Some(Ended::NoAnswer) => !why.contains("invalid peer certificate"),
+            Some(Ended::Answered(status)) => is_busy(status, &why),
+            // It is about files and programs.
+            None => false,
         };
-        if let Some(why) = nowhere {
-            return Error::refused(format!(
-                "no credentials for S3: none in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), \
-                 none of the profile {:?} in {} and {}, no web identity, no container's role, \
-                 and this machine's metadata service gives none{why}",
-                self.environment.profiles.selected_profile(),
-                self.environment.credentials_file().await,
-                self.environment.config_file().await,
-            ))
-            .hint(HINT);
-        }
-        let message = format!("cannot get credentials for S3: {why}");
-        // Whoever gives them does not answer, as it happens before a network is there.
-        if (says("dispatch failure") || says("timed out")) && !says("invalid peer certificate") {
-            return Error::unavailable(message).hint(HINT);
-        }
-        Error::refused(message).hint(HINT)
+        let message = format!("cannot get credentials for S3: {}", shortened(&why));
+        Error::new(kind(for_the_moment), message).hint(HINT)
+    }
+
+    /// Not even from the metadata service, which is the last that is asked.
+    async fn nowhere(&self, error: &CredentialsError) -> Error {
+        let why = one_line(&chain(error));
+        let for_the_moment = match self.requests.last() {
+            // Whoever has none in reach will not have one later; early at boot there is no route.
+            Some(Ended::NoAnswer) => {
+                !why.contains("Connection refused") && !why.contains("connect timeout")
+            }
+            Some(Ended::Answered(status)) => is_busy(status, &why),
+            None => false,
+        };
+        let message = format!(
+            "no credentials for S3: none in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), \
+             none of the profile {:?} in {} and {}, no web identity, no container's role, \
+             and this machine's metadata service gives none ({})",
+            self.environment.profiles.selected_profile(),
+            self.environment.credentials_file().await,
+            self.environment.config_file().await,
+            shortened(&why),
+        );
+        Error::new(kind(for_the_moment), message).hint(HINT)
     }
 }
 
+fn kind(for_the_moment: bool) -> ErrorKind {
+    match for_the_moment {
+        true => ErrorKind::Unavailable,
+        false => ErrorKind::Refused,
+    }
+}
+
+fn is_busy(status: u16, why: &str) -> bool {
+    matches!(status, 408 | 429 | 500..=599) || FOR_THE_MOMENT.iter().any(|code| why.contains(code))
+}
+
+/// Its beginning and its end: what a program complains of stands last.
+fn shortened(why: &str) -> String {
+    let why = why.trim_end_matches('.');
+    let length = why.chars().count();
+    if length <= CHARS_MAX {
+        return why.to_owned();
+    }
+    let half = CHARS_MAX / 2;
+    let begins: String = why.chars().take(half).collect();
+    let ends: String = why.chars().skip(length - half).collect();
+    format!("{begins} [...] {ends}")
+}
+
+fn taken(found: &Credentials) -> Loaded {
+    let credential = AwsCredential {
+        key_id: found.access_key_id().to_owned(),
+        secret_key: found.secret_access_key().to_owned(),
+        token: found.session_token().map(str::to_owned),
+    };
+    (credential, found.expiry())
+}
+
+/// One place after the other. Not by the library's own chain of them, which logs each failure as a
+/// whole.
 #[async_trait]
 impl Source for Chain {
     async fn load(&self) -> Result<Loaded> {
         if let Some(keys) = self.keys_of_environment()? {
             return Ok((keys, None));
         }
-        let loaded = match self.elsewhere().provide_credentials().await {
-            Ok(loaded) => loaded,
-            Err(error) => return Err(self.explain(&error).await),
-        };
-        let credential = AwsCredential {
-            key_id: loaded.access_key_id().to_owned(),
-            secret_key: loaded.secret_access_key().to_owned(),
-            token: loaded.session_token().map(str::to_owned),
-        };
-        Ok((credential, loaded.expiry()))
+        self.requests.forget_last();
+        for place in self.elsewhere() {
+            match place.provide_credentials().await {
+                Ok(found) => return Ok(taken(&found)),
+                Err(CredentialsError::CredentialsNotLoaded(_)) => {}
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
+        let instance = ImdsCredentialsProvider::builder()
+            .configure(&self.requests.config)
+            .build();
+        match instance.provide_credentials().await {
+            Ok(found) => Ok(taken(&found)),
+            Err(error) => Err(self.nowhere(&error).await),
+        }
     }
 }
 
@@ -130,10 +174,7 @@ mod tests {
     use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
     use aws_types::os_shim_internal::{Env, Fs};
 
-    use super::{
-        super::{super::tls::Authorities, requests},
-        *,
-    };
+    use super::{super::super::tls::Authorities, *};
 
     async fn chain_of(vars: &[(&str, &str)], file: &Path) -> Chain {
         let files = EnvConfigFiles::builder()
@@ -142,7 +183,7 @@ mod tests {
         let environment = Environment::load_from(Env::from_slice(vars), Fs::real(), files).await;
         Chain {
             environment: environment.unwrap(),
-            config: requests("us-east-1".into(), &Authorities::default()).unwrap(),
+            requests: Requests::new("us-east-1".into(), &Authorities::default()).unwrap(),
         }
     }
 
@@ -188,5 +229,13 @@ mod tests {
         vars.clear();
         let (found, _) = chain_of(&vars, &file).await.load().await.unwrap();
         assert_eq!(found.key_id, "FILE");
+    }
+
+    #[test]
+    fn of_a_long_complaint_the_beginning_and_the_end_are_told() {
+        assert_eq!(shortened("no such role."), "no such role");
+        let told = shortened(&format!("Traceback {} KeyError", "ä".repeat(20_000)));
+        assert!(told.starts_with("Traceback") && told.ends_with("KeyError"));
+        assert!(told.chars().count() < CHARS_MAX + 10, "{told}");
     }
 }

@@ -1,20 +1,16 @@
 //! Credentials, region and endpoint of S3, as Amazon's own tools take them: by Amazon's library.
 
 mod chain;
+mod requests;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use aws_config::{BehaviorVersion, Region, profile::ProfileSet, provider_config::ProviderConfig};
+use aws_config::profile::ProfileSet;
 use aws_runtime::env_config::{EnvConfigValue, file::EnvConfigFiles};
-use aws_smithy_http_client::{
-    Connector,
-    proxy::ProxyConfig,
-    tls::{self, rustls_provider::CryptoMode},
-};
 use aws_types::os_shim_internal::{Env, Fs};
 use object_store::aws::AwsCredentialProvider;
 
-use self::chain::Chain;
+use self::{chain::Chain, requests::Requests};
 use super::{renewed::Renewed, tls::Authorities};
 use crate::{
     error::{Error, Result, chain, one_line},
@@ -140,34 +136,14 @@ impl Environment {
         self,
         region: String,
         authorities: &Authorities,
+        request_timeout: Duration,
     ) -> Result<AwsCredentialProvider> {
-        let config = requests(region, authorities)?;
-        Ok(Arc::new(Renewed::new(Chain {
+        let chain = Chain {
             environment: self,
-            config,
-        })))
+            requests: Requests::new(region, authorities)?,
+        };
+        Ok(Arc::new(Renewed::new(chain, request_timeout)))
     }
-}
-
-/// How requests for credentials are sent.
-fn requests(region: String, authorities: &Authorities) -> Result<ProviderConfig> {
-    let tls = authorities.for_credentials()?;
-    let client = aws_smithy_http_client::Builder::new().build_with_connector_fn(
-        move |settings, components| {
-            let mut connector = Connector::builder()
-                // As the requests to the store are.
-                .proxy_config(ProxyConfig::from_env())
-                .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
-                .tls_context(tls.clone());
-            connector.set_connector_settings(settings.cloned());
-            connector.set_sleep_impl(components.and_then(|known| known.sleep_impl()));
-            connector.build()
-        },
-    );
-    Ok(ProviderConfig::without_region()
-        .with_region(Some(Region::new(region)))
-        .with_behavior_version(Some(BehaviorVersion::latest()))
-        .with_http_client(client))
 }
 
 #[cfg(test)]
