@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod exposed;
 pub mod fault;
 pub mod ids;
 pub mod position;

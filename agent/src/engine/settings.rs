@@ -3,13 +3,16 @@
 //! Each engine reads what concerns it and refuses what it cannot do without, in one clear line.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use seawall_common::{
     Error, Result,
     config::{Kind, Setting},
+    exposed,
 };
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -36,7 +39,7 @@ pub const ENGINE_SETTINGS: &[Setting] = &[
     Setting::new(
         "engine.password_file",
         Kind::Text,
-        "File with the administrator's password; none: no password is sent",
+        "File with the administrator's password, mode 0600; none: no password is sent",
     ),
     Setting::new(
         "engine.start_command",
@@ -89,7 +92,7 @@ pub const ENGINE_SETTINGS: &[Setting] = &[
     Setting::new(
         "engine.replication.password_file",
         Kind::Text,
-        "File with the replication user's password",
+        "File with the replication user's password, mode 0600",
     ),
     Setting::new(
         "engine.replication.host",
@@ -170,8 +173,16 @@ pub(super) fn required<'a, T: ?Sized>(
     value.ok_or_else(|| Error::invalid(format!("setting {key} is missing (engine {kind})")))
 }
 
-/// Reads a secret from its file, without the line end that editors put there.
+/// What was said last of each file that others can read: they are read for every connection.
+static TOLD: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
+
+/// Reads a secret from its file, without the line end that editors put there. One that others can
+/// read is told of, once.
 pub(super) fn read_secret(path: &Path, key: &str) -> Result<SecretString> {
+    read_secret_telling(path, key, |warning| tracing::warn!("{warning}"))
+}
+
+fn read_secret_telling(path: &Path, key: &str, tell: impl FnOnce(&str)) -> Result<SecretString> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Error::invalid(format!("{key}: cannot read {}: {e}", path.display())))?;
     let secret = text.trim_end_matches(['\r', '\n']);
@@ -181,7 +192,21 @@ pub(super) fn read_secret(path: &Path, key: &str) -> Result<SecretString> {
             path.display()
         )));
     }
+    if let Some(warning) = new_warning(path, key) {
+        tell(&warning);
+    }
     Ok(SecretString::from(secret))
+}
+
+/// Unless it was the last thing to be said of this file.
+fn new_warning(path: &Path, key: &str) -> Option<String> {
+    let warning = exposed::warning(&format!("{key}: {}", path.display()), path);
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = match &warning {
+        Some(warning) => told.insert(path.to_owned(), warning.clone()),
+        None => told.remove(path),
+    };
+    if before == warning { None } else { warning }
 }
 
 /// An error unless `path` is a file that can be read.
@@ -225,4 +250,41 @@ pub(super) fn check_command(command: &[String], key: &str) -> Result<PathBuf> {
         Error::invalid(format!("{key}: there is no program {program:?}"))
             .hint("Give its full path, or mend the search path of the agent.")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{Permissions, set_permissions, write};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn a_password_that_others_can_read_is_used_and_told_of_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("repl.password");
+        write(&file, "replicate\n").unwrap();
+        let told = |mode: u32| {
+            set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            let mut told = Vec::new();
+            let tell = |warning: &str| told.push(warning.to_owned());
+            let key = "engine.replication.password_file";
+            let secret = read_secret_telling(&file, key, tell).unwrap();
+            assert_eq!(secret.expose_secret(), "replicate");
+            told
+        };
+        assert_eq!(told(0o600), Vec::<String>::new());
+        let [warning] = told(0o640).try_into().unwrap();
+        let says = format!("engine.replication.password_file: {}", file.display());
+        assert!(warning.starts_with(&says), "{warning}");
+        assert!(warning.contains("mode 0640"), "{warning}");
+        // Each connection reads it again.
+        assert_eq!(told(0o640), Vec::<String>::new());
+        // It is worse now; and was mended, and is open again.
+        assert_eq!(told(0o644).len(), 1);
+        assert_eq!(told(0o600), Vec::<String>::new());
+        assert_eq!(told(0o644).len(), 1);
+    }
 }

@@ -8,12 +8,12 @@ use zeroize::Zeroizing;
 use super::{
     DataKey, Prompt,
     data_key::PLAIN_BYTES,
-    exposed,
     recipient::Recipient,
     unlock::{said, unlock},
 };
 use crate::{
     error::{Error, Result},
+    exposed,
     repository::config::RepositoryConfig,
 };
 

@@ -14,7 +14,6 @@ pub const WAYS_TO_AN_IDENTITY: &str = "repository.identity_file (a file of Gener
 
 mod configured;
 mod data_key;
-mod exposed;
 mod form;
 mod generate;
 mod identity;

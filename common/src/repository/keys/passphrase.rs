@@ -14,9 +14,9 @@ use age::secrecy::{ExposeSecret as _, SecretString};
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use super::exposed;
 use crate::{
     error::{Error, Result},
+    exposed,
     repository::config::RepositoryConfig,
 };
 

@@ -10,7 +10,7 @@ const OTHERS_READ: u32 = 0o044;
 
 /// What to say when others than its owner can read a file. Of a pipe there is nothing to say, nor
 /// of what cannot be examined: whoever reads it says why.
-pub(super) fn warning(whence: &str, path: &Path) -> Option<String> {
+pub fn warning(whence: &str, path: &Path) -> Option<String> {
     let meta = std::fs::metadata(path).ok()?;
     let mode = meta.permissions().mode() & 0o7777;
     if !meta.is_file() || mode & OTHERS_READ == 0 {
