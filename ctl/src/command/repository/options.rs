@@ -39,7 +39,9 @@ impl RepositoryOptions {
 /// A configuration of an agent or a coordinator has the section, and much that is not ours.
 fn of_another_program(error: Error) -> Error {
     let is_unknown = error.message().contains(": unknown key ");
-    if !is_unknown || error.message().contains("unknown key \"repository") {
+    // One that is only misspelt says already what it should be.
+    let is_explained = error.hint_text().is_some();
+    if !is_unknown || is_explained || error.message().contains("unknown key \"repository") {
         return error;
     }
     error.hint(

@@ -271,4 +271,8 @@ async fn a_configuration_of_another_program_is_refused_and_says_what_to_do() {
     let slip = list("[repository]\nurll = \"file:///x\"\n").await;
     let line = slip.failure(2);
     assert!(line.contains("Did you mean \"repository.url\"?"), "{line}");
+    let slip = list("[repositry]\nurl = \"file:///x\"\n").await;
+    let line = slip.failure(2);
+    assert!(line.contains("Did you mean \"repository\"?"), "{line}");
+    assert!(!line.contains("the agent's"), "{line}");
 }
