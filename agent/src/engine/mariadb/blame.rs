@@ -37,8 +37,9 @@ const CAUSES: [Cause; 7] = [
         hint: "The file system of scratch_dir is read-only: look at its mount and at the disk.",
     },
     Cause {
+        // "I/O error" is InnoDB's own word, also for a file that is too short.
         errors: &[libc::EIO],
-        phrases: &["Input/output error", "aborted with error I/O error"],
+        phrases: &[DISK_FAILS],
         kind: ErrorKind::Refused,
         hint: "The disk of scratch_dir fails: look at the kernel's log, or set another scratch_dir.",
     },
@@ -72,15 +73,31 @@ const CAUSES: [Cause; 7] = [
     },
 ];
 
+const DISK_FAILS: &str = "Input/output error";
+
 /// Before the number of an error of the operating system.
-const NUMBERED: [&str; 6] = [
+const NUMBERED: [&str; 5] = [
     "Errcode: ",
-    "errno: ",
     "error number ",
     "Error number ",
+    "operating system error ",
     "failed with error ",
-    "Got error ",
 ];
+/// Before the number of such an error, or of one of the server's own.
+const NUMBERED_EITHER_WAY: [&str; 2] = ["errno: ", "Got error "];
+/// The server's own errors have this number or a higher one.
+const OWN_ERRORS: i32 = 120;
+
+/// A file is shorter than it says: that is damage. The number that the server writes before it is
+/// of whatever failed last, unless that was the disk.
+const READ_SHORT: &str = "only able to read";
+/// In how many lines before it the disk's own error is told.
+const LINES_BEFORE: usize = 2;
+
+/// Of the errors before a crash these may be its reason: servers survive much of what they tell.
+const ERRORS_BEFORE_CRASH: usize = 2;
+/// Whatever was told before this was survived.
+const SERVES: &str = "ready for connections";
 
 /// By which a program ends that does what it must not. Any other signal comes from outside.
 const CRASHES: [i32; 7] = [
@@ -108,7 +125,12 @@ pub(super) fn judge_end(status: ExitStatus, said: &str, what: &str) -> Error {
         }
         None => {}
     }
-    if let Some(error) = of_this_machine(said, what) {
+    let crashed = status.signal().is_some();
+    let of_machine = match crashed {
+        true => of_this_machine(&last_errors(said), what),
+        false => of_this_machine(said, what),
+    };
+    if let Some(error) = of_machine {
         return error;
     }
     // Asked to end, it ends well; of damage it never does.
@@ -121,9 +143,33 @@ pub(super) fn judge_end(status: ExitStatus, said: &str, what: &str) -> Error {
 
 /// When the server says that it failed for the sake of this machine.
 pub(super) fn of_this_machine(said: &str, what: &str) -> Option<Error> {
+    if reads_short(said) {
+        return None;
+    }
     let of = |cause: &&Cause| said.lines().any(|line| cause.is_in(line));
     let cause = CAUSES.iter().find(of)?;
     Some(not_tested(cause.kind, what).hint(cause.hint))
+}
+
+/// What a server told of last before it crashed.
+fn last_errors(said: &str) -> String {
+    let since = said.rsplit_once(SERVES).map_or(said, |(_, since)| since);
+    let is_told = |line: &&str| {
+        // That it crashed is told as an error too.
+        let is_error = line.contains("[ERROR]") || line.contains("[FATAL]");
+        is_error && !line.contains("got signal ")
+    };
+    let told: Vec<&str> = since.lines().filter(is_told).collect();
+    told[told.len().saturating_sub(ERRORS_BEFORE_CRASH)..].join("\n")
+}
+
+fn reads_short(said: &str) -> bool {
+    let lines: Vec<&str> = said.lines().collect();
+    lines.iter().enumerate().any(|(number, line)| {
+        let mut before = lines[number.saturating_sub(LINES_BEFORE)..number].iter();
+        let disk_fails = |line: &&str| line.contains(DISK_FAILS) || names_error(line, libc::EIO);
+        line.contains(READ_SHORT) && !before.any(disk_fails)
+    })
 }
 
 fn not_tested(kind: ErrorKind, what: &str) -> Error {
@@ -141,10 +187,15 @@ impl Cause {
     }
 }
 
-/// Whether a line names the error with this number, and not one whose number only begins so.
+/// Whether a line names the operating system's error with this number, and not one whose number only
+/// begins so.
 fn names_error(line: &str, number: i32) -> bool {
+    let either_way: &[&str] = match number < OWN_ERRORS {
+        true => &NUMBERED_EITHER_WAY,
+        false => &[],
+    };
     let number = number.to_string();
-    NUMBERED.iter().any(|before| {
+    NUMBERED.iter().chain(either_way).any(|before| {
         line.match_indices(before).any(|(at, before)| {
             let rest = line[at + before.len()..].strip_prefix(&number);
             rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
@@ -189,7 +240,10 @@ mod tests {
             &[
                 "[ERROR] InnoDB: preallocating 12582912 bytes for file ./ibtmp1 failed with error 28",
                 "[ERROR] mariadbd: Error writing file './ddl_recovery.log' (Errcode: 28 \"No space left on device\")",
-                "[ERROR] mariadbd: Error writing file './ddl_recovery.log' (Errcode: 122 \"Disk quota exceeded\")",
+                // The server takes the number for one of its own, and is wrong.
+                "[ERROR] mariadbd: Error writing file './ddl_recovery.log' (Errcode: 122 \"Internal (unspecified) error in handler\")",
+                "[ERROR] mariadbd: Can't create file 'x' (errno: 122 \"Disk quota exceeded\")",
+                "[ERROR] [FATAL] InnoDB: pwrite(\"ib_logfile0\") returned -1, operating system error 28",
             ],
         );
         all_are(
@@ -238,7 +292,10 @@ mod tests {
                 "[ERROR] mariadbd: Can't sync file './ddl_recovery.log' to disk (Errcode: 5 \"Input/output error\")",
                 "[ERROR] InnoDB: Operating system error number 5 in a file operation.",
                 "[ERROR] InnoDB: Error number 5 means 'Input/output error'",
-                "[ERROR] InnoDB: Plugin initialization aborted with error I/O error",
+                "[ERROR] InnoDB: pread(\"ib_logfile0\") returned -1, operating system error 5",
+                "[ERROR] InnoDB: Operating system error number 5 in a file operation.\n\
+                 2026-11-26  2:47:37 0 [ERROR] InnoDB: Error number 5 means 'Input/output error'\n\
+                 2026-11-26  2:47:37 0 [ERROR] InnoDB: Tried to read 16384 bytes at offset 0 of file ./undo001, but was only able to read 0",
             ],
         );
     }
@@ -280,6 +337,67 @@ mod tests {
     }
 
     #[test]
+    fn a_crash_is_of_this_machine_only_when_that_was_told_last() {
+        const FULL: &str =
+            "0 [ERROR] InnoDB: Operating system error number 28 in a file operation.\n";
+        const OPEN_FILES: &str = "7 [ERROR] mariadbd: Can't open file: './shop/t.frm' (errno: 24 \"Too many open files\")\n";
+        const DAMAGED: &str = "7 [ERROR] InnoDB: File './shop/a.ibd' is corrupted\n";
+        const SERVES: &str = "0 [Note] mariadbd: ready for connections.\n";
+        const CRASHES: &str = "0x7f51c4 InnoDB: Assertion failure in file fil0fil.cc line 2\n\
+             InnoDB: Failing assertion: err == DB_SUCCESS\n\
+             261126  2:47:37 [ERROR] mariadbd got signal 6 ;\n\
+             Attempting backtrace. Include this in the bug report.\n";
+        let judged = |told: &[&str]| {
+            let said = [told, &[CRASHES]].concat().concat();
+            judged(ExitStatus::from_raw(libc::SIGABRT), &said).kind()
+        };
+        assert_eq!(judged(&[DAMAGED, FULL]), ErrorKind::Exhausted);
+        let consequence = "0 [ERROR] [FATAL] InnoDB: Unable to write\n";
+        assert_eq!(judged(&[SERVES, FULL, consequence]), ErrorKind::Exhausted);
+        assert_eq!(judged(&[]), ErrorKind::Corrupt);
+        // It survived these.
+        for survived in [FULL, OPEN_FILES] {
+            let later = [survived, DAMAGED, DAMAGED];
+            assert_eq!(judged(&later), ErrorKind::Corrupt, "{survived}");
+            let started = [survived, SERVES];
+            assert_eq!(judged(&started), ErrorKind::Corrupt, "{survived}");
+        }
+    }
+
+    #[test]
+    fn what_check_table_says_is_the_tables_unless_it_is_the_systems() {
+        let judged = |text| of_this_machine(text, "CHECK TABLE a.t").map(|error| error.kind());
+        for text in [
+            "Got error 122 \"Internal (unspecified) error in handler\" from storage engine InnoDB",
+            "Got error 175 \"File too short; Expected more data in file\" from storage engine Aria",
+            "Incorrect key file for table './a/t.MYI'; try to repair it",
+            "Corrupt",
+        ] {
+            assert_eq!(judged(text), None, "{text}");
+        }
+        let open_files = "Got error 24 \"Too many open files\" from storage engine MyISAM";
+        assert_eq!(judged(open_files), Some(ErrorKind::Refused));
+    }
+
+    #[test]
+    fn a_file_that_is_too_short_is_damage_whatever_had_failed_before() {
+        all_are(
+            ErrorKind::Corrupt,
+            ENDED,
+            &[
+                // Of a short system tablespace it says no more than this, of a short log this.
+                "[ERROR] InnoDB: Plugin initialization aborted with error I/O error",
+                "[ERROR] InnoDB: pread(\"ib_logfile0\") returned 0, operating system error 0",
+                // Short files, and what had failed before they were read.
+                "[ERROR] InnoDB: Tried to read 16384 bytes at offset 0 of file ./undo001, but was only able to read 0",
+                "[ERROR] InnoDB: Operating system error number 11 in a file operation.\n\
+                 2026-11-26  2:47:37 0 [ERROR] InnoDB: Error number 11 means 'Resource temporarily unavailable'\n\
+                 2026-11-26  2:47:37 0 [ERROR] InnoDB: Tried to read 16384 bytes at offset 0 of file ./undo001, but was only able to read 8192",
+            ],
+        );
+    }
+
+    #[test]
     fn whatever_else_it_ends_of_is_damage() {
         all_are(
             ErrorKind::Corrupt,
@@ -291,6 +409,9 @@ mod tests {
                 "[ERROR] InnoDB: The size of the file ./mysql/innodb_table_stats.ibd is only 20000 bytes, should be at least 65536",
                 "[ERROR] mariadbd: Can't find file: './shop/t.ibd' (errno: 2 \"No such file or directory\")",
                 "[ERROR] InnoDB: Operating system error number 53 in a file operation.",
+                // The server's own errors, which are numbered from 120 on.
+                "[ERROR] mariadbd: Can't open file: './shop/t.frm' (errno: 122 \"Internal (unspecified) error in handler\")",
+                "[ERROR] Got error 122 \"Internal (unspecified) error in handler\" from storage engine InnoDB",
                 // The server goes on after these.
                 "[Warning] Can't open and lock time zone table: Got error 24 \"Too many open files\" from storage engine Aria trying to live without them",
                 "[Warning] Can't create test file '/s/vm.lower-test' (Errcode: 30 \"Read-only file system\")",
