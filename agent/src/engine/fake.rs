@@ -410,24 +410,27 @@ struct FakeScratch {
 
 #[async_trait]
 impl ScratchServer for FakeScratch {
-    async fn check(&self, say: Say<'_>) -> Result<Checked> {
-        say("checking".to_owned());
-        let hangs = self
-            .server
-            .lock()
-            .unwrap()
-            .hanging
-            .contains("check_scratch");
-        if hangs {
-            std::future::pending::<()>().await;
-        }
+    /// What it is made to fail or hang of comes after what it finds.
+    async fn check(&self, checked: &mut Checked, say: Say<'_>) -> Result<()> {
         let rows = std::fs::read(self.ground.root("data")?.join(USER_DATA)).unwrap_or_default();
-        let mut checked = Checked::default();
         if self.ground.detail(CHECKSUM) != Some(&checksum(&rows)) {
             checked.problem("table commerce.orders has another checksum".to_owned());
         }
+        say("checking".to_owned());
+        let (hangs, fails) = {
+            let mut server = self.server.lock().unwrap();
+            server.calls.push("check_scratch".to_owned());
+            let is_in = |methods: &BTreeSet<String>| methods.contains("check_scratch");
+            (is_in(&server.hanging), is_in(&server.failing))
+        };
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        if fails {
+            return Err(Error::refused("check_scratch was made to fail"));
+        }
         "1 checksum compared".clone_into(&mut checked.summary);
-        Ok(checked)
+        Ok(())
     }
 
     async fn stop(&self) -> Result<()> {

@@ -75,7 +75,8 @@ pub type Say<'a> = &'a (dyn Fn(String) + Send + Sync);
 #[async_trait]
 pub trait ScratchServer: Send + Sync {
     /// The engine's own check of everything, and a comparison with what was noted at the backup.
-    async fn check(&self, say: Say<'_>) -> Result<Checked>;
+    /// What is found stands in `checked` at once: it counts also when the rest cannot be looked at.
+    async fn check(&self, checked: &mut Checked, say: Say<'_>) -> Result<()>;
 
     /// Ends it; by force when it does not end by itself.
     async fn stop(&self) -> Result<()>;

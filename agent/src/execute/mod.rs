@@ -245,7 +245,7 @@ impl Executor {
             && operation.kind == OperationKind::Aside
             && let Some(run) = self.begin_call_off(id, &giving_up.reason).await?
         {
-            return Ok(after(run));
+            return Ok(Run::after(run));
         }
         let state = contents.operation(id).map(|operation| &operation.state);
         let is_over = matches!(
@@ -257,9 +257,16 @@ impl Executor {
             if let Some(backup) = giving_up.abandon {
                 job::abandon(&self.tablet, id, &backup, &giving_up.reason).await?;
             }
-            return Ok(Run::over(Answer::Done(Outcome::noted(
-                "the operation had ended here already",
-            ))));
+            // As it ended, which may have been just now.
+            let contents = self.tablet.journal.read();
+            let damage = contents.operation(id).and_then(|operation| {
+                let looking = [Step::Verify, Step::TestRestore];
+                looking.into_iter().find_map(|step| operation.outcome(step))
+            });
+            return Ok(Run::over(Answer::Done(Outcome {
+                note: "the operation had ended here already".to_owned(),
+                ..damage.map(Outcome::damage).unwrap_or_default()
+            })));
         }
         if state.is_some() {
             return self.begin_put_back(id, giving_up).await;
@@ -481,16 +488,6 @@ impl Executor {
             running.remove(&id);
         }
     }
-}
-
-/// A run that is done when `before` has ended, however that ends.
-fn after(before: Run) -> Run {
-    let (run, ending) = Run::begin();
-    tokio::spawn(async move {
-        before.end().await;
-        ending.send_replace(Some(Answer::Done(Outcome::default())));
-    });
-    run
 }
 
 #[cfg(test)]

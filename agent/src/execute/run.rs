@@ -92,6 +92,19 @@ impl Run {
         }
     }
 
+    /// One that is done when `before` has ended, however that ends, with the damage that it found.
+    pub(super) fn after(before: Run) -> Self {
+        let (run, ending) = Self::begin();
+        tokio::spawn(async move {
+            let damage = match before.end().await {
+                Answer::Done(outcome) => outcome.damage(),
+                Answer::Failed(_) | Answer::Undone(_) => Outcome::default(),
+            };
+            ending.send_replace(Some(Answer::Done(damage)));
+        });
+        run
+    }
+
     /// Waits for the end.
     pub async fn end(&self) -> Answer {
         let mut ended = self.ended.clone();

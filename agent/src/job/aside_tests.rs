@@ -136,11 +136,8 @@ async fn a_restore_test_that_meets_damage_fails_and_names_the_pack() {
     assert!(!world.has_called("start_scratch"), "started on it");
 }
 
-#[tokio::test]
-async fn a_checksum_that_differs_fails_the_test() {
-    let world = backed_up().await;
-    // Another database than the one that the checksums were made of.
-    let agent = world.agent();
+/// A restore test of a backup of another database than the one that its checksums were made of.
+async fn test_of_damage(world: &World, agent: &Agent) -> StepCall {
     world.engine.server().planted = Some("7".to_owned());
     let other = Driver::new();
     let name: seawall_common::ids::BackupName = "2026-11-22.031500.zone1-102".parse().unwrap();
@@ -163,14 +160,65 @@ async fn a_checksum_that_differs_fails_the_test() {
             },
             other => other,
         };
-        assert!(is_done(&other.step(&agent, step).await));
+        assert!(is_done(&other.step(agent, step).await));
     }
-    let step = StepCall::TestRestore {
+    StepCall::TestRestore {
         aside: Aside {
             backup: name,
-            ..aside(&world)
+            ..aside(world)
         },
-    };
+    }
+}
+
+#[tokio::test]
+async fn what_was_found_is_an_answer_although_the_rest_could_not_be_tested() {
+    let world = backed_up().await;
+    let agent = world.agent();
+    let step = test_of_damage(&world, &agent).await;
+    world.engine.server().failing.insert("check_scratch".into());
+    let (verification, _) = found(Driver::new().step(&agent, step).await);
+    assert!(!verification.passed, "{verification:?}");
+    let message = verification.message;
+    assert!(message.contains("another checksum"), "{message}");
+    let rest = "the rest was not tested: check_scratch was made to fail";
+    assert!(message.contains(rest), "{message}");
+    // Where nothing was found it says nothing of the backup.
+    let error = error_of(Driver::new().step(&agent, test_restore(&world)).await);
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+}
+
+#[tokio::test]
+async fn what_was_found_is_told_to_whoever_calls_it_off() {
+    let world = backed_up().await;
+    let agent = world.agent();
+    let step = test_of_damage(&world, &agent).await;
+    world.hang("check_scratch");
+    for (step, is_damaged) in [(step, true), (test_restore(&world), false)] {
+        world.engine.server().calls.clear();
+        let driver = Driver::new();
+        let call = driver.call(Action::Run(step));
+        agent.executor.execute(call).await.unwrap();
+        agent
+            .until("it hangs", |_| world.has_called("check_scratch"))
+            .await;
+        // Also to the one who asks again because the answer was lost.
+        for _ in 0..2 {
+            let answer = driver.put_back(&agent, false).await;
+            let Answer::Done(outcome) = answer else {
+                panic!("{answer:?}");
+            };
+            let passed = outcome.verification.map(|found| found.passed);
+            assert_eq!(passed, is_damaged.then_some(false));
+        }
+        assert_eq!(left_in_scratch(&world), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_checksum_that_differs_fails_the_test() {
+    let world = backed_up().await;
+    let agent = world.agent();
+    let step = test_of_damage(&world, &agent).await;
     let (verification, outcome) = found(Driver::new().step(&agent, step).await);
     assert!(!verification.passed);
     assert!(

@@ -51,6 +51,7 @@ pub(super) async fn run(job: &Job, aside: &Aside) -> Result<Outcome> {
                 problems: vec![error.message().to_owned()],
                 problems_total: 1,
             },
+            cut_short: None,
         },
         Err(error) => return Err(error),
     };
@@ -63,6 +64,8 @@ pub(super) async fn run(job: &Job, aside: &Aside) -> Result<Outcome> {
 struct Found {
     bytes: u64,
     checked: Checked,
+    /// Why what is not named was not looked at.
+    cut_short: Option<Error>,
     damaged_packs: Vec<String>,
 }
 
@@ -97,18 +100,26 @@ async fn test(job: &Job, aside: &Aside, scratch: &Scratch) -> Result<Found> {
     job.progress.say("starting the database on it");
     let starting = tablet.engine.start_scratch(&ground);
     let server = job.or_cancelled(starting).await??;
-    let checked = async {
+    let mut checked = Checked::default();
+    let looked = async {
         job.reach("agent.test_restore.middle").await?;
         let say = |what| job.progress.say(what);
-        job.or_cancelled(server.check(&say)).await?
+        job.or_cancelled(server.check(&mut checked, &say)).await?
     }
     .await;
     if let Err(error) = server.stop().await {
         tracing::error!("cannot stop the database of the restore test: {error}");
     }
+    let cut_short = match looked {
+        Ok(()) => None,
+        // Damage that was found is no less damage for what happened then.
+        Err(error) if checked.problems_total > 0 => Some(error),
+        Err(error) => return Err(error),
+    };
     Ok(Found {
         bytes: manifest.header.logical_bytes,
-        checked: checked?,
+        checked,
+        cut_short,
         damaged_packs: Vec::new(),
     })
 }
@@ -131,11 +142,14 @@ fn targets(manifest: &Manifest, scratch: &Scratch) -> BTreeMap<String, PathBuf> 
 
 fn outcome(found: Found) -> Outcome {
     let checked = found.checked;
-    let message = match checked.problems.as_slice() {
+    let mut message = match checked.problems.as_slice() {
         [] => format!("restored and started; {}", checked.summary),
         [only] if checked.problems_total == 1 => only.clone(),
         [first, ..] => format!("{first}, and {} more problems", checked.problems_total - 1),
     };
+    if let Some(why) = found.cut_short {
+        message.push_str(&format!("; the rest was not tested: {}", why.message()));
+    }
     Outcome {
         verification: Some(Verification {
             passed: checked.problems_total == 0,

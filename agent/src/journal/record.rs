@@ -364,6 +364,24 @@ pub struct Verification {
 }
 
 impl Outcome {
+    /// What of it stands although the operation was called off: the damage that was found by then.
+    pub fn damage(&self) -> Self {
+        if !self.is_damage() {
+            return Self::default();
+        }
+        Self {
+            verification: self.verification.clone(),
+            damaged_packs: self.damaged_packs.clone(),
+            more_damaged: self.more_damaged,
+            ..Self::default()
+        }
+    }
+
+    pub fn is_damage(&self) -> bool {
+        let found = self.verification.as_ref();
+        found.is_some_and(|found| !found.passed)
+    }
+
     pub fn noted(note: impl Into<String>) -> Self {
         Self {
             note: note.into(),

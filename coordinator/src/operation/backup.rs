@@ -235,12 +235,23 @@ async fn abandon(run: &Run, operation: &Operation, reason: &str) -> Result<()> {
 /// Has the agent undo its attempt. An agent that cannot be reached does that by itself; what it
 /// could not be made to say is answered.
 pub async fn put_back(run: &Run, alias: &Alias, step: v1::PutBackStep) -> String {
-    let undone = tokio::time::timeout(
-        run.context.patience.undo,
-        run.insist_agent_step("put_back", alias, Effect::None, || {
-            Step::PutBack(step.clone())
-        }),
-    );
+    put_back_taking(run, alias, step, |done| {
+        Ok((outcome(alias, done)?, Effect::None))
+    })
+    .await
+}
+
+/// The same, and `take` says what to record of the agent's answer.
+pub async fn put_back_taking(
+    run: &Run,
+    alias: &Alias,
+    step: v1::PutBackStep,
+    take: impl Fn(&v1::StepDone) -> Result<(Outcome, Effect)>,
+) -> String {
+    let is_gone = || run.context.heartbeats.silence(alias) >= run.lease();
+    let call = || async { take(&agent_call::call(run, alias, Step::PutBack(step.clone())).await?) };
+    let insisting = run.insist("put_back", is_gone, call);
+    let undone = tokio::time::timeout(run.context.patience.undo, insisting);
     match undone.await {
         Ok(Ok(_)) => String::new(),
         // The agent has undone it by itself, or has never heard of it.

@@ -102,7 +102,11 @@ async fn look(run: &Run, operation: &Operation, alias: &Alias) -> Result<(Outcom
         .verification
         .as_ref()
         .ok_or_else(|| Error::internal(format!("{alias} did not say what it found")))?;
-    let mut outcome = outcome(alias, &done)?;
+    Ok((with_findings(alias, &done, found)?, Effect::Verified))
+}
+
+fn with_findings(alias: &Alias, done: &v1::StepDone, found: &v1::Verification) -> Result<Outcome> {
+    let mut outcome = outcome(alias, done)?;
     outcome.verification = Some(Verification {
         at_unix_ms: now_unix_ms(),
         passed: found.passed,
@@ -112,10 +116,10 @@ async fn look(run: &Run, operation: &Operation, alias: &Alias) -> Result<(Outcom
         alias: alias.to_string(),
         bytes: found.bytes,
     });
-    outcome.damaged_packs = damaged_packs(&done);
+    outcome.damaged_packs = damaged_packs(done);
     outcome.more_damaged =
         done.more_damaged || outcome.damaged_packs.len() < done.damaged_packs.len();
-    Ok((outcome, Effect::Verified))
+    Ok(outcome)
 }
 
 fn step(operation: &Operation, name: &BackupName, manifest_hash: String) -> Result<Step> {
@@ -296,7 +300,7 @@ pub async fn note_failed_restore(run: &Run, operation: &Operation) -> Result<()>
     mark_reaching(run, shard).await
 }
 
-/// Calls the agent off, when it may still be at it.
+/// Calls the agent off, when it may still be at it. The damage that it has found by then counts.
 pub async fn undo(run: &Run, operation: &Operation) -> Result<String> {
     let alias = operation
         .outcome("choose")
@@ -313,7 +317,39 @@ pub async fn undo(run: &Run, operation: &Operation) -> Result<String> {
         discard: false,
         r#type: backup::wanted_type(run, &alias).into(),
     };
-    Ok(backup::put_back(run, &alias, step).await)
+    let complaint = backup::put_back_taking(run, &alias, step, |done| match &done.verification {
+        Some(found) if !found.passed => {
+            Ok((with_findings(&alias, done, found)?, Effect::DamageFound))
+        }
+        _ => Ok((outcome(&alias, done)?, Effect::None)),
+    })
+    .await;
+    match found_by_then(run)? {
+        Some(damage) => mark_found_by_then(run, operation, &damage).await,
+        None => Ok(complaint),
+    }
+}
+
+fn found_by_then(run: &Run) -> Result<Option<Verification>> {
+    let operation = run.operation()?;
+    let put_back = operation.outcome("put_back");
+    Ok(put_back.and_then(|outcome| outcome.verification.clone()))
+}
+
+async fn mark_found_by_then(
+    run: &Run,
+    operation: &Operation,
+    damage: &Verification,
+) -> Result<String> {
+    let (shard, name) = (&operation.shard, backup_of(operation)?);
+    let what = format!("backup {name} is damaged all the same: {}", damage.message);
+    tracing::error!(%shard, backup = %name, "marked as broken: {}", damage.message);
+    match mark_reaching(run, shard).await {
+        Ok(()) => Ok(what),
+        Err(e) => Ok(format!(
+            "{what}; which other backups need what is damaged could not be looked up: {e}"
+        )),
+    }
 }
 
 #[cfg(test)]

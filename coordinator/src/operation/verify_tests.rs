@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use seawall_common::{ErrorKind, ids::BackupName};
 
@@ -239,6 +239,35 @@ async fn a_cancelled_verification_is_called_off_on_its_agent() {
     assert!(stage.steps_called().contains(&"put_back".to_owned()));
     let found = entry(&stage, &names[0]);
     assert!(found.verified.is_none() && found.known == Known::Complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_restore_test_has_found_counts_when_it_is_cancelled_then_or_overdue() {
+    for is_cancelled in [true, false] {
+        let (stage, names) = with_backups().await;
+        stage.tell("test_restore", Does::Hang);
+        stage.find_before_it_is_called_off("CHECK TABLE shop.a: Corrupt");
+        let minutes = Duration::from_secs(300);
+        let spec = test_restore_of(&names[0]);
+        let id = stage.start_within(spec, minutes).await;
+        stage.called("test_restore").await;
+        if is_cancelled {
+            stage.cancel(id).await;
+        }
+        let ended = stage.ended(id).await;
+        let state = match is_cancelled {
+            true => OperationState::Cancelled,
+            false => OperationState::Failed,
+        };
+        assert_eq!(ended.state, state, "{ended:?}");
+        assert!(ended.result.contains("damaged all the same"), "{ended:?}");
+        let found = entry(&stage, &names[0]);
+        assert_eq!(found.known, Known::Broken);
+        assert_eq!(found.mark.unwrap().by, MarkedBy::Test);
+        assert_eq!(found.note, "CHECK TABLE shop.a: Corrupt");
+        assert!(!found.tested.unwrap().passed);
+        assert_eq!(entry(&stage, &names[1]).known, Known::Complete);
+    }
 }
 
 #[tokio::test(start_paused = true)]

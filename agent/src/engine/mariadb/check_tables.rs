@@ -63,20 +63,21 @@ async fn checksum(session: &mut Session, table: &Table, limit: Duration) -> SqlR
 pub(super) async fn check(
     session: &mut Session,
     details: &[(String, String)],
+    checked: &mut Checked,
     say: Say<'_>,
-) -> Result<Checked> {
+) -> Result<()> {
     let rows = session
         .rows_within(
             &format!(
                 "SELECT table_schema, table_name FROM information_schema.tables \
                  WHERE table_type IN ({WITH_ROWS}) \
-                 AND table_schema NOT IN ('information_schema','performance_schema')"
+                 AND table_schema NOT IN ('information_schema','performance_schema') \
+                 ORDER BY table_schema, table_name"
             ),
             CHECK_LIMIT,
         )
         .await?;
     let tables: Vec<Table> = rows.iter().map(Table::from).collect();
-    let mut checked = Checked::default();
     for (number, table) in tables.iter().enumerate() {
         say(format!(
             "checking {} ({} of {})",
@@ -86,20 +87,27 @@ pub(super) async fn check(
         ));
         let statement = format!("CHECK TABLE {}", table.quoted());
         let rows = session.rows_within(&statement, CHECK_LIMIT).await?;
-        if let Some(what) = verdict(&rows) {
-            let problem = format!("CHECK TABLE {}: {what}", table.shown());
-            if let Some(error) = of_this_machine(&what, &problem) {
-                return Err(error);
-            }
-            checked.problem(problem);
-        }
+        note_verdict(checked, table, &rows)?;
     }
-    let compared = compare(session, &tables, details, say, &mut checked).await?;
+    let compared = compare(session, &tables, details, say, checked).await?;
     checked.summary = format!(
         "{} tables checked, {compared} checksums compared",
         tables.len()
     );
-    Ok(checked)
+    Ok(())
+}
+
+/// An error when the table could not be looked at, for the sake of this machine.
+fn note_verdict(checked: &mut Checked, table: &Table, rows: &[Record]) -> Result<()> {
+    let Some(what) = verdict(rows) else {
+        return Ok(());
+    };
+    let problem = format!("CHECK TABLE {}: {what}", table.shown());
+    if let Some(error) = of_this_machine(&what, &problem) {
+        return Err(error);
+    }
+    checked.problem(problem);
+    Ok(())
 }
 
 /// What CHECK TABLE complains of: its last word decides, an error always does.
@@ -235,5 +243,22 @@ mod tests {
             row("status", "Operation failed"),
         ];
         assert_eq!(verdict(&gone).unwrap(), "Table 'a.t' doesn't exist");
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_looked_at_leaves_what_was_found_before_it() {
+        let mut checked = Checked::default();
+        let table = |name: &str| Table {
+            schema: "a".to_owned(),
+            name: name.to_owned(),
+        };
+        let corrupt = vec![row("error", "Corrupt")];
+        note_verdict(&mut checked, &table("t"), &corrupt).unwrap();
+        let text = "Got error 24 \"Too many open files\" from storage engine MyISAM";
+        let not_looked_at = vec![row("Error", text), row("error", "Corrupt")];
+        let error = note_verdict(&mut checked, &table("u"), &not_looked_at).unwrap_err();
+        assert!(error.to_string().contains("LimitNOFILE"), "{error}");
+        assert_eq!(checked.problems, ["CHECK TABLE a.t: Corrupt"]);
+        assert_eq!(checked.problems_total, 1);
     }
 }

@@ -80,7 +80,10 @@ impl MariaDb {
         match server.await_answer(self.settings.start_timeout).await {
             Ok(()) => Ok(server),
             Err(error) => {
-                server.stop().await?;
+                // Why it did not start is what counts.
+                if let Err(left) = server.stop().await {
+                    tracing::error!("cannot stop the database of the restore test: {left}");
+                }
                 Err(error)
             }
         }
@@ -252,7 +255,7 @@ impl MariaDbScratch {
     }
 
     /// When the server ended by itself while it was looked at: what that says of its files.
-    async fn after_failed_check(&self, error: Error) -> Result<Checked> {
+    async fn after_failed_check(&self, error: Error, checked: &mut Checked) -> Result<()> {
         if error.kind() != ErrorKind::Unavailable {
             return Err(error);
         }
@@ -265,22 +268,21 @@ impl MariaDbScratch {
         if why.kind() != ErrorKind::Corrupt {
             return Err(why);
         }
-        let mut checked = Checked::default();
         checked.problem(why.message().to_owned());
-        Ok(checked)
+        Ok(())
     }
 }
 
 #[async_trait]
 impl ScratchServer for MariaDbScratch {
-    async fn check(&self, say: Say<'_>) -> Result<Checked> {
+    async fn check(&self, checked: &mut Checked, say: Say<'_>) -> Result<()> {
         let checking = async {
             let mut session = self.session().await?;
-            check_tables::check(&mut session, &self.ground.details, say).await
+            check_tables::check(&mut session, &self.ground.details, checked, say).await
         };
         match checking.await {
-            Err(error) => self.after_failed_check(error).await,
-            checked => checked,
+            Err(error) => self.after_failed_check(error, checked).await,
+            Ok(()) => Ok(()),
         }
     }
 

@@ -61,6 +61,8 @@ pub struct FakeAgents {
     pub(super) failures: Mutex<BTreeMap<String, (String, String)>>,
     /// What a verification finds.
     pub(super) damaged_packs: Mutex<Vec<String>>,
+    /// What a restore test has found when it is called off.
+    pub(super) found_by_then: Mutex<Option<String>>,
     pub(super) throttle: Mutex<Option<u64>>,
 }
 
@@ -146,6 +148,13 @@ impl FakeAgents {
             });
             done.more_damaged = damaged.len() > DAMAGED_TOLD;
             done.damaged_packs = damaged.into_iter().take(DAMAGED_TOLD).collect();
+        }
+        if matches!(step, Step::PutBack(_)) {
+            let found = self.found_by_then.lock().unwrap().clone();
+            done.verification = found.map(|message| v1::Verification {
+                message,
+                ..v1::Verification::default()
+            });
         }
         if let Step::Copy(copy) = step {
             done.backup = Some(self.announce(&request, &copy).await?);

@@ -116,6 +116,11 @@ impl Stage {
         *self.agents.damaged_packs.lock().unwrap() = packs.to_vec();
     }
 
+    /// A restore test that is called off has found this by then.
+    pub fn find_before_it_is_called_off(&self, what: &str) {
+        *self.agents.found_by_then.lock().unwrap() = Some(what.to_owned());
+    }
+
     /// A step fails with an error of this kind.
     pub fn fail_as(&self, step: &str, kind: &str, message: &str) {
         let failure = (kind.to_owned(), message.to_owned());

@@ -28,6 +28,8 @@ pub enum Effect {
     BackupComplete(Box<Facts>),
     /// A verification, or a restore test, has come to the result that is in the outcome.
     Verified,
+    /// One that was given up had found the damage that is in the outcome: it is no less damage.
+    DamageFound,
     /// The backup's `removed` mark is in the repository.
     BackupRemoved {
         reason: String,
@@ -81,11 +83,14 @@ pub(super) fn take_effect(
             operation.irrevocable = true;
             state.catalogue.complete(&shard, &name, facts);
         }
-        Effect::Verified => {
-            check_running()?;
+        Effect::Verified | Effect::DamageFound => {
+            if *effect == Effect::Verified {
+                check_running()?;
+            }
             let name = operation.own_backup()?.clone();
             let is_test = matches!(operation.spec, Spec::TestRestore { .. });
-            if let Some(result) = &outcome.verification {
+            let result = outcome.verification.as_ref();
+            if let Some(result) = result.filter(|r| *effect == Effect::Verified || !r.passed) {
                 let (packs, is_more) = (&outcome.damaged_packs, outcome.more_damaged);
                 let catalogue = &mut state.catalogue;
                 catalogue.note_damage(&shard, packs, is_more, result.at_unix_ms);

@@ -1,18 +1,18 @@
 //! Restore tests on copies: of servers that are laid out otherwise, with tables of every kind, and
 //! with a server that dies or hangs while it is looked at.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use seawall_common::ErrorKind;
+use seawall_common::{Error, ErrorKind};
 use tempfile::TempDir;
 
 use super::{copies::copy_by, harness::Server};
 use crate::engine::{
-    Checked, Engine, ScratchGround,
+    Checked, Engine, Say, ScratchGround, ScratchServer,
     process::{Launcher, ProcessId},
 };
 
@@ -54,9 +54,17 @@ fn signal(process: ProcessId, signal: Signal) {
     kill(Pid::from_raw(process.pid), signal).unwrap();
 }
 
+/// What was found, and what kept the rest from being looked at.
+async fn looked_at(server: &dyn ScratchServer, say: Say<'_>) -> (Checked, Result<(), Error>) {
+    let mut checked = Checked::default();
+    let looked = server.check(&mut checked, say).await;
+    (checked, looked)
+}
+
 async fn tested(tester: &Server, ground: &ScratchGround) -> Checked {
     let server = tester.engine.start_scratch(ground).await.unwrap();
-    let checked = server.check(&|_| {}).await.unwrap();
+    let (checked, looked) = looked_at(&*server, &|_| {}).await;
+    looked.unwrap();
     let process = process_of(ground);
     server.stop().await.unwrap();
     assert!(!process.is_alive(), "it still runs");
@@ -124,10 +132,9 @@ async fn a_server_that_dies_of_a_table_fails_the_test_and_one_that_hangs_is_got_
 
     let scratch = server.engine.start_scratch(&ground).await.unwrap();
     let process = process_of(&ground);
-    let checked = scratch
-        .check(&|what| at_table(what, Signal::SIGSEGV))
-        .await
-        .unwrap();
+    let say = |what| at_table(what, Signal::SIGSEGV);
+    let (checked, looked) = looked_at(&*scratch, &say).await;
+    looked.unwrap();
     assert_eq!(checked.problems_total, 1, "{checked:?}");
     let ended = "the database ended while its tables were checked";
     assert!(checked.problems[0].contains(ended), "{checked:?}");
@@ -137,8 +144,9 @@ async fn a_server_that_dies_of_a_table_fails_the_test_and_one_that_hangs_is_got_
     // Somebody shuts it down: it does so in order, and that says nothing of the backup.
     let scratch = server.engine.start_scratch(&ground).await.unwrap();
     let say = |what| at_table(what, Signal::SIGTERM);
-    let checking = scratch.check(&say);
-    let error = checking.await.unwrap_err();
+    let (checked, looked) = looked_at(&*scratch, &say).await;
+    assert_eq!(checked.problems_total, 0, "{checked:?}");
+    let error = looked.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     assert!(error.message().contains("could not be tested"), "{error}");
     scratch.stop().await.unwrap();
@@ -148,12 +156,91 @@ async fn a_server_that_dies_of_a_table_fails_the_test_and_one_that_hangs_is_got_
     let say = |what| at_table(what, Signal::SIGSTOP);
     // As when the operation is over its time: nobody waits any longer.
     let limit = Duration::from_secs(3);
-    let hung = tokio::time::timeout(limit, scratch.check(&say)).await;
+    let hung = tokio::time::timeout(limit, looked_at(&*scratch, &say)).await;
     assert!(hung.is_err(), "{hung:?}");
     assert!(process.is_alive());
     scratch.stop().await.unwrap();
     assert!(!process.is_alive());
     fs::remove_dir_all(ground.root("data").unwrap()).unwrap();
+}
+
+/// Has the server open no more files from here on.
+fn open_no_more_files(process: ProcessId) {
+    let pid = process.pid.to_string();
+    let status = std::process::Command::new("prlimit")
+        .args(["--pid", &pid, "--nofile=10"])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+fn cut(file: &Path, length: u64) {
+    let file = fs::File::options().write(true).open(file).unwrap();
+    assert!(file.metadata().unwrap().len() > length, "it is short");
+    file.set_len(length).unwrap();
+}
+
+#[tokio::test]
+async fn damage_that_was_found_stands_when_the_test_cannot_go_on() {
+    let server = Server::primary(1).await;
+    server.sql(OBJECTS);
+    server.sql(
+        "USE shop; CREATE TABLE a (a INT PRIMARY KEY) SELECT seq AS a FROM seq_1_to_5000; \
+         CREATE TABLE z (a INT PRIMARY KEY) ENGINE=MyISAM",
+    );
+    let (_directory, ground) = copied(&server).await;
+    cut(&ground.root("data").unwrap().join("shop/a.ibd"), 70_000);
+
+    // Before its last table it has no more open files; before the first checksum it is killed.
+    let no_more_files = |what: &str, process| {
+        if what.starts_with("checking shop.z") {
+            open_no_more_files(process);
+        }
+    };
+    let killed = |what: &str, process: ProcessId| {
+        if what.starts_with("comparing") && process.is_alive() {
+            signal(process, Signal::SIGKILL);
+        }
+    };
+    type Harm<'a> = &'a (dyn Fn(&str, ProcessId) + Send + Sync);
+    let harms: [(Harm<'_>, &str); 2] =
+        [(&no_more_files, "Too many open files"), (&killed, "killed")];
+    for (harm, why) in harms {
+        let scratch = server.engine.start_scratch(&ground).await.unwrap();
+        let process = process_of(&ground);
+        let say = |what: String| harm(&what, process);
+        let (checked, looked) = looked_at(&*scratch, &say).await;
+        let error = looked.unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+        assert_eq!(checked.problems_total, 1, "{checked:?}");
+        assert!(
+            checked.problems[0].starts_with("CHECK TABLE shop.a: "),
+            "{checked:?}"
+        );
+        scratch.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_start_on_short_files_says_that_the_backup_is_damaged() {
+    let layout = ["--innodb-undo-tablespaces=2".to_owned()];
+    let server = Server::laid_out(1, &layout);
+    server.engine.start().await.unwrap();
+    server.engine.open_for_writes().await.unwrap();
+    server.sql("CREATE DATABASE shop; CREATE TABLE shop.t (a INT PRIMARY KEY)");
+    server.sql(OBJECTS);
+    let (_directory, ground) = copied(&server).await;
+    let data = ground.root("data").unwrap();
+    for (name, length) in [("undo001", 0), ("undo001", 65_536), ("ib_logfile0", 12_288)] {
+        let file = data.join(name);
+        let whole = fs::read(&file).unwrap();
+        cut(&file, length);
+        let error = server.engine.start_scratch(&ground).await.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}: {error}");
+        fs::write(&file, whole).unwrap();
+    }
+    let checked = tested(&server, &ground).await;
+    assert_eq!(checked.problems, Vec::<String>::new());
 }
 
 #[tokio::test]
