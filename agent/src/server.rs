@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use seawall_common::{Error, ErrorKind, Result, error::chain};
+use seawall_common::{Error, ErrorKind, Result, coordinators::Coordinators, error::chain};
 use seawall_proto::v1::agent_server::AgentServer;
 use tokio::{
     net::TcpListener,
@@ -13,9 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
-    config::Settings, coordinators::CoordinatorGroup, engine, execute::Executor, http,
-    instance::Instance, reconcile, scratch, service::AgentService, session, startup, status,
-    tablet::Tablet, watchdog,
+    config::Settings, engine, execute::Executor, http, instance::Instance, reconcile, scratch,
+    service::AgentService, session, startup, status, tablet::Tablet, watchdog,
 };
 
 /// How long calls under way may take when the process is asked to end.
@@ -28,7 +27,7 @@ const REPOSITORY_LOOK: Duration = Duration::from_secs(10);
 pub async fn run(settings: Settings) -> Result<()> {
     let engine = engine::open(&settings.engine, &settings.state_dir)?;
     let instance = Instance::take(&settings.state_dir)?;
-    let coordinators = CoordinatorGroup::new(&settings.coordinators)?;
+    let coordinators = Coordinators::new(&settings.coordinators)?;
     let grpc = bind(settings.listen).await?;
     let http_listener = bind(settings.http_listen).await?;
     let tablet = Arc::new(Tablet::new(

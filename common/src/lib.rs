@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod coordinators;
 pub mod error;
 pub mod exposed;
 pub mod fault;
@@ -11,6 +12,7 @@ pub mod position;
 pub mod rate;
 pub mod repository;
 pub mod telemetry;
+pub mod timestamps;
 pub mod version;
 
 pub use error::{Error, ErrorKind, Result};

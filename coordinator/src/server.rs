@@ -30,7 +30,7 @@ use crate::{
     operation::{Coordination, Patience, runner},
     raft::{MESSAGE_BYTES_MAX, Node, NodeOptions},
     service,
-    timestamps::Allocator,
+    timestamps::{Allocator, note_times},
 };
 
 /// How long calls under way may take when the process is asked to end.
@@ -61,6 +61,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     let allocator = Arc::new(Allocator::new(node.clone()));
     let coordination = coordination(&context);
     let metrics = Metrics::new(node.proposals(), allocator.given(), coordination.clone());
+    let notes = tokio::spawn(note_times(allocator.clone(), coordination.clone()));
     let mut serving = tokio::spawn(serve_grpc(
         grpc,
         context.clone(),
@@ -85,6 +86,7 @@ pub async fn run(settings: Settings) -> Result<()> {
         }),
     };
     context.stop.cancel();
+    notes.abort();
     let tasks = async {
         let _ = tokio::join!(office, owner, sagas, serving_http);
         // A finished task must not be waited for twice.
@@ -239,6 +241,7 @@ async fn routes(
         )))
         .add_service(TimestampsServer::new(service::timestamps::Timestamps::new(
             allocator,
+            coordination.clone(),
         )))
         .add_service(LocksServer::new(service::locks::LocksService {
             context: coordination.clone(),

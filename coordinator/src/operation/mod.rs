@@ -83,7 +83,7 @@ pub struct Coordination {
     pub wall_unix_ms: Wall,
 }
 
-type Wall = Box<dyn Fn() -> u64 + Send + Sync>;
+pub type Wall = Box<dyn Fn() -> u64 + Send + Sync>;
 
 impl Coordination {
     pub fn new(

@@ -106,10 +106,7 @@ async fn leader(places: &[Place]) -> usize {
 }
 
 fn reserve(count: u64) -> Command {
-    Command::Timestamps(Timestamps::Reserve {
-        count,
-        now_unix_ms: 0,
-    })
+    Command::Timestamps(Timestamps::Reserve { count })
 }
 
 async fn until_equal(node: &Node, expected: &State) {

@@ -5,21 +5,24 @@ use std::sync::Arc;
 use seawall_common::Error;
 use seawall_proto::v1::{
     FastForwardRequest, FastForwardResponse, FetchTimestampRequest, FetchTimestampResponse,
+    TimestampNote, TimestampNotesRequest, TimestampNotesResponse, timestamp_notes_request::Around,
     timestamps_server,
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::timestamps::Allocator;
+use super::read;
+use crate::{operation::Coordination, state::timestamps::Note, timestamps::Allocator};
 
 const FAST_FORWARD_MAX: u64 = u64::MAX / 2;
 
 pub struct Timestamps {
     allocator: Arc<Allocator>,
+    context: Arc<Coordination>,
 }
 
 impl Timestamps {
-    pub fn new(allocator: Arc<Allocator>) -> Self {
-        Self { allocator }
+    pub fn new(allocator: Arc<Allocator>, context: Arc<Coordination>) -> Self {
+        Self { allocator, context }
     }
 }
 
@@ -53,6 +56,30 @@ impl timestamps_server::Timestamps for Timestamps {
         check_leaves_enough(timestamp)?;
         let bound = self.allocator.fast_forward(timestamp).await?;
         Ok(Response::new(FastForwardResponse { bound }))
+    }
+
+    async fn notes(
+        &self,
+        request: Request<TimestampNotesRequest>,
+    ) -> Result<Response<TimestampNotesResponse>, Status> {
+        let around = request.get_ref().around;
+        let around = around.ok_or_else(|| Error::invalid("neither a time nor a timestamp"))?;
+        let found = read(&self.context, request.metadata(), |state| match around {
+            Around::UnixMs(unix_ms) => state.timestamps.notes_at(unix_ms),
+            Around::Timestamp(timestamp) => state.timestamps.notes_around_timestamp(timestamp),
+        });
+        let (before, after) = found.await?;
+        Ok(Response::new(TimestampNotesResponse {
+            before: before.map(note),
+            after: after.map(note),
+        }))
+    }
+}
+
+fn note(note: Note) -> TimestampNote {
+    TimestampNote {
+        timestamp: note.timestamp,
+        unix_ms: note.unix_ms,
     }
 }
 

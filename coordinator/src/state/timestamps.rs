@@ -2,8 +2,8 @@
 //!
 //! A leader reserves a block of numbers above the bound and gives them out from memory. What always
 //! holds (I1): no number is reserved twice, each block lies above all earlier ones and above every
-//! fast-forward, and the greatest number is never reached, so nothing can overflow. Pairs of
-//! timestamp and wall time are kept sparsely, so that a time can be translated.
+//! fast-forward, and the greatest number is never reached, so nothing can overflow. Notes of which
+//! timestamp was the last at which time are kept sparsely, so that the one can be told from the other.
 
 use seawall_common::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -12,30 +12,34 @@ use super::Response;
 
 /// The greatest timestamp that can be given; the one above it is refused everywhere.
 pub const TIMESTAMP_MAX: u64 = u64::MAX - 1;
-const PAIRS_MAX: usize = 4096;
-const PAIR_SPACING_MS: u64 = 60_000;
+const NOTES_MAX: usize = 4096;
+/// Between two notes, at least.
+pub const NOTE_SPACING_MS: u64 = 60_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timestamps {
     /// Every number up to this one has been reserved or passed over.
     bound: u64,
     /// Growing in both parts.
-    pairs: Vec<Pair>,
+    notes: Vec<Note>,
 }
 
-/// At this wall time the bound was this timestamp: what was given before is not above it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Pair {
-    timestamp: u64,
-    unix_ms: u64,
+/// At this time this was the greatest timestamp: what was answered before is not above it, what is
+/// asked for after it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    pub timestamp: u64,
+    pub unix_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// Grants up to `count` numbers above all granted before; fewer only at the very end.
-    Reserve { count: u64, now_unix_ms: u64 },
+    Reserve { count: u64 },
     /// Raises the bound to at least `timestamp`.
     FastForward { timestamp: u64 },
+    /// Passed over when it is too near to the one before, or says nothing new.
+    Note(Note),
 }
 
 /// Numbers `first..=last`, granted to nobody else.
@@ -48,16 +52,18 @@ pub struct Granted {
 impl Timestamps {
     pub fn apply(&mut self, command: &Command) -> Result<Response> {
         match *command {
-            Command::Reserve { count, now_unix_ms } => self
-                .reserve(count, now_unix_ms)
-                .map(Response::TimestampsGranted),
+            Command::Reserve { count } => self.reserve(count).map(Response::TimestampsGranted),
             Command::FastForward { timestamp } => self
                 .fast_forward(timestamp)
                 .map(|bound| Response::TimestampBound { bound }),
+            Command::Note(note) => {
+                self.note(note);
+                Ok(Response::Done)
+            }
         }
     }
 
-    fn reserve(&mut self, count: u64, now_unix_ms: u64) -> Result<Granted> {
+    fn reserve(&mut self, count: u64) -> Result<Granted> {
         if count == 0 {
             return Err(Error::invalid("cannot reserve no timestamps"));
         }
@@ -67,7 +73,6 @@ impl Timestamps {
                 "all timestamps up to {TIMESTAMP_MAX} have been given"
             )));
         }
-        self.note_time(now_unix_ms);
         let first = self.bound + 1;
         self.bound += count;
         Ok(Granted {
@@ -87,25 +92,40 @@ impl Timestamps {
         Ok(self.bound)
     }
 
-    fn note_time(&mut self, unix_ms: u64) {
-        let is_due = self.pairs.last().is_none_or(|last| {
-            unix_ms >= last.unix_ms.saturating_add(PAIR_SPACING_MS) && self.bound > last.timestamp
+    fn note(&mut self, note: Note) {
+        let is_new = self.notes.last().is_none_or(|last| {
+            note.unix_ms >= last.unix_ms.saturating_add(NOTE_SPACING_MS)
+                && note.timestamp > last.timestamp
         });
-        if !is_due {
+        if !is_new || note.timestamp > self.bound {
             return;
         }
-        self.pairs.push(Pair {
-            timestamp: self.bound,
-            unix_ms,
-        });
-        if self.pairs.len() > PAIRS_MAX {
+        self.notes.push(note);
+        if self.notes.len() > NOTES_MAX {
             // Every second one of the older half goes: the past is known more coarsely.
             let mut index = 0;
-            self.pairs.retain(|_| {
+            self.notes.retain(|_| {
                 index += 1;
-                index > PAIRS_MAX / 2 || index % 2 == 1
+                index > NOTES_MAX / 2 || index % 2 == 1
             });
         }
+    }
+
+    /// The last note that is not later than a time, and the first that is.
+    pub fn notes_at(&self, unix_ms: u64) -> (Option<Note>, Option<Note>) {
+        self.notes_around(|note| note.unix_ms <= unix_ms)
+    }
+
+    /// The last note below a timestamp: it was given after that. The first of those that are not
+    /// below it: it was given before that, if at all.
+    pub fn notes_around_timestamp(&self, timestamp: u64) -> (Option<Note>, Option<Note>) {
+        self.notes_around(|note| note.timestamp < timestamp)
+    }
+
+    fn notes_around(&self, is_before: impl Fn(&Note) -> bool) -> (Option<Note>, Option<Note>) {
+        let next = self.notes.partition_point(is_before);
+        let before = next.checked_sub(1).and_then(|last| self.notes.get(last));
+        (before.copied(), self.notes.get(next).copied())
     }
 }
 
@@ -118,8 +138,7 @@ mod tests {
     fn command() -> impl Strategy<Value = Command> {
         let anywhere = prop_oneof![0..1_000_000_u64, any::<u64>(), u64::MAX - 20..=u64::MAX];
         prop_oneof![
-            4 => (prop_oneof![0..100_u64, any::<u64>()], any::<u64>())
-                .prop_map(|(count, now_unix_ms)| Command::Reserve { count, now_unix_ms }),
+            4 => prop_oneof![0..100_u64, any::<u64>()].prop_map(|count| Command::Reserve { count }),
             1 => anywhere.prop_map(|timestamp| Command::FastForward { timestamp }),
         ]
     }
@@ -132,7 +151,7 @@ mod tests {
             for command in commands {
                 let before = timestamps.clone();
                 match (timestamps.apply(&command), command) {
-                    (Ok(Response::TimestampsGranted(granted)), Command::Reserve { count, .. }) => {
+                    (Ok(Response::TimestampsGranted(granted)), Command::Reserve { count }) => {
                         prop_assert!(granted.first > floor);
                         prop_assert!(granted.last >= granted.first);
                         prop_assert!(granted.last - granted.first < count);
@@ -146,8 +165,9 @@ mod tests {
                     (Err(_), command) => {
                         prop_assert_eq!(&timestamps, &before);
                         let is_due = match command {
-                            Command::Reserve { count, .. } => count == 0 || floor == TIMESTAMP_MAX,
+                            Command::Reserve { count } => count == 0 || floor == TIMESTAMP_MAX,
                             Command::FastForward { timestamp } => timestamp == u64::MAX,
+                            Command::Note(_) => false,
                         };
                         prop_assert!(is_due);
                     }
@@ -161,10 +181,7 @@ mod tests {
     fn i1_the_maximum_is_refused_and_the_last_numbers_are_still_given() {
         let mut timestamps = Timestamps::default();
         let fast_forward = |timestamp| Command::FastForward { timestamp };
-        let reserve = Command::Reserve {
-            count: 1000,
-            now_unix_ms: 0,
-        };
+        let reserve = Command::Reserve { count: 1000 };
         assert!(timestamps.apply(&fast_forward(u64::MAX)).is_err());
         timestamps.apply(&fast_forward(u64::MAX - 3)).unwrap();
         assert_eq!(
@@ -179,26 +196,56 @@ mod tests {
         assert!(timestamps.apply(&reserve).is_err(), "it went back");
     }
 
+    fn noted(timestamps: &mut Timestamps, timestamp: u64, unix_ms: u64) {
+        let note = Command::Note(Note { timestamp, unix_ms });
+        timestamps.apply(&note).unwrap();
+    }
+
     #[test]
-    fn pairs_are_sparse_growing_and_bounded() {
+    fn notes_are_sparse_growing_and_bounded() {
         let mut timestamps = Timestamps::default();
-        for step in 0..3 * PAIRS_MAX as u64 {
-            for now_unix_ms in [step * PAIR_SPACING_MS, step * PAIR_SPACING_MS / 2] {
-                let command = Command::Reserve {
-                    count: 10,
-                    now_unix_ms,
-                };
-                timestamps.apply(&command).unwrap();
-            }
+        timestamps
+            .apply(&Command::Reserve { count: 1 << 40 })
+            .unwrap();
+        for step in 0..3 * NOTES_MAX as u64 {
+            noted(&mut timestamps, step * 10, step * NOTE_SPACING_MS);
+            // Too near, of another time, and beyond what can have been given.
+            noted(&mut timestamps, step * 10 + 1, step * NOTE_SPACING_MS + 1);
+            noted(&mut timestamps, step * 10 + 1, step * NOTE_SPACING_MS / 2);
+            noted(&mut timestamps, 1 << 41, (step + 1) * NOTE_SPACING_MS);
         }
-        let pairs = &timestamps.pairs;
-        assert!(pairs.len() <= PAIRS_MAX && pairs.len() > PAIRS_MAX / 2);
-        assert!(
-            pairs
-                .windows(2)
-                .all(|two| two[0].timestamp < two[1].timestamp
-                    && two[1].unix_ms - two[0].unix_ms >= PAIR_SPACING_MS)
-        );
-        assert_eq!(pairs[0].unix_ms, 0, "the oldest is kept");
+        let notes = &timestamps.notes;
+        assert!(notes.len() <= NOTES_MAX && notes.len() > NOTES_MAX / 2);
+        assert!(notes.windows(2).all(|two| {
+            two[0].timestamp < two[1].timestamp
+                && two[1].unix_ms - two[0].unix_ms >= NOTE_SPACING_MS
+        }));
+        assert_eq!(notes[0].unix_ms, 0, "the oldest is kept");
+    }
+
+    #[test]
+    fn a_time_lies_between_two_notes_and_so_does_a_timestamp() {
+        let mut timestamps = Timestamps::default();
+        timestamps.apply(&Command::Reserve { count: 1000 }).unwrap();
+        let notes = [(10, 100_000), (20, 200_000)].map(|(timestamp, unix_ms)| {
+            noted(&mut timestamps, timestamp, unix_ms);
+            Some(Note { timestamp, unix_ms })
+        });
+        for (unix_ms, expected) in [
+            (99_999, (None, notes[0])),
+            (100_000, (notes[0], notes[1])),
+            (199_999, (notes[0], notes[1])),
+            (200_000, (notes[1], None)),
+        ] {
+            assert_eq!(timestamps.notes_at(unix_ms), expected, "{unix_ms}");
+        }
+        for (timestamp, expected) in [
+            (10, (None, notes[0])),
+            (11, (notes[0], notes[1])),
+            (20, (notes[0], notes[1])),
+            (21, (notes[1], None)),
+        ] {
+            assert_eq!(timestamps.notes_around_timestamp(timestamp), expected);
+        }
     }
 }

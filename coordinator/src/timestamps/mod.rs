@@ -5,10 +5,13 @@
 //! *then* answer. A number whose proof fails is never answered and never used again. All who wait
 //! share one round. A block is thrown away when its term is over.
 
+mod notes;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use notes::note_times;
 use prometheus_client::metrics::counter::Counter;
-use seawall_common::{Error, Result, clock};
+use seawall_common::{Error, Result};
 
 use crate::{
     raft::Node,
@@ -34,7 +37,8 @@ pub struct Allocator {
     given: Counter,
 }
 
-/// Numbers `next..=last`, reserved under `term` and not yet given.
+/// Numbers `next..=last`, reserved under `term` and not yet given; none is left when `next` lies
+/// above `last`. Whatever was given lies below `next`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Block {
     term: u64,
@@ -134,19 +138,20 @@ impl Allocator {
         }
         let command = Command::Timestamps(timestamps::Command::Reserve {
             count: count.max(BLOCK),
-            now_unix_ms: clock::now_unix_ms(),
         });
         let (granted, term) = match self.node.propose_in_term(command).await? {
             (Response::TimestampsGranted(granted), term) => (granted, term),
             (other, _) => return Err(unexpected(&other)),
         };
         let mut block = self.block();
-        let mut new = joined(*block, granted, term);
-        let first = new.take(count);
-        *block = (new.next <= new.last).then_some(new);
-        first.map(|first| (first, term)).ok_or_else(|| {
-            Error::exhausted(format!("fewer than {count} timestamps are left for ever"))
-        })
+        let joined = joined(*block, granted, term);
+        block
+            .insert(joined)
+            .take(count)
+            .map(|first| (first, term))
+            .ok_or_else(|| {
+                Error::exhausted(format!("fewer than {count} timestamps are left for ever"))
+            })
     }
 }
 

@@ -4,12 +4,14 @@ use std::{
 };
 
 use seawall_common::Error;
-use seawall_proto::v1::{self, timestamps_client::TimestampsClient};
+use seawall_proto::v1::{
+    self, timestamp_notes_request::Around, timestamps_client::TimestampsClient,
+};
 
-use super::Context;
+use super::{Context, moment::moment};
 use crate::{
     exit::{Failure, Outcome},
-    output::json,
+    output::{human::time, json},
 };
 
 /// Timestamps, each greater than all before it
@@ -17,9 +19,10 @@ use crate::{
 pub enum Timestamp {
     Fetch(Fetch),
     FastForward(FastForward),
+    TimeOf(TimeOf),
 }
 
-/// Prints a fresh timestamp
+/// Prints a fresh timestamp, or the one of an earlier time
 #[derive(Debug, clap::Args)]
 pub struct Fetch {
     /// Also write it, or the last of several, to a file, for fast-forward to read
@@ -29,6 +32,17 @@ pub struct Fetch {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
+    /// The greatest timestamp of that time instead, or of at most a minute or so before it: RFC 3339,
+    /// or seconds since the epoch. Whatever got a greater one asked for it later
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "count")]
+    at: Option<u64>,
+}
+
+/// Prints between which times a timestamp was given
+#[derive(Debug, clap::Args)]
+pub struct TimeOf {
+    #[arg(value_name = "TIMESTAMP", value_parser = clap::value_parser!(u64).range(1..))]
+    timestamp: u64,
 }
 
 /// Makes sure that only greater timestamps are given from now on; never goes back
@@ -47,6 +61,7 @@ impl Timestamp {
         match self {
             Timestamp::Fetch(fetch) => fetch.run(context).await,
             Timestamp::FastForward(forward) => forward.run(context).await,
+            Timestamp::TimeOf(time_of) => time_of.run(context).await,
         }
         .map_err(|failure| failure.of("timestamp"))
     }
@@ -54,6 +69,25 @@ impl Timestamp {
 
 impl Fetch {
     async fn run(self, context: &Context) -> Outcome {
+        match self.at {
+            Some(at) => self.noted(context, at).await,
+            None => self.fresh(context).await,
+        }
+    }
+
+    async fn noted(self, context: &Context, at: u64) -> Outcome {
+        let notes = notes(context, Around::UnixMs(at)).await?;
+        let Some(note) = notes.before else {
+            return Err(Failure::failed(nothing_noted(at, notes.after.as_ref())));
+        };
+        if let Some(file) = &self.file {
+            write(file, note.timestamp).map_err(Failure::failed)?;
+        }
+        let text = || note.timestamp.to_string();
+        context.print(&json::TimestampNote::from(&note), text, text)
+    }
+
+    async fn fresh(self, context: &Context) -> Outcome {
         let request = v1::FetchTimestampRequest { count: self.count };
         let given = context
             .client
@@ -74,6 +108,49 @@ impl Fetch {
         };
         context.print(&value, text, text)
     }
+}
+
+impl TimeOf {
+    async fn run(self, context: &Context) -> Outcome {
+        let notes = notes(context, Around::Timestamp(self.timestamp)).await?;
+        let after = notes.before.as_ref().and_then(|note| time(note.unix_ms));
+        let before = notes.after.as_ref().and_then(|note| time(note.unix_ms));
+        let text = || match (&after, &before) {
+            (Some(after), Some(before)) => format!("after {after}, before {before}"),
+            (Some(after), None) => format!("after {after}, or not yet"),
+            (None, Some(before)) => format!("before {before}"),
+            (None, None) => "nothing was noted yet".to_owned(),
+        };
+        let value = json::TimeOf {
+            timestamp: self.timestamp,
+            after: after.clone(),
+            before: before.clone(),
+        };
+        context.print(&value, text, text)
+    }
+}
+
+async fn notes(context: &Context, around: Around) -> Outcome<v1::TimestampNotesResponse> {
+    let request = v1::TimestampNotesRequest {
+        around: Some(around),
+    };
+    context
+        .client
+        .call(|channel| async move { TimestampsClient::new(channel).notes(request).await })
+        .await
+}
+
+fn nothing_noted(at: u64, first: Option<&v1::TimestampNote>) -> Error {
+    let at = time(at).unwrap_or_else(|| at.to_string());
+    let first = first.and_then(|note| time(note.unix_ms));
+    let why = match first {
+        Some(first) => format!("the first note is of {first}"),
+        None => "no timestamp has been noted yet".to_owned(),
+    };
+    Error::not_found(format!(
+        "which timestamps were given by {at} is not known: {why}"
+    ))
+    .hint("It is noted once a minute while timestamps are given.")
 }
 
 impl FastForward {

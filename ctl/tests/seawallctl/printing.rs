@@ -272,6 +272,42 @@ async fn json_of_locks_and_timestamps_is_the_contract() {
 }
 
 #[tokio::test]
+async fn a_time_is_translated_to_a_timestamp_and_back() {
+    let note = |timestamp, unix_ms| Some(v1::TimestampNote { timestamp, unix_ms });
+    let around = |before, after| async move {
+        let coordinator = Coordinator::start(Script {
+            notes: v1::TimestampNotesResponse { before, after },
+            ..script()
+        });
+        let at = ["timestamp", "fetch", "--at", "2026-10-14T17:46:50Z"];
+        let at = run(&coordinator.url(), &at).await;
+        let of = run(&coordinator.url(), &["timestamp", "time-of", "45"]).await;
+        (at, of)
+    };
+    let (first, second) = (note(41, 1_792_000_000_000), note(49, 1_792_000_060_000));
+    let (at, of) = around(first, second).await;
+    assert_eq!(at.result(), "41");
+    assert_eq!(
+        of.result(),
+        "after 2026-10-14T17:46:40.000Z, before 2026-10-14T17:47:40.000Z"
+    );
+    let (at, of) = around(first, None).await;
+    assert_eq!(at.result(), "41");
+    assert_eq!(of.result(), "after 2026-10-14T17:46:40.000Z, or not yet");
+    let (at, of) = around(None, second).await;
+    let refused = at.failure(1);
+    assert!(
+        refused.contains("by 2026-10-14T17:46:50.000Z is not known"),
+        "{refused}"
+    );
+    assert!(
+        refused.contains("the first note is of 2026-10-14T17:47:40.000Z"),
+        "{refused}"
+    );
+    assert_eq!(of.result(), "before 2026-10-14T17:47:40.000Z");
+}
+
+#[tokio::test]
 async fn the_cluster_is_shown_with_the_members_that_do_not_answer() {
     let coordinator = Coordinator::start(script());
     let status = run(&coordinator.url(), &["-ojson", "ClusterStatus"])

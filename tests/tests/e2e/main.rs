@@ -28,6 +28,7 @@ mod scratch_server;
 mod store_access;
 mod store_faults;
 mod throttle;
+mod timestamps;
 mod verify;
 mod wrong_input;
 

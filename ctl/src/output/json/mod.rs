@@ -78,6 +78,29 @@ pub struct Timestamps {
     pub count: u32,
 }
 
+/// At this time this was the greatest timestamp.
+#[derive(Debug, Serialize)]
+pub struct TimestampNote {
+    timestamp: u64,
+    noted_at: Option<String>,
+}
+
+impl From<&v1::TimestampNote> for TimestampNote {
+    fn from(note: &v1::TimestampNote) -> Self {
+        Self {
+            timestamp: note.timestamp,
+            noted_at: time(note.unix_ms),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct TimeOf {
+    pub timestamp: u64,
+    pub after: Option<String>,
+    pub before: Option<String>,
+}
+
 #[derive(Debug, Serialize)]
 pub struct Bound {
     pub bound: u64,

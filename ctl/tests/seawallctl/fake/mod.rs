@@ -41,6 +41,7 @@ pub struct Script {
     pub holds: ListHoldsResponse,
     pub transfers: TransferReport,
     pub next_timestamp: u64,
+    pub notes: v1::TimestampNotesResponse,
     pub set_retention: SetRetentionResponse,
     pub retention: GetRetentionResponse,
     pub collection: PlanCollectionResponse,

@@ -62,6 +62,14 @@ impl timestamps_server::Timestamps for Fake {
             bound: request.timestamp,
         })
     }
+
+    async fn notes(
+        &self,
+        request: Request<TimestampNotesRequest>,
+    ) -> Answer<TimestampNotesResponse> {
+        let (_, script) = self.take("Timestamps.Notes", request)?;
+        answer(script.notes)
+    }
 }
 
 #[tonic::async_trait]
