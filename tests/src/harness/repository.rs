@@ -40,7 +40,8 @@ impl RepositoryDirectory {
         self.backup(shard, name).join("removed").is_file()
     }
 
-    /// The pack objects of a backup, largest first; keys are not among them.
+    /// The pack objects of a backup, largest first; keys are not among them, nor what a killed writer
+    /// has left of a put (`<name>#<number>`), which is no object.
     pub fn packs(&self, shard: &str, name: &str) -> Result<Vec<PathBuf>> {
         let directory = self
             .root
@@ -56,7 +57,8 @@ impl RepositoryDirectory {
         };
         for entry in entries {
             let entry = entry?;
-            if entry.file_type()?.is_file() {
+            let is_object = !entry.file_name().to_string_lossy().contains('#');
+            if entry.file_type()?.is_file() && is_object {
                 packs.push((entry.metadata()?.len(), entry.path()));
             }
         }
