@@ -18,6 +18,8 @@ pub mod transfers;
 pub mod watch;
 
 #[cfg(test)]
+mod catalogue_tests;
+#[cfg(test)]
 mod plans_tests;
 #[cfg(test)]
 mod retention_tests;

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use notes::note_times;
 use prometheus_client::metrics::counter::Counter;
-use seawall_common::{Error, Result};
+use seawall_common::{Error, Result, timestamps::RANGE_MAX};
 
 use crate::{
     raft::Node,
@@ -23,8 +23,6 @@ use crate::{
 
 /// How many numbers are reserved at once.
 const BLOCK: u64 = 50_000;
-/// The longest contiguous range that can be asked for.
-pub const RANGE_MAX: u32 = 1_000_000;
 /// How often a request begins again because the term has changed under it.
 const TRIES_MAX: usize = 4;
 

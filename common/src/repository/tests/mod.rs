@@ -200,6 +200,24 @@ fn files_in(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Everything below the root of a repository in a directory: the keys, in order, with their files.
+fn objects_below(root: &Path) -> BTreeMap<String, PathBuf> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let key = path.strip_prefix(root).unwrap().to_str().unwrap();
+                found.insert(key.to_owned(), path);
+            }
+        }
+    }
+    found
+}
+
 fn noise(bytes: usize) -> Vec<u8> {
     let mut noise = vec![0; bytes];
     blake3::Hasher::new()

@@ -142,21 +142,7 @@ impl Shard {
     /// The keys of all objects in the repository, in order.
     pub fn objects(&self) -> Vec<String> {
         let root = self.ground.path("repository");
-        let mut found = Vec::new();
-        let mut open = vec![root.clone()];
-        while let Some(directory) = open.pop() {
-            for entry in std::fs::read_dir(directory).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    open.push(path);
-                } else {
-                    let key = path.strip_prefix(&root).unwrap();
-                    found.push(key.to_str().unwrap().to_owned());
-                }
-            }
-        }
-        found.sort();
-        found
+        objects_below(&root).into_keys().collect()
     }
 
     /// The file of an object on disk.

@@ -46,6 +46,17 @@ async fn copied(server: &Server) -> (TempDir, ScratchGround) {
     (directory, ground)
 }
 
+/// A server that has such options and tables of every kind, stopped, and a copy of it.
+async fn copied_from(layout: &[String]) -> (Server, TempDir, ScratchGround) {
+    let server = Server::laid_out(1, layout);
+    server.engine.start().await.unwrap();
+    server.engine.open_for_writes().await.unwrap();
+    server.sql("CREATE DATABASE shop; CREATE TABLE shop.t (a INT PRIMARY KEY)");
+    server.sql(OBJECTS);
+    let (directory, ground) = copied(&server).await;
+    (server, directory, ground)
+}
+
 fn process_of(ground: &ScratchGround) -> ProcessId {
     Launcher::new(&ground.directory).process().unwrap()
 }
@@ -81,12 +92,7 @@ async fn a_good_copy_of_a_server_that_is_laid_out_otherwise_passes() {
         "--lower-case-table-names=1",
     ]
     .map(str::to_owned);
-    let server = Server::laid_out(1, &layout);
-    server.engine.start().await.unwrap();
-    server.engine.open_for_writes().await.unwrap();
-    server.sql("CREATE DATABASE shop; CREATE TABLE shop.t (a INT PRIMARY KEY)");
-    server.sql(OBJECTS);
-    let (_directory, ground) = copied(&server).await;
+    let (_server, _directory, ground) = copied_from(&layout).await;
     assert!(ground.root("data").unwrap().join("system2").exists());
     // By an agent whose own server has everything as it comes.
     let tester = Server::new(2);
@@ -224,12 +230,7 @@ async fn damage_that_was_found_stands_when_the_test_cannot_go_on() {
 #[tokio::test]
 async fn a_server_that_does_not_start_on_short_files_says_that_the_backup_is_damaged() {
     let layout = ["--innodb-undo-tablespaces=2".to_owned()];
-    let server = Server::laid_out(1, &layout);
-    server.engine.start().await.unwrap();
-    server.engine.open_for_writes().await.unwrap();
-    server.sql("CREATE DATABASE shop; CREATE TABLE shop.t (a INT PRIMARY KEY)");
-    server.sql(OBJECTS);
-    let (_directory, ground) = copied(&server).await;
+    let (server, _directory, ground) = copied_from(&layout).await;
     let data = ground.root("data").unwrap();
     for (name, length) in [("undo001", 0), ("undo001", 65_536), ("ib_logfile0", 12_288)] {
         let file = data.join(name);

@@ -32,21 +32,11 @@ async fn checked(repository: &Repository) -> Inspection {
 
 /// Everything that lies in a directory, as if it had been put.
 fn stored(root: &Path) -> Vec<Change> {
-    let mut changes = Vec::new();
-    let mut directories = vec![root.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-                continue;
-            }
-            let key = path.strip_prefix(root).unwrap().to_str().unwrap();
-            let bytes = std::fs::read(&path).unwrap();
-            changes.push(Change::Put(key.into(), bytes.into()));
-        }
-    }
-    changes
+    let objects = objects_below(root).into_iter();
+    let put = |(key, path): (String, PathBuf)| {
+        Change::Put(key.into(), std::fs::read(path).unwrap().into())
+    };
+    objects.map(put).collect()
 }
 
 fn reports(found: &Inspection) -> Vec<&VerifyReport> {
