@@ -99,8 +99,8 @@ const OWN: &[Setting] = &[
     Setting::new(
         "scratch_dir",
         Kind::Text,
-        "Directory below which backups are restored aside to test them, where that leaves a tenth of the \
-         file system free (at most 16 GiB); none: this agent does not",
+        "Directory below which backups are restored aside to test them, where that leaves as much \
+         free as it takes (at most 16 GiB); none: this agent does not",
     ),
     Setting::new(
         "replace",

@@ -50,7 +50,7 @@ pub(super) async fn run(
     };
     job.note(move |all| all.restore = Some(facts)).await?;
 
-    let (destinations, held) = partial::prepare(tablet, &roots, &manifest).await?;
+    let (destinations, locked) = partial::prepare(tablet, &roots, &manifest).await?;
     job.progress.say(format!("fetching {backup}"));
     let fetched = restore(
         repository,
@@ -61,7 +61,7 @@ pub(super) async fn run(
         &job.cancel,
     )
     .await;
-    drop(held);
+    drop(locked);
     tablet
         .metrics
         .count_stages("restore", &job.progress.transfer);

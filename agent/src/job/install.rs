@@ -53,7 +53,7 @@ pub(super) async fn run(job: &Job) -> Result<Outcome> {
     })
     .await?;
     let roots = moves.iter().map(|root| root.path.clone());
-    let _alone = partial::hold(roots.collect()).await?;
+    let _alone = partial::lock(roots.collect()).await?;
     job.progress
         .say("renaming the restored directories into place");
     let mut moves = moves.into_iter();

@@ -11,7 +11,7 @@ use seawall_common::{
     Error, ErrorKind, Result,
     repository::{
         Destinations, Manifest,
-        partial::{self, Held, Marker},
+        partial::{self, Locked, Marker},
     },
 };
 
@@ -25,15 +25,15 @@ pub(super) async fn prepare(
     tablet: &Tablet,
     roots: &Roots,
     manifest: &Manifest,
-) -> Result<(Destinations, Vec<Held>)> {
+) -> Result<(Destinations, Vec<Locked>)> {
     let _alone = tablet.lock_partial_restore().await;
     let marker = Marker::of(manifest);
     let hash = manifest.hash.clone();
     let roots = roots.clone();
     on_disk(move || {
-        let held = roots.iter().map(|(_, root)| marker.hold_alone(root));
-        let held = held.collect::<Result<_>>()?;
-        Ok((look(&roots, &hash), held))
+        let locked = roots.iter().map(|(_, root)| marker.lock_alone(root));
+        let locked = locked.collect::<Result<_>>()?;
+        Ok((look(&roots, &hash), locked))
     })
     .await
 }
@@ -54,8 +54,8 @@ pub(super) async fn discard(tablet: &Tablet) -> Result<()> {
 }
 
 /// Keeps everybody else from what was fetched while it is moved into its place.
-pub(super) async fn hold(roots: Vec<PathBuf>) -> Result<Vec<Held>> {
-    on_disk(move || roots.iter().map(|root| Held::take(root)).collect()).await
+pub(super) async fn lock(roots: Vec<PathBuf>) -> Result<Vec<Locked>> {
+    on_disk(move || roots.iter().map(|root| Locked::take(root)).collect()).await
 }
 
 /// Deletes what nobody has gone on with for too long, unless an operation has the database: a

@@ -4,7 +4,7 @@
 //! A restore of the same backup goes on with it: everything in it is verified again, so the marker
 //! decides only whether that is worth while. Nothing ever starts on it (I6). Whoever writes it, moves
 //! it or deletes it has the marker locked meanwhile: the agent and `seawallctl` know nothing of each
-//! other.
+//! other. Only an installation that is taken back waits for nobody.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -57,7 +57,7 @@ pub fn remove_directory(directory: &Path) -> io::Result<()> {
 /// Deletes what is left beside `place`. [`ErrorKind::Conflict`]: somebody is at work with it.
 pub fn discard(place: &Path) -> Result<()> {
     match is_left(place) {
-        true => Held::take(place)?.give_up(),
+        true => Locked::take(place)?.give_up(),
         false => Ok(()),
     }
 }
@@ -154,38 +154,38 @@ impl Marker {
     /// Before the first byte: nothing is ever there without a word about what it is. What is there
     /// is looked at again, now that nobody else can come in between; an error where it is of another
     /// backup.
-    pub fn hold(&self, place: &Path) -> Result<Held> {
-        let held = Held::take(place)?;
+    pub fn lock(&self, place: &Path) -> Result<Locked> {
+        let locked = Locked::take(place)?;
         match self.check(place)? {
-            true => held.touch()?,
-            false => held.note(self)?,
+            true => locked.touch()?,
+            false => locked.note(self)?,
         }
-        Ok(held)
+        Ok(locked)
     }
 
     /// The same, and what is there of another backup is deleted.
-    pub fn hold_alone(&self, place: &Path) -> Result<Held> {
-        let held = Held::take(place)?;
+    pub fn lock_alone(&self, place: &Path) -> Result<Locked> {
+        let locked = Locked::take(place)?;
         match self.check(place) {
-            Ok(true) => held.touch()?,
-            Ok(false) => held.note(self)?,
+            Ok(true) => locked.touch()?,
+            Ok(false) => locked.note(self)?,
             Err(_) => {
-                held.delete_directory()?;
-                held.note(self)?;
+                locked.delete_directory()?;
+                locked.note(self)?;
             }
         }
-        Ok(held)
+        Ok(locked)
     }
 }
 
 /// The marker, locked: nobody else writes, moves or deletes what it is about.
 #[derive(Debug)]
-pub struct Held {
+pub struct Locked {
     place: PathBuf,
     file: File,
 }
 
-impl Held {
+impl Locked {
     /// Whatever it says. [`ErrorKind::Conflict`]: somebody is at work.
     pub fn take(place: &Path) -> Result<Self> {
         let path = beside(place, MARKER);
@@ -282,17 +282,17 @@ mod tests {
             "{error}"
         );
         fs::remove_dir(super::directory(&place)).unwrap();
-        let held = own.hold(&place).unwrap();
+        let locked = own.lock(&place).unwrap();
         fs::create_dir(super::directory(&place)).unwrap();
         assert!(own.check(&place).unwrap());
-        let error = own.hold(&place).unwrap_err();
+        let error = own.lock(&place).unwrap_err();
         assert!(error.message().contains("under way"), "{error}");
-        drop(held);
+        drop(locked);
         // It looked before the first one began.
-        let error = other.hold(&place).unwrap_err();
+        let error = other.lock(&place).unwrap_err();
         assert!(error.message().contains("another backup"), "{error}");
-        let held = own.hold(&place).unwrap();
-        held.give_up().unwrap();
+        let locked = own.lock(&place).unwrap();
+        locked.give_up().unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
@@ -301,7 +301,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("data");
         fs::create_dir(super::directory(&place)).unwrap();
-        drop(marker("aa").hold_alone(&place).unwrap());
+        drop(marker("aa").lock_alone(&place).unwrap());
         assert!(!super::directory(&place).exists(), "of nothing known");
         fs::create_dir(super::directory(&place)).unwrap();
         assert!(marker("aa").check(&place).unwrap());
@@ -330,24 +330,24 @@ mod tests {
     fn i6_what_somebody_is_at_work_with_is_neither_deleted_nor_taken() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("data");
-        drop(marker("aa").hold(&place).unwrap());
+        drop(marker("aa").lock(&place).unwrap());
         fs::create_dir(super::directory(&place)).unwrap();
         age(&place);
-        let held = marker("aa").hold(&place).unwrap();
+        let locked = marker("aa").lock(&place).unwrap();
         assert!(
             !is_old(&place, Duration::from_secs(60)),
             "it is gone on with"
         );
         for refused in [
             discard(&place).unwrap_err(),
-            marker("bb").hold_alone(&place).unwrap_err(),
-            Held::take(&place).unwrap_err(),
+            marker("bb").lock_alone(&place).unwrap_err(),
+            Locked::take(&place).unwrap_err(),
         ] {
             assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
         }
         assert!(super::directory(&place).is_dir());
-        drop(held);
-        drop(marker("bb").hold_alone(&place).unwrap());
+        drop(locked);
+        drop(marker("bb").lock_alone(&place).unwrap());
         assert!(!super::directory(&place).exists());
     }
 

@@ -1,7 +1,7 @@
 use seawall_common::ids::{BackupName, ShardId};
 use seawall_proto::v1::{self, catalogue_client::CatalogueClient};
 
-use super::{Context, incomplete_answer, list_backups::tell_not_read};
+use super::{Context, incomplete_answer, tell_not_read};
 use crate::{
     exit::Outcome,
     output::{json, table},

@@ -1,7 +1,7 @@
 use seawall_common::ids::ShardId;
 use seawall_proto::v1::{self, catalogue_client::CatalogueClient};
 
-use super::{Context, lines};
+use super::{Context, lines, tell_not_read};
 use crate::{
     exit::Outcome,
     output::{json, table},
@@ -30,15 +30,6 @@ impl ListBackups {
             || lines(backups.iter().map(|backup| backup.name.as_str())),
             || table::backups(backups),
         )
-    }
-}
-
-/// Says on standard error that what follows may be out of date.
-pub fn tell_not_read(why: &str) {
-    if !why.is_empty() {
-        eprintln!(
-            "seawallctl: WARNING: the repository was not read: {why}; this is what was known before"
-        );
     }
 }
 

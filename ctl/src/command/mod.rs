@@ -198,6 +198,15 @@ pub async fn run(cli: Cli) -> Outcome {
     }
 }
 
+/// Says on standard error that what follows may be out of date.
+fn tell_not_read(why: &str) {
+    if !why.is_empty() {
+        eprintln!(
+            "seawallctl: WARNING: the repository was not read: {why}; this is what was known before"
+        );
+    }
+}
+
 /// For results that do not fit: a defect of the coordinator, not of the operator.
 fn incomplete_answer(what: &str) -> Failure {
     Failure::failed(seawall_common::Error::internal(format!(

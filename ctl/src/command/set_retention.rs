@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use seawall_proto::v1::{self, retention_client::RetentionClient};
 
-use super::{Context, lines, list_backups::tell_not_read, scope::Scope};
+use super::{Context, lines, scope::Scope, tell_not_read};
 use crate::{
     exit::Outcome,
     output::{json, retention},

@@ -32,8 +32,9 @@ pub struct Fetch {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
-    /// The greatest timestamp of that time instead, or of at most a minute or so before it: RFC 3339,
-    /// or seconds since the epoch. Whatever got a greater one asked for it later
+    /// The greatest timestamp of the last moment that was noted before this time instead (a minute or
+    /// so before; the longer ago, the more): RFC 3339, or seconds since the epoch. Whatever got a
+    /// greater one asked for it after that moment
     #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "count")]
     at: Option<u64>,
 }
@@ -123,8 +124,8 @@ impl TimeOf {
         };
         let value = json::TimeOf {
             timestamp: self.timestamp,
-            after: after.clone(),
-            before: before.clone(),
+            after_at: after.clone(),
+            before_at: before.clone(),
         };
         context.print(&value, text, text)
     }

@@ -116,7 +116,7 @@ async fn what_nobody_goes_on_with_is_deleted_in_its_time_and_never_under_a_resto
     discard_old(&agent.tablet).await.unwrap();
     assert!(is_left(&world), "a restore was under way");
     assert!(is_done(&driver.put_back(&agent, false).await));
-    let by_hand = Held::take(&world.engine.data_dir).unwrap();
+    let by_hand = Locked::take(&world.engine.data_dir).unwrap();
     discard_old(&agent.tablet).await.unwrap();
     assert!(is_left(&world), "somebody restores there by hand");
     drop(by_hand);

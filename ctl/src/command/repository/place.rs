@@ -13,7 +13,7 @@ use seawall_common::{
     Error, Result,
     repository::{
         Destination, Destinations,
-        partial::{Held, Marker, directory as beside, sync_parent},
+        partial::{Locked, Marker, directory as partial_directory, sync_parent},
     },
 };
 
@@ -67,13 +67,13 @@ impl Places {
             let (path, written) = match (own.next(), target) {
                 (Some(own), _) => {
                     let path = absolute(&own.path)?;
-                    let partial = beside(&path);
+                    let partial = partial_directory(&path);
                     places.renames.insert(0, (partial.clone(), path.clone()));
                     (path, partial)
                 }
                 (None, Some(target)) => {
                     let target = absolute(target)?;
-                    (target.join(name), beside(&target).join(name))
+                    (target.join(name), partial_directory(&target).join(name))
                 }
                 (None, None) => {
                     return Err(
@@ -91,7 +91,7 @@ impl Places {
             && places.renames.len() < roots.len()
         {
             let target = absolute(target)?;
-            places.renames.push((beside(&target), target));
+            places.renames.push((partial_directory(&target), target));
         }
         Ok(places)
     }
@@ -126,15 +126,15 @@ impl Places {
 
     /// Makes everything ready: markers first, then the directories in which roots are written that
     /// have no place of their own. What is left of a restore of this very backup is gone on with.
-    pub fn begin(&self, marker: &Marker) -> Result<(Destinations, Vec<Held>)> {
-        let mut held = Vec::new();
+    pub fn begin(&self, marker: &Marker) -> Result<(Destinations, Vec<Locked>)> {
+        let mut locked = Vec::new();
         for (partial, place) in &self.renames {
-            let lock = marker.hold(place)?;
+            let lock = marker.lock(place)?;
             check_is_fresh(place)?;
             if !self.roots.iter().any(|(.., written)| written == partial) && !partial.is_dir() {
                 fs::create_dir(partial).map_err(|e| Error::io("create directory", partial, &e))?;
             }
-            held.push(lock);
+            locked.push(lock);
         }
         let destination = |(name, _, written): &(String, PathBuf, PathBuf)| {
             let destination = Destination {
@@ -143,7 +143,7 @@ impl Places {
             };
             (name.clone(), destination)
         };
-        Ok((self.roots.iter().map(destination).collect(), held))
+        Ok((self.roots.iter().map(destination).collect(), locked))
     }
 
     /// The error that ended a restore, and where what it wrote lies.
@@ -253,7 +253,7 @@ mod tests {
         let (target, redo) = (directory.path().join("t"), directory.path().join("redo"));
         let own = [format!("redo={}", redo.display())];
         let places = places(Some(&target), &own).unwrap();
-        let (destinations, held) = places.begin(&marker()).unwrap();
+        let (destinations, locked) = places.begin(&marker()).unwrap();
         for (name, destination) in destinations {
             assert!(!destination.resume);
             fs::create_dir(&destination.directory).unwrap();
@@ -268,7 +268,7 @@ mod tests {
         places.put_into_place().unwrap();
         assert_eq!(fs::read(target.join("data/file")).unwrap(), b"data");
         assert_eq!(fs::read(redo.join("file")).unwrap(), b"redo");
-        held.iter().for_each(|held| held.remove().unwrap());
+        locked.iter().for_each(|locked| locked.remove().unwrap());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 
@@ -323,13 +323,13 @@ mod tests {
     fn what_was_cut_off_is_gone_on_with_and_given_up_without_a_trace() {
         let directory = tempfile::tempdir().unwrap();
         let places = places(Some(&directory.path().join("t")), &[]).unwrap();
-        let (destinations, held) = places.begin(&marker()).unwrap();
+        let (destinations, locked) = places.begin(&marker()).unwrap();
         fs::create_dir(&destinations["data"].directory).unwrap();
-        drop(held);
+        drop(locked);
         places.check(&marker()).unwrap();
-        let (destinations, held) = places.begin(&marker()).unwrap();
+        let (destinations, locked) = places.begin(&marker()).unwrap();
         assert!(destinations["data"].resume && !destinations["redo"].resume);
-        held.iter().for_each(|held| held.give_up().unwrap());
+        locked.iter().for_each(|locked| locked.give_up().unwrap());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

@@ -8,7 +8,7 @@ use seawall_common::{
     ids::{BackupName, ShardId},
     repository::{
         Fetched, Manifest, Progress, Repository,
-        partial::{Held, Marker, is_worth_keeping},
+        partial::{Locked, Marker, is_worth_keeping},
         read_manifest, restore,
     },
 };
@@ -106,7 +106,7 @@ impl Restore {
         manifest: &Manifest,
         places: Places,
     ) -> Result<Fetched, Error> {
-        let (destinations, held) = places.begin(&Marker::of(manifest))?;
+        let (destinations, locked) = places.begin(&Marker::of(manifest))?;
         let (progress, cancel) = (Progress::new(), CancellationToken::new());
         let transfer = restore(
             repository,
@@ -133,12 +133,12 @@ impl Restore {
                 Ok(fetched) => fetched,
                 Err(error) if is_worth_keeping(&error) => return Err(places.kept(error)),
                 Err(error) => {
-                    held.iter().try_for_each(Held::give_up)?;
+                    locked.iter().try_for_each(Locked::give_up)?;
                     return Err(error);
                 }
             };
             places.put_into_place()?;
-            held.iter().try_for_each(Held::remove)?;
+            locked.iter().try_for_each(Locked::remove)?;
             Ok(fetched)
         })
         .await

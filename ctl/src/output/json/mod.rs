@@ -97,8 +97,8 @@ impl From<&v1::TimestampNote> for TimestampNote {
 #[derive(Debug, Serialize)]
 pub struct TimeOf {
     pub timestamp: u64,
-    pub after: Option<String>,
-    pub before: Option<String>,
+    pub after_at: Option<String>,
+    pub before_at: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
