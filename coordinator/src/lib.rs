@@ -10,6 +10,7 @@ mod group;
 mod http;
 mod office;
 mod operation;
+mod platform;
 mod raft;
 mod server;
 mod service;

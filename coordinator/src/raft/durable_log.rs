@@ -1,36 +1,24 @@
-//! The one place that knows sled: numbered records and a few marks, on disk when a call returns.
+//! Numbered records and a few marks, on disk when a call returns.
 //!
-//! What always holds: a record that was acknowledged survives a power loss (sled's own flush does
-//! not promise that, so every commit ends with an fsync on a handle of our own); records have no
-//! hole between the purged mark and the last; every value carries its number, its length and a
-//! checksum. A failed flush or fsync ends the process: after one, a second could lie. The store is
+//! What always holds: a record that was acknowledged survives a power loss; records have no hole
+//! between the purged mark and the last; every value carries its number, its length and a
+//! checksum. A failed write or sync ends the process: after one, a second could lie. The store is
 //! bounded by the log that Raft keeps; state and snapshots live elsewhere.
 
-use std::{
-    fs::File,
-    ops::RangeInclusive,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::ops::RangeInclusive;
 
 use seawall_common::{Error, Result};
 
-use super::die;
+use crate::platform::{Change, Medium, Order, Tree, die};
 
 /// Longest value, frame included.
 pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 const FRAME_BYTES: usize = 16;
 /// Longest payload of a record or mark.
 pub const PAYLOAD_BYTES_MAX: usize = VALUE_BYTES_MAX - FRAME_BYTES;
-/// Bytes of one batch handed to sled.
+/// Bytes of one batch handed to the medium.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 const DELETE_BATCH_RECORDS: usize = 1024;
-const CACHE_BYTES: u64 = 16 * 1024 * 1024;
-/// A page of more than a quarter of this goes into a file of its own, which sled never syncs. A page
-/// holds some 17 values at most.
-const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
-const UNLOCK_LIMIT: Duration = Duration::from_secs(5);
-const UNLOCK_POLL: Duration = Duration::from_millis(20);
 
 /// Single values beside the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,49 +29,20 @@ pub enum Mark {
 }
 
 pub struct DurableLog {
-    db: sled::Db,
-    records: sled::Tree,
-    marks: sled::Tree,
-    /// Our own handle: its fsync reports errors that sled's background thread only logs.
-    file: File,
+    medium: Box<dyn Medium>,
 }
 
 /// A record's number and payload.
 pub type Record = (u64, Vec<u8>);
 
 impl DurableLog {
-    /// Opens or creates the log in `directory`, finishes a purge that was cut off, and refuses a
+    /// Takes up the log that lies on `medium`, finishes a purge that was cut off, and refuses a
     /// log with a hole. `purged` reads the index out of the purged mark's payload.
-    pub fn open(directory: &Path, purged: impl Fn(&[u8]) -> Result<Option<u64>>) -> Result<Self> {
-        let failed = |what: &str, e: &dyn std::fmt::Display| {
-            Error::internal(format!(
-                "cannot {what} the log in {}: {e}",
-                directory.display()
-            ))
-        };
-        std::fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, &e))?;
-        let db = open_sled(directory).map_err(|e| failed("open", &e))?;
-        let records = db.open_tree("records").map_err(|e| failed("open", &e))?;
-        let marks = db.open_tree("marks").map_err(|e| failed("open", &e))?;
-        let path = directory.join("db");
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|e| Error::io("open", &path, &e))?;
-        let log = Self {
-            db,
-            records,
-            marks,
-            file,
-        };
-        log.commit();
-        log.check_no_blobs(directory)?;
-        for path in [Some(directory), directory.parent()].into_iter().flatten() {
-            File::open(path)
-                .and_then(|dir| dir.sync_all())
-                .map_err(|e| Error::io("sync", path, &e))?;
-        }
+    pub fn open(
+        medium: Box<dyn Medium>,
+        purged: impl Fn(&[u8]) -> Result<Option<u64>>,
+    ) -> Result<Self> {
+        let log = Self { medium };
         let purged = match log.mark(Mark::Purged)? {
             Some(payload) => purged(&payload)?,
             None => None,
@@ -93,20 +52,6 @@ impl DurableLog {
         }
         log.check_for_holes(purged.map_or(0, |index| index + 1))?;
         Ok(log)
-    }
-
-    /// What lies in files beside sled's own was never synced: it may be less than was acknowledged.
-    fn check_no_blobs(&self, directory: &Path) -> Result<()> {
-        let blobs = directory.join("blobs");
-        match std::fs::read_dir(&blobs).map(Iterator::count) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(Error::corrupt(format!(
-                "{} is not empty: a page of the log was too large for it",
-                blobs.display()
-            ))),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(Error::io("read", &blobs, &e)),
-        }
     }
 
     /// Writes records in the order given; on disk when this returns.
@@ -120,39 +65,26 @@ impl DurableLog {
                 payload.len()
             )));
         }
-        let mut batch = sled::Batch::default();
+        let mut batch = Vec::new();
         let mut batch_bytes = 0;
         for (index, payload) in records {
-            batch.insert(&index.to_be_bytes(), frame(*index, payload));
+            batch.push(Change::Put(*index, frame(*index, payload)));
             batch_bytes += payload.len();
             if batch_bytes >= BATCH_BYTES_MAX {
-                self.apply(&self.records, std::mem::take(&mut batch));
+                self.apply(Tree::Records, std::mem::take(&mut batch));
                 batch_bytes = 0;
             }
         }
-        self.apply(&self.records, batch);
+        self.apply(Tree::Records, batch);
         self.commit();
         Ok(())
     }
 
     /// Deletes the records from `index` on, last first, so that no crash leaves a hole.
     pub fn truncate_from(&self, index: u64) -> Result<()> {
-        loop {
-            let mut batch = sled::Batch::default();
-            let mut deleted = 0;
-            for key in self.records.range(index.to_be_bytes()..).keys().rev() {
-                batch.remove(key.map_err(read_failed)?);
-                deleted += 1;
-                if deleted == DELETE_BATCH_RECORDS {
-                    break;
-                }
-            }
-            self.apply(&self.records, batch);
-            if deleted < DELETE_BATCH_RECORDS {
-                self.commit();
-                return Ok(());
-            }
-        }
+        self.delete(index..=u64::MAX, Order::Backwards)?;
+        self.commit();
+        Ok(())
     }
 
     /// Notes the purged mark and then deletes the records up to and including `index`.
@@ -169,9 +101,8 @@ impl DurableLog {
                 payload.len()
             )));
         }
-        let mut batch = sled::Batch::default();
-        batch.insert(&[mark as u8], frame(mark as u64, payload));
-        self.apply(&self.marks, batch);
+        let put = Change::Put(mark as u64, frame(mark as u64, payload));
+        self.apply(Tree::Marks, vec![put]);
         if durable {
             self.commit();
         }
@@ -179,9 +110,8 @@ impl DurableLog {
     }
 
     pub fn mark(&self, mark: Mark) -> Result<Option<Vec<u8>>> {
-        self.marks
-            .get([mark as u8])
-            .map_err(read_failed)?
+        self.medium
+            .get(Tree::Marks, mark as u64)?
             .map(|value| unframe(mark as u64, &value))
             .transpose()
     }
@@ -191,110 +121,75 @@ impl DurableLog {
     pub fn read(&self, range: RangeInclusive<u64>, bytes_max: usize) -> Result<Vec<Record>> {
         let mut found = Vec::new();
         let mut bytes = 0;
-        let keys = range.start().to_be_bytes()..=range.end().to_be_bytes();
-        for item in self.records.range(keys) {
-            let (key, value) = item.map_err(read_failed)?;
-            let index = index_of(&key)?;
-            let payload = unframe(index, &value)?;
+        self.medium.scan(range, &mut |index, value| {
+            let payload = unframe(index, value)?;
             bytes += payload.len();
             found.push((index, payload));
-            if bytes >= bytes_max {
-                break;
-            }
-        }
+            Ok(bytes < bytes_max)
+        })?;
         Ok(found)
     }
 
     pub fn last(&self) -> Result<Option<Record>> {
-        let Some((key, value)) = self.records.last().map_err(read_failed)? else {
+        let keys = self.medium.keys(0..=u64::MAX, Order::Backwards, 1)?;
+        let Some(index) = keys.first() else {
             return Ok(None);
         };
-        let index = index_of(&key)?;
-        Ok(Some((index, unframe(index, &value)?)))
+        let last = self.read(*index..=*index, 0)?.pop();
+        Ok(last)
     }
 
     pub fn size_bytes(&self) -> u64 {
-        self.db.size_on_disk().unwrap_or(0)
+        self.medium.size_bytes()
     }
 
+    /// First to last, so that no crash leaves a hole. Not synced by itself: the mark was.
     fn delete_forwards(&self, upto: u64) -> Result<()> {
+        self.delete(0..=upto, Order::Forwards)
+    }
+
+    fn delete(&self, range: RangeInclusive<u64>, order: Order) -> Result<()> {
         loop {
-            let mut batch = sled::Batch::default();
-            let mut deleted = 0;
-            for key in self.records.range(..=upto.to_be_bytes()).keys() {
-                batch.remove(key.map_err(read_failed)?);
-                deleted += 1;
-                if deleted == DELETE_BATCH_RECORDS {
-                    break;
-                }
-            }
-            self.apply(&self.records, batch);
-            if deleted < DELETE_BATCH_RECORDS {
+            let keys = self
+                .medium
+                .keys(range.clone(), order, DELETE_BATCH_RECORDS)?;
+            let is_last = keys.len() < DELETE_BATCH_RECORDS;
+            self.apply(
+                Tree::Records,
+                keys.into_iter().map(Change::Delete).collect(),
+            );
+            if is_last {
                 return Ok(());
             }
         }
     }
 
     fn check_for_holes(&self, first: u64) -> Result<()> {
-        for (expected, item) in (first..).zip(&self.records) {
-            let (key, value) = item.map_err(read_failed)?;
-            let index = index_of(&key)?;
+        let mut expected = first;
+        self.medium.scan(0..=u64::MAX, &mut |index, value| {
             if index != expected {
                 return Err(Error::corrupt(format!(
                     "the log has a hole: entry {expected} is missing before entry {index}"
                 ))
                 .hint("Restore this member by removing it and adding it anew under a new id."));
             }
-            unframe(index, &value)?;
-        }
-        Ok(())
+            unframe(index, value)?;
+            expected += 1;
+            Ok(true)
+        })
     }
 
-    fn apply(&self, tree: &sled::Tree, batch: sled::Batch) {
-        if let Err(e) = tree.apply_batch(batch) {
+    fn apply(&self, tree: Tree, batch: Vec<Change>) {
+        if let Err(e) = self.medium.apply(tree, batch) {
             die("cannot write the log", &e);
         }
     }
 
     fn commit(&self) {
-        if let Err(e) = self.db.flush() {
-            die("cannot flush the log", &e);
-        }
-        if let Err(e) = self.file.sync_all() {
+        if let Err(e) = self.medium.sync() {
             die("cannot sync the log to disk", &e);
         }
     }
-}
-
-/// One that was dropped a moment ago may still be locked: sled's threads let go of it on their own.
-fn open_sled(directory: &Path) -> sled::Result<sled::Db> {
-    let config = sled::Config::new()
-        .path(directory)
-        .segment_size(SEGMENT_BYTES)
-        .cache_capacity(CACHE_BYTES);
-    let begin = Instant::now();
-    loop {
-        match config.open() {
-            Err(e) if is_locked(&e) && begin.elapsed() < UNLOCK_LIMIT => {
-                std::thread::sleep(UNLOCK_POLL)
-            }
-            other => return other,
-        }
-    }
-}
-
-fn is_locked(error: &sled::Error) -> bool {
-    matches!(error, sled::Error::Io(e) if e.to_string().contains("could not acquire lock"))
-}
-
-fn read_failed(error: sled::Error) -> Error {
-    Error::corrupt(format!("cannot read the log: {error}"))
-}
-
-fn index_of(key: &[u8]) -> Result<u64> {
-    let bytes = <[u8; 8]>::try_from(key)
-        .map_err(|_| Error::corrupt(format!("a log key has {} bytes, not 8", key.len())))?;
-    Ok(u64::from_be_bytes(bytes))
 }
 
 /// Number (8 bytes), length of the payload (4), CRC-32C of the two and the payload (4), payload.

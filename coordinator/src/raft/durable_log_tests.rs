@@ -1,7 +1,11 @@
+use std::path::Path;
+
 use super::*;
+use crate::platform::open_medium;
 
 fn open(directory: &Path) -> Result<DurableLog> {
-    DurableLog::open(directory, |payload| Ok(Some(u64::from(payload[0]))))
+    let medium = open_medium(directory)?;
+    DurableLog::open(medium, |payload| Ok(Some(u64::from(payload[0]))))
 }
 
 fn record(index: u64) -> Record {
@@ -103,7 +107,7 @@ fn a_log_with_a_hole_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let log = open(directory.path()).unwrap();
         log.append(&records(0..=9)).unwrap();
-        log.records.remove(missing.to_be_bytes()).unwrap();
+        log.apply(Tree::Records, vec![Change::Delete(missing)]);
         drop(log);
         let error = open(directory.path()).err().unwrap();
         assert!(
@@ -121,25 +125,14 @@ fn a_damaged_or_exchanged_value_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let log = open(directory.path()).unwrap();
         log.append(&records(0..=3)).unwrap();
-        let mut value = log
-            .records
-            .get(2_u64.to_be_bytes())
-            .unwrap()
-            .unwrap()
-            .to_vec();
+        let stored = |index| log.medium.get(Tree::Records, index).unwrap().unwrap();
+        let mut value = stored(2);
         match damage {
             0 => value[FRAME_BYTES] ^= 1,
             1 => value.truncate(10),
-            _ => {
-                value = log
-                    .records
-                    .get(3_u64.to_be_bytes())
-                    .unwrap()
-                    .unwrap()
-                    .to_vec()
-            }
+            _ => value = stored(3),
         }
-        log.records.insert(2_u64.to_be_bytes(), value).unwrap();
+        log.apply(Tree::Records, vec![Change::Put(2, value)]);
         assert!(log.read(0..=3, usize::MAX).is_err(), "damage {damage}");
         drop(log);
         assert!(open(directory.path()).is_err(), "damage {damage}");

@@ -13,8 +13,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
@@ -24,7 +22,7 @@ use seawall_proto::v1::{RaftRequest, RaftSender};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 
-use super::blocking;
+use crate::platform::{blocking, files};
 
 const FILE: &str = "identity.json";
 const MEMBERS_MAX: usize = 9;
@@ -80,7 +78,7 @@ impl Identity {
             )));
         }
         let path = directory.join(FILE);
-        if path.exists() {
+        if files::exists(&path) {
             return Err(Error::refused(format!(
                 "data directory {} belongs to a member already",
                 directory.display()
@@ -101,7 +99,7 @@ impl Identity {
     /// Reads who this member is; none when `directory` is nobody's yet.
     pub fn open(directory: &Path) -> Result<Option<Self>> {
         let path = directory.join(FILE);
-        let text = match std::fs::read(&path) {
+        let text = match files::read(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::io("read", &path, &e)),
@@ -342,13 +340,9 @@ fn save(path: &Path, record: &Record) -> Result<()> {
         .map_err(|e| Error::internal(format!("cannot write {}: {e}", path.display())))?;
     let temporary = path.with_extension("tmp");
     let directory = path.parent().unwrap_or(Path::new("."));
-    let written = File::create(&temporary)
-        .and_then(|mut file| {
-            file.write_all(&text)?;
-            file.sync_all()
-        })
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .and_then(|()| File::open(directory)?.sync_all());
+    let written = files::write_synced(&temporary, &[&text])
+        .and_then(|()| files::rename(&temporary, path))
+        .and_then(|()| files::sync_directory(directory));
     written.map_err(|e| Error::io("write", path, &e))
 }
 

@@ -16,9 +16,10 @@ use seawall_common::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Entry, LogId, StorageError, Types, Vote, blocking, die,
+    Entry, LogId, StorageError, Types, Vote,
     durable_log::{DurableLog, Mark, Record},
 };
+use crate::platform::{blocking, die, open_medium};
 
 /// Bytes of entries that go to a follower in one message.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -31,7 +32,7 @@ pub struct LogStore {
 impl LogStore {
     pub async fn open(directory: PathBuf) -> Result<Self> {
         let log = blocking(move || {
-            DurableLog::open(&directory, |payload| {
+            DurableLog::open(open_medium(&directory)?, |payload| {
                 Ok(decode::<Option<LogId>>(payload)?.map(|id| id.index))
             })
         })

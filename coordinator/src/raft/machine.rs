@@ -17,10 +17,13 @@ use seawall_common::{Error, Result};
 use tokio::sync::watch;
 
 use super::{
-    Entry, LogId, SnapshotMeta, StorageError, StoredMembership, Types, blocking,
+    Entry, LogId, SnapshotMeta, StorageError, StoredMembership, Types,
     snapshot::{Snapshots, StoredSnapshot},
 };
-use crate::state::{Response, State};
+use crate::{
+    platform::blocking,
+    state::{Response, State},
+};
 
 #[derive(Clone, Default)]
 struct Applied {

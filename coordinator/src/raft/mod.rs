@@ -2,7 +2,7 @@
 //!
 //! The Raft library is known in this folder and nowhere else. The rest of the program sees
 //! [`Node`]: propose a command, read after a quorum has agreed, learn who leads and what has been
-//! applied. Below it lie the durable log (sled, guarded), the snapshot files, the state machine
+//! applied. Below it lie the durable log, the snapshot files, the state machine
 //! around [`crate::state::State`], the network, and the member's identity.
 
 #[cfg(test)]
@@ -46,18 +46,3 @@ type StoredMembership = openraft::StoredMembership<u64, openraft::BasicNode>;
 type SnapshotMeta = openraft::SnapshotMeta<u64, openraft::BasicNode>;
 type StorageError = openraft::StorageError<u64>;
 type Raft = openraft::Raft<Types>;
-
-/// Runs blocking file work off the asynchronous threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> seawall_common::Result<T> + Send + 'static,
-) -> seawall_common::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| seawall_common::Error::internal(format!("a storage task ended early: {e}")))?
-}
-
-/// Ends the process: what is on the disk is no longer known, and a retry could hide the loss.
-fn die(what: &str, error: &dyn std::fmt::Display) -> ! {
-    tracing::error!("{what}: {error}; ending, because nothing may be acknowledged after this");
-    std::process::exit(1)
-}

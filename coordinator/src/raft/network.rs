@@ -24,6 +24,7 @@ use tonic::{
 };
 
 use super::{Identity, Types, identity::Hello};
+use crate::platform::connect;
 
 /// Largest message between members. Entries are sent by the mebibyte, snapshots in chunks of half a one,
 /// which JSON makes four times as long at worst.
@@ -47,13 +48,13 @@ impl Channels {
         if let Some(channel) = open.get(address) {
             return Ok(channel.clone());
         }
-        let channel = Endpoint::from_shared(format!("http://{address}"))
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|e| Error::invalid(format!("malformed member address {address:?}: {e}")))?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .connect_lazy();
+            .keep_alive_timeout(KEEP_ALIVE);
+        let channel = connect(&endpoint);
         open.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }

@@ -21,7 +21,10 @@ use super::{
     proposals::Proposals,
     rounds::Rounds,
 };
-use crate::state::{Command, Response, State};
+use crate::{
+    platform::die,
+    state::{Command, Response, State},
+};
 
 const SNAPSHOT_AFTER_ENTRIES: u64 = 5000;
 const ENTRIES_KEPT: u64 = 1000;
@@ -380,7 +383,7 @@ async fn learn_group(machine: Machine, identity: Identity) {
         if let Some(group_id) = machine.look(|state| state.group_id.clone()) {
             match identity.learn_group(&group_id).await {
                 Ok(()) => return,
-                Err(e) => super::die("cannot note the name of the group", &e),
+                Err(e) => die("cannot note the name of the group", &e),
             }
         }
         if progress.changed().await.is_err() {

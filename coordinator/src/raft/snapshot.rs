@@ -6,8 +6,6 @@
 //! may be ready only after a later one was received. The newest two are kept.
 
 use std::{
-    fs::File,
-    io::Write as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -15,6 +13,7 @@ use std::{
 use seawall_common::{Error, Result};
 
 use super::SnapshotMeta;
+use crate::platform::files;
 
 const KEPT: usize = 2;
 const MAGIC: &[u8; 8] = b"SEAWSNP1";
@@ -46,10 +45,10 @@ struct Stored {
 impl Snapshots {
     /// Nothing else may write in `directory` meanwhile: what was left half-written there is removed.
     pub fn open(directory: PathBuf) -> Result<Self> {
-        std::fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, &e))?;
+        files::create_directory(&directory).map_err(|e| Error::io("create", &directory, &e))?;
         for path in list(&directory)? {
             if path.to_string_lossy().ends_with(UNFINISHED) {
-                std::fs::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+                files::remove(&path).map_err(|e| Error::io("remove", &path, &e))?;
             }
         }
         Ok(Self {
@@ -86,13 +85,12 @@ impl Snapshots {
             .directory
             .join(format!("{}{UNFINISHED}", uuid::Uuid::new_v4()));
         write(&temporary, &description, state)
-            .and_then(|()| std::fs::rename(&temporary, &path))
-            .and_then(|()| File::open(&self.directory)?.sync_all())
+            .and_then(|()| files::rename(&temporary, &path))
+            .and_then(|()| files::sync_directory(&self.directory))
             .map_err(|e| Error::io("write snapshot", &path, &e))?;
         let files = self.files()?;
         for old in &files[..files.len().saturating_sub(KEPT)] {
-            std::fs::remove_file(&old.path)
-                .map_err(|e| Error::io("remove snapshot", &old.path, &e))?;
+            files::remove(&old.path).map_err(|e| Error::io("remove snapshot", &old.path, &e))?;
         }
         Ok(())
     }
@@ -121,27 +119,26 @@ impl Stored {
 }
 
 fn list(directory: &Path) -> Result<Vec<PathBuf>> {
-    std::fs::read_dir(directory)
-        .and_then(|items| items.map(|item| Ok(item?.path())).collect())
-        .map_err(|e| Error::io("list", directory, &e))
+    files::list(directory).map_err(|e| Error::io("list", directory, &e))
 }
 
 fn write(path: &Path, description: &[u8], state: &[u8]) -> std::io::Result<()> {
     let too_long = |_| std::io::Error::other("too long");
     let description_bytes = u32::try_from(description.len()).map_err(too_long)?;
-    let mut file = File::create(path)?;
-    file.write_all(MAGIC)?;
-    file.write_all(&description_bytes.to_be_bytes())?;
-    file.write_all(&(state.len() as u64).to_be_bytes())?;
     let checksum = crc32c::crc32c_append(crc32c::crc32c(description), state);
-    file.write_all(&checksum.to_be_bytes())?;
-    file.write_all(description)?;
-    file.write_all(state)?;
-    file.sync_all()
+    let parts: [&[u8]; 6] = [
+        MAGIC,
+        &description_bytes.to_be_bytes(),
+        &(state.len() as u64).to_be_bytes(),
+        &checksum.to_be_bytes(),
+        description,
+        state,
+    ];
+    files::write_synced(path, &parts)
 }
 
 fn read(path: &Path) -> Result<StoredSnapshot> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("read snapshot", path, &e))?;
+    let bytes = files::read(path).map_err(|e| Error::io("read snapshot", path, &e))?;
     parse(&bytes).ok_or_else(|| {
         Error::corrupt(format!("snapshot {} is damaged", path.display()))
             .hint("Restore this member by removing it and adding it anew under a new id.")
