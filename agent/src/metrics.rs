@@ -10,6 +10,7 @@ use prometheus_client::{
 use seawall_common::{
     Error, Result,
     repository::{Fetched, Progress},
+    tls::TlsNumbers,
 };
 
 use crate::{status, tablet::Tablet, transfers};
@@ -207,6 +208,12 @@ impl Metrics {
     }
 
     /// All of it as text, with the gauges as they are now.
+    /// The listener's own numbers.
+    pub fn count_connections(&self, numbers: TlsNumbers) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register_collector(Box::new(numbers));
+    }
+
     pub fn render(&self, tablet: &Tablet) -> Result<String> {
         let status = status::status(tablet);
         self.serving.set(i64::from(status.serving));

@@ -2,7 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use seawall_common::{Error, ErrorKind, Result, coordinators::Coordinators, error::chain};
+use seawall_common::{
+    Error, ErrorKind, Result,
+    coordinators::Coordinators,
+    error::chain,
+    tls::{ConnectionLimits, Dialer, LOOK_EVERY, Listener, Port, Tls, TlsNumbers},
+};
 use seawall_proto::v1::agent_server::AgentServer;
 use tokio::{
     net::TcpListener,
@@ -10,13 +15,15 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::transport::Server;
 
 use crate::{
     config::Settings, engine, execute::Executor, http, instance::Instance, reconcile, scratch,
     service::AgentService, session, startup, status, tablet::Tablet, watchdog,
 };
 
+/// Connections of each listener: coordinators, load balancers, scrapers.
+const CONNECTIONS_MAX: usize = 1024;
 /// How long calls under way may take when the process is asked to end.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -25,9 +32,10 @@ const REPOSITORY_LOOK: Duration = Duration::from_secs(10);
 
 /// Runs until SIGTERM or SIGINT, or until it must not go on.
 pub async fn run(settings: Settings) -> Result<()> {
+    let tls = Tls::load(settings.tls.clone())?;
     let engine = engine::open(&settings.engine, &settings.state_dir)?;
     let instance = Instance::take(&settings.state_dir)?;
-    let coordinators = Coordinators::new(&settings.coordinators)?;
+    let coordinators = Coordinators::new(&settings.coordinators, &Dialer::new(tls.clone()))?;
     let grpc = bind(settings.listen).await?;
     let http_listener = bind(settings.http_listen).await?;
     let tablet = Arc::new(Tablet::new(
@@ -45,9 +53,14 @@ pub async fn run(settings: Settings) -> Result<()> {
         instance = %instance.id,
         grpc = %tablet.settings.listen,
         http = %tablet.settings.http_listen,
+        tls = tls.is_on(),
         "agent starts"
     );
 
+    let grpc = listen(grpc, &tls, Port::Grpc)?;
+    let http_listener = listen(http_listener, &tls, Port::Http)?;
+    let numbers = TlsNumbers::new(tls.clone(), grpc.numbers());
+    tablet.metrics.count_connections(numbers);
     let serving = tokio::spawn(serve_grpc(
         grpc,
         tablet.clone(),
@@ -55,7 +68,7 @@ pub async fn run(settings: Settings) -> Result<()> {
         stop.clone(),
     ));
     let serving_http = tokio::spawn(serve_http(http_listener, tablet.clone(), stop.clone()));
-    let ended = until_the_end(&tablet, &executor, serving).await;
+    let ended = until_the_end(&tablet, &executor, &tls, serving).await;
     stop.cancel();
     if tokio::time::timeout(STOP_GRACE, serving_http)
         .await
@@ -91,6 +104,7 @@ async fn check_repository(tablet: &Tablet) -> Result<()> {
 async fn until_the_end(
     tablet: &Arc<Tablet>,
     executor: &Arc<Executor>,
+    tls: &Tls,
     mut serving: tokio::task::JoinHandle<Result<()>>,
 ) -> Result<()> {
     let mut terminate = on_signal(SignalKind::terminate())?;
@@ -122,10 +136,15 @@ async fn until_the_end(
         watchdog::run(&shared, &steps).await;
         Ok(())
     });
+    let certificates = tls.clone();
+    tasks.spawn(async move {
+        certificates.watch(LOOK_EVERY).await;
+        Ok(())
+    });
     tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        () = ignore_hangups() => Ok(()),
+        () = heed_hangups(tls) => Ok(()),
         Some(ended) = tasks.join_next() => ended
             .unwrap_or_else(|e| Err(Error::internal(format!("a part of the agent ended: {e}")))),
         served = &mut serving => served
@@ -133,13 +152,16 @@ async fn until_the_end(
     }
 }
 
-/// No setting can be changed while the agent runs; a hangup must not end it all the same.
-async fn ignore_hangups() {
+/// No setting can be changed while the agent runs, but the TLS files can; nor does a hangup end it.
+async fn heed_hangups(tls: &Tls) {
     let Ok(mut hangups) = on_signal(SignalKind::hangup()) else {
         return std::future::pending().await;
     };
     while hangups.recv().await.is_some() {
-        tracing::warn!("SIGHUP: nothing can be reloaded; restart the agent to change a setting");
+        tracing::warn!(
+            "SIGHUP: the TLS files are read anew, and no setting; restart the agent to change one"
+        );
+        tls.reload_and_tell();
     }
     std::future::pending().await
 }
@@ -155,8 +177,13 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
+fn listen(listener: TcpListener, tls: &Tls, port: Port) -> Result<Listener> {
+    let limits = ConnectionLimits::new(CONNECTIONS_MAX);
+    Listener::start(listener, tls.clone(), port, limits)
+}
+
 async fn serve_grpc(
-    listener: TcpListener,
+    listener: Listener,
     tablet: Arc<Tablet>,
     executor: Arc<Executor>,
     stop: CancellationToken,
@@ -167,19 +194,17 @@ async fn serve_grpc(
         .register_encoded_file_descriptor_set(seawall_proto::DESCRIPTORS)
         .build_v1()
         .map_err(|e| Error::internal(format!("cannot describe the services: {e}")))?;
-    // Small answers go out at once: a server that is given its listener does not see to that.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .add_service(health)
         .add_service(reflection)
         .add_service(AgentServer::new(AgentService { tablet, executor }))
-        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        .serve_with_incoming_shutdown(listener, stop.cancelled_owned())
         .await
         .map_err(|e| Error::internal(format!("the gRPC server failed: {}", chain(&e))))
 }
 
-async fn serve_http(listener: TcpListener, tablet: Arc<Tablet>, stop: CancellationToken) {
+async fn serve_http(listener: Listener, tablet: Arc<Tablet>, stop: CancellationToken) {
     let served = axum::serve(listener, http::routes(tablet))
         .with_graceful_shutdown(stop.cancelled_owned())
         .await;

@@ -50,6 +50,7 @@ fn is_final(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::Refused
+            | ErrorKind::Denied
             | ErrorKind::Conflict
             | ErrorKind::Invalid
             | ErrorKind::Exhausted

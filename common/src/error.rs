@@ -23,6 +23,8 @@ pub enum ErrorKind {
     Conflict,
     /// Understood, but the present state forbids it.
     Refused,
+    /// Whoever calls has not the role that it takes.
+    Denied,
     /// What was read is not what was written.
     Corrupt,
     /// It did not happen within its time.
@@ -36,13 +38,14 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    pub const ALL: [ErrorKind; 11] = [
+    pub const ALL: [ErrorKind; 12] = [
         ErrorKind::Unavailable,
         ErrorKind::Fenced,
         ErrorKind::Invalid,
         ErrorKind::NotFound,
         ErrorKind::Conflict,
         ErrorKind::Refused,
+        ErrorKind::Denied,
         ErrorKind::Corrupt,
         ErrorKind::Timeout,
         ErrorKind::Cancelled,
@@ -58,6 +61,7 @@ impl ErrorKind {
             ErrorKind::NotFound => "not found",
             ErrorKind::Conflict => "conflict",
             ErrorKind::Refused => "refused",
+            ErrorKind::Denied => "denied",
             ErrorKind::Corrupt => "corrupt",
             ErrorKind::Timeout => "timeout",
             ErrorKind::Cancelled => "cancelled",
@@ -78,6 +82,7 @@ impl ErrorKind {
             ErrorKind::NotFound => Code::NotFound,
             ErrorKind::Conflict => Code::AlreadyExists,
             ErrorKind::Refused => Code::FailedPrecondition,
+            ErrorKind::Denied => Code::PermissionDenied,
             ErrorKind::Corrupt => Code::DataLoss,
             ErrorKind::Timeout => Code::DeadlineExceeded,
             ErrorKind::Cancelled => Code::Cancelled,
@@ -130,6 +135,7 @@ impl Error {
         not_found => NotFound,
         conflict => Conflict,
         refused => Refused,
+        denied => Denied,
         corrupt => Corrupt,
         timeout => Timeout,
         cancelled => Cancelled,

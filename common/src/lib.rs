@@ -1,6 +1,7 @@
 //! What the coordinator, the agent and `seawallctl` have in common: names, positions, errors,
 //! settings, and the repository. Depends on neither of them.
 
+pub mod access;
 pub mod clock;
 pub mod config;
 pub mod coordinators;
@@ -13,6 +14,7 @@ pub mod rate;
 pub mod repository;
 pub mod telemetry;
 pub mod timestamps;
+pub mod tls;
 pub mod version;
 
 pub use error::{Error, ErrorKind, Result};

@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     coordinators::Coordinators,
     error::{Error, Result},
+    tls::Dialer,
 };
 
 /// The longest range that one request may take; the group refuses a longer one.
@@ -47,11 +48,15 @@ struct Ask {
 }
 
 impl Timestamps {
-    /// From the coordinators at these addresses (`http://host:port`), which are connected to when
+    /// From the coordinators at these addresses (`https://host:port`), which are connected to when
     /// the first timestamp is asked for. While none of them can answer, an election for example,
     /// they are asked again for as long as `patience`.
-    pub fn of_coordinators(addresses: &[String], patience: Duration) -> Result<Self> {
-        let coordinators = Coordinators::new(addresses)?;
+    pub fn of_coordinators(
+        addresses: &[String],
+        dialer: &Dialer,
+        patience: Duration,
+    ) -> Result<Self> {
+        let coordinators = Coordinators::new(addresses, dialer)?;
         Ok(Self::from_source(Arc::new(Group {
             coordinators,
             patience,

@@ -7,6 +7,7 @@ use seawall_common::{
     Error, Result,
     config::{Kind, Loaded, Setting, load, with_settings},
     repository::{REPOSITORY_SETTINGS, RepositoryConfig},
+    tls::{TLS_SETTINGS, TlsConfig},
 };
 use serde::Deserialize;
 
@@ -26,7 +27,7 @@ const SETTINGS: &[Setting] = &[
     Setting::new(
         "insecure",
         Kind::Bool,
-        "Listen on addresses that are not loopback without TLS",
+        "Listen without TLS on addresses that are not loopback",
     )
     .default("false"),
     Setting::new(
@@ -85,6 +86,8 @@ struct Written {
     election_timeout: String,
     log_format: String,
     #[serde(default)]
+    tls: TlsConfig,
+    #[serde(default)]
     repository: RepositoryConfig,
 }
 
@@ -103,6 +106,7 @@ pub struct Settings {
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
     pub log_format: String,
+    pub tls: TlsConfig,
     pub repository: RepositoryConfig,
 }
 
@@ -178,13 +182,14 @@ pub fn understand(
 }
 
 fn all_settings() -> Vec<Setting> {
-    [SETTINGS, REPOSITORY_SETTINGS].concat()
+    [SETTINGS, TLS_SETTINGS, REPOSITORY_SETTINGS].concat()
 }
 
 fn resolve(written: Written) -> Result<Settings> {
+    written.tls.check()?;
     Ok(Settings {
-        listen: listener("listen", &written.listen, written.insecure)?,
-        http_listen: listener("http_listen", &written.http_listen, written.insecure)?,
+        listen: listener("listen", &written.listen, &written)?,
+        http_listen: listener("http_listen", &written.http_listen, &written)?,
         peers: members(written.peers.iter().map(String::as_str))?,
         removal_grace: duration("removal_grace", &written.removal_grace)?,
         retention_interval: duration("retention_interval", &written.retention_interval)?,
@@ -194,6 +199,7 @@ fn resolve(written: Written) -> Result<Settings> {
         election_timeout: duration("election_timeout", &written.election_timeout)?,
         log_format: written.log_format,
         data_dir: written.data_dir,
+        tls: written.tls,
         repository: written.repository,
     })
 }
@@ -220,7 +226,7 @@ fn agent_lease(text: &str) -> Result<Duration> {
     .hint("Agents are heard once a second; 60s is the default."))
 }
 
-fn listener(key: &str, text: &str, insecure: bool) -> Result<SocketAddr> {
+fn listener(key: &str, text: &str, written: &Written) -> Result<SocketAddr> {
     use std::net::ToSocketAddrs as _;
     let address = text
         .to_socket_addrs()
@@ -232,12 +238,7 @@ fn listener(key: &str, text: &str, insecure: bool) -> Result<SocketAddr> {
             ))
             .hint("Write it host:port, such as 127.0.0.1:7601.")
         })?;
-    if !address.ip().is_loopback() && !insecure {
-        return Err(Error::refused(format!(
-            "{key} {text} is not on loopback, and there is no TLS yet"
-        ))
-        .hint("Give --insecure if the network is trusted."));
-    }
+    written.tls.check_listener(key, address, written.insecure)?;
     Ok(address)
 }
 
@@ -293,11 +294,16 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_that_others_reach_needs_insecure() {
+    fn a_listener_that_others_reach_needs_tls_or_insecure() {
         let args = ["--data-dir", "/d", "--listen", "0.0.0.0:1"];
         let error = understand_args(&args).unwrap_err();
         assert!(error.to_string().contains("--insecure"), "{error}");
+        assert!(error.to_string().contains("tls.cert_file"), "{error}");
         understand_args(&[&args[..], &["--insecure"]].concat()).unwrap();
+        let certified = ["--tls-cert-file", "/c", "--tls-key-file", "/k"];
+        understand_args(&[&args[..], &certified].concat()).unwrap();
+        let authority = ["--tls-ca-file", "/ca"];
+        understand_args(&[&args[..], &authority].concat()).unwrap_err();
     }
 
     #[test]

@@ -2,7 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use seawall_common::{Error, Result, error::chain, repository::Repository};
+use seawall_common::{
+    Error, Result,
+    error::chain,
+    repository::Repository,
+    tls::{ConnectionLimits, Dialer, LOOK_EVERY, Listener, Port, Tls, TlsNumbers},
+};
 use seawall_proto::v1::{
     agents_server::AgentsServer, catalogue_server::CatalogueServer, cluster_server::ClusterServer,
     locks_server::LocksServer, operations_server::OperationsServer, raft_server::RaftServer,
@@ -14,10 +19,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{service::Routes, transport::Server};
 
 use crate::{
     agents::client::GrpcAgents,
@@ -33,13 +35,16 @@ use crate::{
     timestamps::{Allocator, note_times},
 };
 
+/// Connections of each listener; 10,000 agents keep one each.
+const CONNECTIONS_MAX: usize = 16_384;
 /// How long calls under way may take when the process is asked to end.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Runs until SIGTERM or SIGINT, or until it cannot go on.
 pub async fn run(settings: Settings) -> Result<()> {
-    let mut signals = Signals::listen()?;
+    let tls = Tls::load(settings.tls.clone())?;
+    let mut signals = Signals::listen(tls.clone())?;
     let Opened {
         data_dir: _locked,
         grpc,
@@ -47,20 +52,23 @@ pub async fn run(settings: Settings) -> Result<()> {
         repository,
         node,
     } = tokio::select! {
-        opened = open(&settings) => opened?,
+        opened = open(&settings, &tls) => opened?,
         () = signals.asked_to_end() => return Ok(()),
     };
     tracing::info!(
         member = node.id(),
         grpc = %settings.listen,
         http = %settings.http_listen,
+        tls = tls.is_on(),
         repository = repository.url(),
         "coordinator starts"
     );
     let context = Arc::new(Context::new(settings, node.clone(), repository));
     let allocator = Arc::new(Allocator::new(node.clone()));
-    let coordination = coordination(&context);
-    let metrics = Metrics::new(node.proposals(), allocator.given(), coordination.clone());
+    let coordination = coordination(&context, Dialer::new(tls.clone()));
+    let grpc = listen(grpc, &tls, Port::Grpc)?;
+    let mut metrics = Metrics::new(node.proposals(), allocator.given(), coordination.clone());
+    metrics.count_connections(TlsNumbers::new(tls.clone(), grpc.numbers()));
     let notes = tokio::spawn(note_times(allocator.clone(), coordination.clone()));
     let mut serving = tokio::spawn(serve_grpc(
         grpc,
@@ -69,13 +77,14 @@ pub async fn run(settings: Settings) -> Result<()> {
         allocator,
     ));
     let serving_http = tokio::spawn(serve_http(
-        http,
+        listen(http, &tls, Port::Http)?,
         http::router(node.clone(), metrics),
         context.stop.clone(),
     ));
     let office = tokio::spawn(office::run(context.clone()));
     let owner = tokio::spawn(office::watch_owner(context.clone()));
     let sagas = tokio::spawn(runner::run(coordination, context.stop.clone()));
+    let certificates = tokio::spawn(async move { tls.watch(LOOK_EVERY).await });
 
     let ended = tokio::select! {
         () = signals.asked_to_end() => Ok(()),
@@ -87,6 +96,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     };
     context.stop.cancel();
     notes.abort();
+    certificates.abort();
     let tasks = async {
         let _ = tokio::join!(office, owner, sagas, serving_http);
         // A finished task must not be waited for twice.
@@ -109,6 +119,11 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
+fn listen(listener: TcpListener, tls: &Tls, port: Port) -> Result<Listener> {
+    let limits = ConnectionLimits::new(CONNECTIONS_MAX);
+    Listener::start(listener, tls.clone(), port, limits)
+}
+
 /// Forms the group, and answers when this member cannot take part in it, or no longer.
 async fn failed(node: &Node) -> Error {
     match node.join().await {
@@ -126,7 +141,7 @@ struct Opened {
     node: Node,
 }
 
-async fn open(settings: &Settings) -> Result<Opened> {
+async fn open(settings: &Settings, tls: &Tls) -> Result<Opened> {
     let data_dir = DataDir::open(&settings.data_dir)?;
     let grpc = bind(settings.listen).await?;
     let http = bind(settings.http_listen).await?;
@@ -148,6 +163,7 @@ async fn open(settings: &Settings) -> Result<Opened> {
         data_dir: data_dir.path().to_owned(),
         heartbeat_interval: settings.heartbeat_interval,
         election_timeout: settings.election_timeout,
+        dialer: Dialer::new(tls.clone()),
     };
     Ok(Opened {
         node: Node::open(identity, options).await?,
@@ -170,10 +186,11 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    tls: Tls,
 }
 
 impl Signals {
-    fn listen() -> Result<Self> {
+    fn listen(tls: Tls) -> Result<Self> {
         let listen = |kind| {
             signal(kind).map_err(|e| Error::internal(format!("cannot wait for signals: {e}")))
         };
@@ -181,6 +198,7 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
+            tls,
         })
     }
 
@@ -189,26 +207,27 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => tracing::info!("SIGHUP: no setting can be reloaded"),
+                _ = self.hangup.recv() => {
+                    tracing::info!("SIGHUP: the TLS files are read anew, and no setting");
+                    self.tls.reload_and_tell();
+                }
             }
         }
     }
 }
 
 async fn serve_grpc(
-    listener: TcpListener,
+    listener: Listener,
     context: Arc<Context>,
     coordination: Arc<Coordination>,
     allocator: Arc<Allocator>,
 ) -> Result<()> {
     let stop = context.stop.clone();
-    // The builder's own setting is ignored for listeners that are given to it.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .layer(ForwardLayer::new(context.node.clone()))
         .add_routes(routes(&context, &coordination, allocator).await?)
-        .serve_with_incoming_shutdown(incoming, stop.cancelled());
+        .serve_with_incoming_shutdown(listener, stop.cancelled());
     server
         .await
         .map_err(|e| Error::internal(format!("the gRPC server failed: {}", chain(&e))))
@@ -269,7 +288,7 @@ async fn routes(
     Ok(routes.routes())
 }
 
-fn coordination(context: &Context) -> Arc<Coordination> {
+fn coordination(context: &Context, dialer: Dialer) -> Arc<Coordination> {
     let patience = Patience {
         removal_grace: context.settings.removal_grace,
         retention: context.settings.retention_interval,
@@ -279,12 +298,12 @@ fn coordination(context: &Context) -> Arc<Coordination> {
     Coordination::new(
         Arc::new(context.node.clone()),
         Arc::new(context.repository.clone()),
-        Arc::new(GrpcAgents::default()),
+        Arc::new(GrpcAgents::new(dialer)),
         patience,
     )
 }
 
-async fn serve_http(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
+async fn serve_http(listener: Listener, router: axum::Router, stop: CancellationToken) {
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(e) = served.await {
         tracing::error!("the HTTP server failed: {e}");

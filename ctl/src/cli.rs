@@ -1,11 +1,20 @@
 //! The command line: options that every command has, and what is done with mistakes in it.
 
-use std::{collections::BTreeSet, ffi::OsString, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
-use seawall_common::{Error, config::mistake};
+use seawall_common::{
+    Error,
+    config::mistake,
+    tls::{Dialer, ServerUrl, Tls, TlsConfig},
+};
 
-use crate::{client::MemberUrl, command::Command, exit::Failure, output::Output};
+use crate::{
+    client::Client,
+    command::Command,
+    exit::{Failure, Outcome},
+    output::Output,
+};
 
 const COORDINATOR_VARIABLE: &str = "SEAWALL_COORDINATOR";
 const COORDINATOR_DEFAULT: &str = "http://127.0.0.1:7601";
@@ -44,7 +53,7 @@ pub struct Global {
         value_name = "URL[,URL...]",
         value_delimiter = ','
     )]
-    coordinator: Vec<MemberUrl>,
+    coordinator: Vec<ServerUrl>,
 
     /// For people, for programs (docs/json.md), or only the names
     #[arg(short, long, global = true, value_enum, default_value = "table")]
@@ -59,21 +68,67 @@ pub struct Global {
         default_value = "10s"
     )]
     pub timeout: Duration,
+
+    #[command(flatten)]
+    tls: TlsOptions,
+}
+
+/// For coordinators that speak TLS (https://).
+#[derive(Debug, clap::Args)]
+struct TlsOptions {
+    /// Certificates (PEM) of the authorities that the coordinators' certificates come from; by
+    /// default those that this system trusts [env: SEAWALL_TLS_CA_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_ca_file: Option<PathBuf>,
+
+    /// The certificate (PEM) that says who you are, an operator or a viewer
+    /// [env: SEAWALL_TLS_CERT_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_cert_file: Option<PathBuf>,
+
+    /// The private key (PEM) of that certificate [env: SEAWALL_TLS_KEY_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_key_file: Option<PathBuf>,
 }
 
 impl Global {
     /// The coordinators that the flag names: for commands that need none, and ask one if they are told to.
-    pub fn named_coordinators(&self) -> Option<Vec<MemberUrl>> {
+    pub fn named_coordinators(&self) -> Option<Vec<ServerUrl>> {
         (!self.coordinator.is_empty()).then(|| self.coordinator.clone())
+    }
+
+    /// To the coordinators that are named, or can be taken for granted.
+    pub fn client(&self, environment: impl Fn(&str) -> Option<String>) -> Outcome<Client> {
+        let members = self.members(&environment).map_err(Failure::usage)?;
+        self.client_of(members, environment)
+    }
+
+    pub fn client_of(
+        &self,
+        members: Vec<ServerUrl>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Outcome<Client> {
+        let file = |option: &Option<PathBuf>, variable: &str| {
+            let variable = || environment(variable).filter(|text| !text.trim().is_empty());
+            option.clone().or_else(|| variable().map(PathBuf::from))
+        };
+        let tls = Tls::load(TlsConfig {
+            cert_file: file(&self.tls.tls_cert_file, "SEAWALL_TLS_CERT_FILE"),
+            key_file: file(&self.tls.tls_key_file, "SEAWALL_TLS_KEY_FILE"),
+            ca_file: file(&self.tls.tls_ca_file, "SEAWALL_TLS_CA_FILE"),
+            http_client_auth: false,
+        });
+        let dialer = Dialer::new(tls.map_err(Failure::usage)?);
+        Client::new(members, dialer, self.timeout)
     }
 
     /// Whom to ask: by the flag, else by the environment, else the usual place on this machine.
     ///
     /// Only commands that ask somebody call this: the others work whatever the variable says.
-    pub fn members(
+    fn members(
         &self,
         environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Vec<MemberUrl>, Error> {
+    ) -> Result<Vec<ServerUrl>, Error> {
         if !self.coordinator.is_empty() {
             return Ok(self.coordinator.clone());
         }

@@ -5,28 +5,27 @@
 //! that has the coordinator read the repository may take a member that is there longer.
 
 use std::{
-    fmt,
-    str::FromStr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use futures::future::join_all;
-use seawall_common::{Error, error::chain};
+use seawall_common::{
+    Error,
+    coordinators::{Member, NOT_A_COORDINATOR, refusal},
+    tls::{Dial, Dialer, ServerUrl},
+};
 use seawall_proto::v1::{self, cluster_client::ClusterClient};
 use tokio::time::{Instant, sleep, timeout};
-use tonic::{
-    Code, Response, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Response, Status, transport::Channel};
 
 use crate::{
     exit::{Failure, Outcome},
     output::{human::span, waiting},
 };
 
-const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const DIAL: Dial = Dial::within(Duration::from_secs(3)).keep_alive(KEEP_ALIVE, KEEP_ALIVE);
 /// What a call that has the coordinator read the repository may take longer than others. A member
 /// that is gone meanwhile is noticed by its connection.
 const READING: Duration = Duration::from_secs(300);
@@ -36,87 +35,31 @@ const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(250);
 const MEMBERS_MAX: usize = 16;
 /// How long a member is given to say which group it belongs to, before it is learned all the same.
 const GROUP_LIMIT: Duration = Duration::from_millis(500);
-const NOT_A_COORDINATOR: &str = "answers, but not as a coordinator: is that its gRPC port (7601)?";
 
-/// Address of a member, always with its scheme.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberUrl(String);
-
-impl FromStr for MemberUrl {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let malformed = |why: &str| {
-            Error::invalid(format!("malformed coordinator address {text:?}: {why}"))
-                .hint("It is written http://host:port.")
-        };
-        let text = text.trim();
-        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-        if scheme == "https" {
-            return Err(malformed("this version does not speak TLS yet"));
-        }
-        if scheme != "http" {
-            return Err(malformed("its scheme is not http"));
-        }
-        let authority = rest.trim_end_matches('/');
-        let has_port = authority
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-        if !has_port {
-            return Err(malformed("no port in it"));
-        }
-        let url = format!("http://{authority}");
-        Endpoint::from_shared(url.clone()).map_err(|_| malformed("it is no address"))?;
-        Ok(Self(url))
+/// What this member itself says of its group; why it says nothing otherwise.
+pub async fn own_words(
+    member: &Member,
+    limit: Duration,
+) -> Result<v1::ClusterStatusResponse, String> {
+    let mut client = ClusterClient::new(member.channel.clone());
+    match timeout(limit, client.status(v1::ClusterStatusRequest {})).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(refusal(&status)),
+        Err(_) => Err(format!("no answer within {}", span(limit))),
     }
 }
 
-impl fmt::Display for MemberUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+/// Why this member is of no use, now or later: something else than a coordinator gave this answer,
+/// which has not even the service that every coordinator has, or TLS stands between.
+async fn misfit(member: &Member, answer: &Status) -> Option<String> {
+    if let Some(why) = member.misfit(answer) {
+        return Some(why);
     }
-}
-
-/// One coordinator, connected to when it is first needed.
-#[derive(Clone)]
-pub struct Member {
-    pub url: MemberUrl,
-    pub channel: Channel,
-}
-
-impl Member {
-    pub fn new(url: MemberUrl) -> Result<Self, Error> {
-        let channel = Endpoint::from_shared(url.0.clone())
-            .map_err(Error::from)?
-            .connect_timeout(CONNECT_LIMIT)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .connect_lazy();
-        Ok(Self { url, channel })
-    }
-
-    /// What this member itself says of its group; why it says nothing otherwise.
-    pub async fn status(&self, limit: Duration) -> Result<v1::ClusterStatusResponse, String> {
-        let mut client = ClusterClient::new(self.channel.clone());
-        match timeout(limit, client.status(v1::ClusterStatusRequest {})).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(refusal(&status)),
-            Err(_) => Err(format!("no answer within {}", span(limit))),
-        }
-    }
-
-    /// Whether something else than a coordinator gave this answer: it does not speak gRPC, or has
-    /// not even the service that every coordinator has.
-    async fn is_no_coordinator(&self, answer: &Status) -> bool {
-        if is_no_grpc(answer) {
-            return true;
-        }
-        answer.code() == Code::Unimplemented
-            && self
-                .status(ATTEMPT_MIN)
-                .await
-                .is_err_and(|why| why == NOT_A_COORDINATOR)
-    }
+    let is_stranger = answer.code() == Code::Unimplemented
+        && own_words(member, ATTEMPT_MIN)
+            .await
+            .is_err_and(|why| why == NOT_A_COORDINATOR);
+    is_stranger.then(|| format!("{} {NOT_A_COORDINATOR}", member.url))
 }
 
 /// Whether a member belongs to another group than the one asked. One that has just been made does
@@ -128,19 +71,21 @@ pub fn is_another_group(asked: &str, own: &str) -> bool {
 pub struct Client {
     /// The one that is asked first stands first.
     members: Mutex<Vec<Member>>,
+    dialer: Dialer,
     limit: Duration,
 }
 
 impl Client {
-    pub fn new(urls: Vec<MemberUrl>, limit: Duration) -> Outcome<Self> {
+    pub fn new(urls: Vec<ServerUrl>, dialer: Dialer, limit: Duration) -> Outcome<Self> {
         let mut members: Vec<Member> = Vec::new();
         for url in urls.into_iter().take(MEMBERS_MAX) {
             if !members.iter().any(|member| member.url == url) {
-                members.push(Member::new(url).map_err(Failure::usage)?);
+                members.push(Member::new(url, &dialer, DIAL).map_err(Failure::usage)?);
             }
         }
         Ok(Self {
             members: Mutex::new(members),
+            dialer,
             limit,
         })
     }
@@ -150,7 +95,7 @@ impl Client {
     }
 
     /// Asks this member last from now on: it did not answer, or its answers broke off.
-    pub fn ask_last(&self, url: &MemberUrl) {
+    pub fn ask_last(&self, url: &ServerUrl) {
         // Stable: the others keep their order.
         self.members().sort_by_key(|member| member.url == *url);
     }
@@ -158,8 +103,8 @@ impl Client {
     /// Asks the group who else belongs to it, so that a watch survives the members that were named.
     /// Whatever goes wrong here is of no matter.
     pub async fn learn_members(&self) {
-        let Ok(status) = self
-            .call(|channel| async {
+        let Ok((status, asked)) = self
+            .call_one(|channel| async {
                 ClusterClient::new(channel)
                     .status(v1::ClusterStatusRequest {})
                     .await
@@ -172,12 +117,11 @@ impl Client {
         let news: Vec<Member> = status
             .members
             .iter()
-            .filter_map(|known| known.address.parse::<MemberUrl>().ok())
-            .filter(|url| !named.iter().any(|member| member.url == *url))
-            .filter_map(|url| Member::new(url).ok())
+            .filter_map(|known| self.peer(&asked, &known.address).ok())
+            .filter(|peer| !named.iter().any(|member| member.url == peer.url))
             .collect();
         let strangers = join_all(news.iter().map(async |member| {
-            let own = member.status(GROUP_LIMIT).await;
+            let own = own_words(member, GROUP_LIMIT).await;
             own.is_ok_and(|own| is_another_group(&status.group_id, &own.group_id))
         }));
         let strangers = strangers.await;
@@ -187,6 +131,13 @@ impl Client {
                 members.push(member);
             }
         }
+    }
+
+    /// Another member of the group of `asked`, at an address that it told: they are all spoken to in
+    /// the same way.
+    pub fn peer(&self, asked: &ServerUrl, address: &str) -> Result<Member, Error> {
+        let url = ServerUrl::new(asked.scheme(), address)?;
+        Member::new(url, &self.dialer, DIAL)
     }
 
     /// Calls one member after the other until one answers or the time is over.
@@ -199,7 +150,7 @@ impl Client {
     }
 
     /// The same, and which member it was that answered.
-    pub async fn call_one<T, F, Fut>(&self, call: F) -> Outcome<(T, MemberUrl)>
+    pub async fn call_one<T, F, Fut>(&self, call: F) -> Outcome<(T, ServerUrl)>
     where
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
@@ -231,7 +182,7 @@ impl Client {
 
     /// Whoever is not there, or refuses, is asked again for the time limit; `extra` is only for
     /// those who have taken the call and are silent.
-    async fn call_within<T, F, Fut>(&self, extra: Duration, call: F) -> Outcome<(T, MemberUrl)>
+    async fn call_within<T, F, Fut>(&self, extra: Duration, call: F) -> Outcome<(T, ServerUrl)>
     where
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
@@ -255,13 +206,15 @@ impl Client {
                 let asked = Instant::now();
                 let answer = timeout(share + extra, call(member.channel.clone())).await;
                 spent += asked.elapsed().min(share);
+                if let Ok(Err(status)) = &answer
+                    && let Some(why) = misfit(&member, status).await
+                {
+                    last_refusal = why;
+                    self.ask_last(&member.url);
+                    continue;
+                }
                 last_refusal = match answer {
                     Ok(Ok(response)) => return Ok((response.into_inner(), member.url)),
-                    Ok(Err(status)) if member.is_no_coordinator(&status).await => {
-                        last_refusal = format!("{} {NOT_A_COORDINATOR}", member.url);
-                        self.ask_last(&member.url);
-                        continue;
-                    }
                     Ok(Err(status)) if may_try_again(&status) => refusal(&status),
                     Ok(Err(status)) => {
                         return Err(Failure {
@@ -297,7 +250,7 @@ fn nobody_answered(waited: Duration, last_refusal: &str) -> Failure {
 }
 
 /// What a coordinator answered, as an error. One that does not know a call says so without a word.
-fn answered(status: Status, url: &MemberUrl) -> Error {
+fn answered(status: Status, url: &ServerUrl) -> Error {
     if status.code() == Code::Unimplemented {
         return Error::internal(format!("the coordinator {url} does not know this call")).hint(
             "It is of another version than seawallctl: compare ClusterStatus with \
@@ -307,58 +260,9 @@ fn answered(status: Status, url: &MemberUrl) -> Error {
     status.into()
 }
 
-/// Whether what answered speaks HTTP, but no gRPC. There is no better sign of it than these texts.
-fn is_no_grpc(status: &Status) -> bool {
-    let is_http_1 = std::error::Error::source(status)
-        .is_some_and(|cause| chain(cause).contains("frame with invalid size"));
-    // Unavailable is what a proxy says whose coordinator is down.
-    let is_plain_http = status.code() != Code::Unavailable
-        && status.message().starts_with("grpc-status header missing");
-    is_http_1 || is_plain_http
-}
-
 /// Whether another member, or the same one later, may do better. What never reached a server, or
 /// broke off, carries its cause with it; what a server said does not.
 pub fn may_try_again(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
         || std::error::Error::source(status).is_some()
-}
-
-/// Why there is no answer, in a few words.
-pub fn refusal(status: &Status) -> String {
-    if is_no_grpc(status) || status.code() == Code::Unimplemented {
-        return NOT_A_COORDINATOR.to_owned();
-    }
-    match std::error::Error::source(status) {
-        Some(cause) => chain(cause),
-        None => Error::from(status.clone()).to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_needs_a_port_and_may_leave_out_the_scheme() {
-        for (text, url) in [
-            ("http://127.0.0.1:7601", "http://127.0.0.1:7601"),
-            ("http://c1.example:7601/", "http://c1.example:7601"),
-            ("localhost:7601", "http://localhost:7601"),
-            ("[::1]:7601", "http://[::1]:7601"),
-        ] {
-            assert_eq!(text.parse::<MemberUrl>().unwrap().to_string(), url);
-        }
-        for bad in [
-            "",
-            "localhost",
-            "http://:7601",
-            "https://a:1",
-            "ftp://a:1",
-            "http://a:99999",
-            "http://a b:1",
-        ] {
-            assert!(bad.parse::<MemberUrl>().is_err(), "{bad:?} was taken");
-        }
-    }
 }

@@ -5,7 +5,7 @@
 
 use std::{cell::Cell, slice, sync::Mutex, time::Duration};
 
-use seawall_common::{Error, ids::OperationId};
+use seawall_common::{Error, coordinators::refusal, ids::OperationId, tls::ServerUrl};
 use seawall_proto::v1::{
     self, Operation, OperationSpec, OperationState, WatchOperationRequest, operation_spec::Spec,
     operations_client::OperationsClient,
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Streaming;
 
 use crate::{
-    client::{Client, MemberUrl, refusal},
+    client::Client,
     command::Context,
     exit::{Exit, Failure, Outcome},
     output::{
@@ -221,7 +221,7 @@ pub async fn follow(client: &Client, id: &str, progress: &Mutex<Progress>) -> Ou
     }
 }
 
-async fn open(client: &Client, id: &str) -> Outcome<(Streaming<Operation>, MemberUrl)> {
+async fn open(client: &Client, id: &str) -> Outcome<(Streaming<Operation>, ServerUrl)> {
     let request = WatchOperationRequest { id: id.to_owned() };
     client
         .call_one(|channel| {

@@ -14,6 +14,7 @@ use seawall_common::{
     config::{Kind, Setting},
     ids::{Alias, ShardId},
     repository::{REPOSITORY_SETTINGS, RepositoryConfig, WAYS_TO_AN_IDENTITY},
+    tls::{ServerUrl, TLS_SETTINGS, TlsConfig},
 };
 use serde::Deserialize;
 
@@ -26,7 +27,7 @@ const OWN: &[Setting] = &[
     Setting::new(
         "coordinators",
         Kind::List,
-        "Addresses of the coordinators, http://host:port",
+        "Addresses of the coordinators, https://host:port or http://host:port",
     ),
     Setting::new("listen", Kind::Text, "Address of the gRPC listener").default("127.0.0.1:7611"),
     Setting::new("http_listen", Kind::Text, "Address of the HTTP listener")
@@ -34,7 +35,7 @@ const OWN: &[Setting] = &[
     Setting::new(
         "advertise_address",
         Kind::Text,
-        "Where coordinators reach the gRPC listener, http://host:port; by default where it listens",
+        "Where coordinators reach the gRPC listener, https://host:port or http://host:port; by default where it listens",
     )
     .default(""),
     Setting::new(
@@ -112,7 +113,7 @@ const OWN: &[Setting] = &[
     Setting::new(
         "insecure",
         Kind::Bool,
-        "Allow listeners that are not on loopback although they have no TLS",
+        "Listen without TLS on addresses that are not loopback",
     )
     .default("false"),
 ];
@@ -121,7 +122,7 @@ const RESTORE_CONCURRENCY_MAX: usize = 64;
 
 /// Every setting of the agent: its own, the repository's and the engine's.
 pub fn settings() -> Vec<Setting> {
-    [OWN, REPOSITORY_SETTINGS, ENGINE_SETTINGS].concat()
+    [OWN, TLS_SETTINGS, REPOSITORY_SETTINGS, ENGINE_SETTINGS].concat()
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -157,6 +158,8 @@ pub struct Settings {
     pub replace: bool,
     pub log_format: String,
     pub insecure: bool,
+    #[serde(default)]
+    pub tls: TlsConfig,
     pub repository: RepositoryConfig,
     pub engine: EngineSettings,
 }
@@ -181,13 +184,9 @@ impl Settings {
                 self.restore_concurrency
             )));
         }
+        self.tls.check()?;
         for (key, listen) in [("listen", self.listen), ("http_listen", self.http_listen)] {
-            if !listen.ip().is_loopback() && !self.insecure {
-                return Err(Error::invalid(format!(
-                    "{key} is {listen}, which is not on loopback, and has no TLS"
-                ))
-                .hint("Listen on 127.0.0.1, or accept the risk with --insecure."));
-            }
+            self.tls.check_listener(key, listen, self.insecure)?;
         }
         if self.restore_from_backup
             && !self.repository.recipients.is_empty()
@@ -210,7 +209,7 @@ impl Settings {
     /// Where coordinators reach this agent.
     pub fn agent_address(&self) -> String {
         if self.advertise_address.is_empty() {
-            format!("http://{}", self.listen)
+            format!("{}://{}", self.tls.scheme(), self.listen)
         } else {
             self.advertise_address.clone()
         }
@@ -218,14 +217,13 @@ impl Settings {
 }
 
 fn check_address(key: &str, address: &str) -> Result<()> {
-    let is_good = address.parse::<http::Uri>().is_ok_and(|uri| {
-        uri.scheme_str() == Some("http") && uri.port().is_some() && uri.path() == "/"
-    });
-    if is_good {
+    let url: Result<ServerUrl> = address.parse();
+    // As it is written, with its scheme.
+    if url.is_ok_and(|url| url.to_string() == address.trim_end_matches('/')) {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "{key}: {address:?} is not an address of the form http://host:port"
+        "{key}: {address:?} is not an address of the form https://host:port or http://host:port"
     )))
 }
 

@@ -8,17 +8,19 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream::BoxStream};
-use seawall_common::{Error, Result};
+use seawall_common::{
+    Error, Result,
+    tls::{Dial, Dialer, ServerUrl, Whom, error_of},
+};
 use seawall_proto::v1::{self, agent_client::AgentClient};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const DIAL: Dial = Dial::within(Duration::from_secs(3))
+    .keep_alive(Duration::from_secs(5), Duration::from_secs(10));
 /// An agent answers at once; the step's own time is spent in the stream.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// What an agent takes for a plan beyond the time in which it reads what it has: the lists.
 const PLAN_MARGIN: Duration = Duration::from_secs(60);
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that are kept; when they are more, all begin anew.
 const CHANNELS_MAX: usize = 1_000;
 
@@ -48,26 +50,29 @@ pub trait AgentCalls: Send + Sync + 'static {
 }
 
 /// Agents over gRPC, by the addresses that they registered.
-#[derive(Default)]
 pub struct GrpcAgents {
+    dialer: Dialer,
     channels: Mutex<BTreeMap<String, Channel>>,
 }
 
 impl GrpcAgents {
+    pub fn new(dialer: Dialer) -> Self {
+        Self {
+            dialer,
+            channels: Mutex::default(),
+        }
+    }
+
     fn channel(&self, address: &str) -> Result<Channel> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let endpoint = Endpoint::from_shared(address.to_owned())
-            .map_err(|e| Error::invalid(format!("malformed agent address {address:?}: {e}")))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        let url: ServerUrl = address.parse()?;
+        let channel = self.dialer.channel(&url, Whom::Agent, DIAL)?;
         if channels.len() >= CHANNELS_MAX {
             channels.clear();
         }
-        let channel = endpoint.connect_lazy();
         channels.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }
@@ -120,6 +125,9 @@ async fn within<T>(
             "the agent at {address} did not answer within {} s",
             limit.as_secs()
         ))
-    })??;
-    Ok(answer.into_inner())
+    })?;
+    let whom = format!("{} at {address}", Whom::Agent);
+    Ok(answer
+        .map_err(|status| error_of(status, &whom))?
+        .into_inner())
 }

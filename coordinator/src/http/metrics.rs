@@ -8,6 +8,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use seawall_common::tls::TlsNumbers;
+
 use super::backups::{BackupNumbers, Shard};
 use crate::{operation::Coordination, raft::Node};
 
@@ -91,6 +93,11 @@ impl Metrics {
             retention_stopped,
             retention_removals,
         }
+    }
+
+    /// The listener's own numbers.
+    pub fn count_connections(&mut self, numbers: TlsNumbers) {
+        self.registry.register_collector(Box::new(numbers));
     }
 
     pub fn encode(&self, node: &Node) -> Result<String, std::fmt::Error> {

@@ -8,8 +8,11 @@ mod sled_medium;
 use std::path::Path;
 
 pub use medium::{Change, Medium, Order, Tree};
-use seawall_common::{Error, Result};
-use tonic::transport::{Channel, Endpoint};
+use seawall_common::{
+    Error, Result,
+    tls::{Dial, Dialer, ServerUrl, Whom},
+};
+use tonic::transport::Channel;
 
 /// Runs blocking work off the asynchronous threads.
 pub async fn blocking<T: Send + 'static>(
@@ -25,9 +28,9 @@ pub fn open_medium(directory: &Path) -> Result<Box<dyn Medium>> {
     Ok(Box::new(sled_medium::SledMedium::open(directory)?))
 }
 
-/// A connection that is opened when it is first used.
-pub fn connect(endpoint: &Endpoint) -> Channel {
-    endpoint.connect_lazy()
+/// A channel to another member that connects when it is first used.
+pub fn connect(dialer: &Dialer, url: &ServerUrl, dial: Dial) -> Result<Channel> {
+    dialer.channel(url, Whom::Coordinator, dial)
 }
 
 /// Ends the process: what is on the disk is no longer known, and a retry could hide the loss.

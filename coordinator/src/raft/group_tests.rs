@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use seawall_common::tls::{Dialer, Tls};
 use seawall_proto::v1::raft_server::RaftServer;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -32,6 +33,7 @@ impl Place {
             data_dir: self.directory.path().to_owned(),
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(500),
+            dialer: Dialer::new(Tls::off().unwrap()),
         };
         let node = Node::open(identity, options).await.unwrap();
         let stop = CancellationToken::new();

@@ -15,13 +15,13 @@ use openraft::{
         InstallSnapshotResponse, VoteRequest, VoteResponse,
     },
 };
-use seawall_common::{Error, Result};
+use seawall_common::{
+    Error, Result,
+    tls::{Dial, Dialer, ServerUrl, error_of},
+};
 use seawall_proto::v1::{RaftRequest, RaftResponse, raft_client::RaftClient};
 use serde::{Serialize, de::DeserializeOwned};
-use tonic::{
-    Response, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Response, Status, transport::Channel};
 
 use super::{Identity, Types, identity::Hello};
 use crate::platform::connect;
@@ -29,32 +29,36 @@ use crate::platform::connect;
 /// Largest message between members. Entries are sent by the mebibyte, snapshots in chunks of half a one,
 /// which JSON makes four times as long at worst.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const DIAL: Dial = Dial::within(Duration::from_secs(1)).keep_alive(KEEP_ALIVE, KEEP_ALIVE);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// Names the instance that refuses a call, with the refusal.
 pub(super) const INSTANCE_KEY: &str = "seawall-raft-instance";
 
 /// Connections to other members, one for each address, opened when first used.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Channels {
+    dialer: Dialer,
     open: Arc<Mutex<BTreeMap<String, Channel>>>,
     silent: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 impl Channels {
+    pub fn new(dialer: Dialer) -> Self {
+        Self {
+            dialer,
+            open: Arc::default(),
+            silent: Arc::default(),
+        }
+    }
+
     pub fn to(&self, address: &str) -> Result<Channel> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = open.get(address) {
             return Ok(channel.clone());
         }
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|e| Error::invalid(format!("malformed member address {address:?}: {e}")))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE);
-        let channel = connect(&endpoint);
+        let url = ServerUrl::new(self.dialer.scheme(), address)?;
+        let channel = connect(&self.dialer, &url, DIAL)?;
         open.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }
@@ -159,7 +163,7 @@ impl Peer {
                     .and_then(|value| value.to_str().ok())
                     .unwrap_or_default()
                     .to_owned();
-                let error = Error::from(status);
+                let error = error_of(status, "it");
                 self.identity.heed(self.target, &instance, &error);
                 error.context(format_args!("member {} at {}", self.target, self.address))
             })?

@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
 use prometheus_client::metrics::counter::Counter;
-use seawall_common::{Error, Result};
+use seawall_common::{Error, Result, tls::Dialer};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Channel;
@@ -40,6 +40,8 @@ pub struct NodeOptions {
     pub heartbeat_interval: Duration,
     /// Elections begin after this to twice this time without a leader.
     pub election_timeout: Duration,
+    /// Reaches the other members.
+    pub dialer: Dialer,
 }
 
 /// Who leads, as this member knows.
@@ -93,7 +95,7 @@ impl Node {
             ))
             .hint("Remove this member from the group and add it under a new id."));
         }
-        let channels = Channels::default();
+        let channels = Channels::new(options.dialer.clone());
         let network = Network {
             identity: identity.clone(),
             channels: channels.clone(),

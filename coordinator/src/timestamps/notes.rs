@@ -59,6 +59,8 @@ impl Allocator {
 mod tests {
     use std::path::Path;
 
+    use seawall_common::tls::{Dialer, Tls};
+
     use super::*;
     use crate::{
         raft::{Identity, Members, Node, NodeOptions},
@@ -73,6 +75,7 @@ mod tests {
             data_dir: directory.to_owned(),
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_millis(200),
+            dialer: Dialer::new(Tls::off().unwrap()),
         };
         let node = Node::open(identity, options).await.unwrap();
         node.join().await.unwrap();

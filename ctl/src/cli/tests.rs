@@ -102,7 +102,7 @@ fn mistakes_are_told_in_one_line_with_what_would_be_right() {
     mistake_in("seawallctl backup-lock --break");
     mistake_in("seawallctl backup-lock");
     mistake_in("seawallctl timestamp fast-forward");
-    mistake_in("seawallctl --coordinator https://a:1 ListTablets");
+    mistake_in("seawallctl --coordinator ftp://a:1 ListTablets");
     let bare = mistake_in("seawallctl backup-lock --break --reason fire");
     assert!(bare.contains("--id") && bare.contains("--scope"), "{bare}");
     mistake_in("seawallctl backup-lock --release --id nosuch");

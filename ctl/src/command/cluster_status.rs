@@ -1,11 +1,12 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use seawall_common::tls::ServerUrl;
 use seawall_proto::v1::{self, cluster_client::ClusterClient};
 
 use super::Context;
 use crate::{
-    client::{Member, is_another_group},
+    client::{is_another_group, own_words},
     exit::Outcome,
     output::{human::or_dash, json, table},
 };
@@ -19,9 +20,9 @@ pub struct ClusterStatus {}
 
 impl ClusterStatus {
     pub async fn run(self, context: &Context) -> Outcome {
-        let status = context
+        let (status, asked) = context
             .client
-            .call(|channel| async {
+            .call_one(|channel| async {
                 ClusterClient::new(channel)
                     .status(v1::ClusterStatusRequest {})
                     .await
@@ -32,7 +33,7 @@ impl ClusterStatus {
             if member.id == status.answered_by {
                 Ok(status.clone())
             } else {
-                ask_itself(&member.address, &status.group_id).await
+                ask_itself(context, &asked, &member.address, &status.group_id).await
             }
         }));
         let cluster = cluster(&status, &own_words.await);
@@ -41,12 +42,15 @@ impl ClusterStatus {
 }
 
 /// What a member says itself, as long as it belongs to the group that was asked.
-async fn ask_itself(address: &str, group_id: &str) -> Result<v1::ClusterStatusResponse, String> {
-    let url = address
-        .parse()
-        .map_err(|e: seawall_common::Error| e.to_string())?;
-    let member = Member::new(url).map_err(|e| e.to_string())?;
-    let own = member.status(MEMBER_LIMIT).await?;
+async fn ask_itself(
+    context: &Context,
+    asked: &ServerUrl,
+    address: &str,
+    group_id: &str,
+) -> Result<v1::ClusterStatusResponse, String> {
+    let member = context.client.peer(asked, address);
+    let member = member.map_err(|e| e.to_string())?;
+    let own = own_words(&member, MEMBER_LIMIT).await?;
     if is_another_group(group_id, &own.group_id) {
         return Err(format!(
             "answers, but belongs to another group ({})",

@@ -11,6 +11,7 @@ mod change_tablet_type;
 mod cluster_status;
 mod collect_garbage;
 mod completions;
+mod create_certificates;
 mod generate_identity;
 mod get_backup;
 mod get_history;
@@ -124,6 +125,8 @@ pub enum Command {
     RemoveRecipient(remove_recipient::RemoveRecipient),
     #[command(alias = "list-writers")]
     ListWriters(list_writers::ListWriters),
+    #[command(alias = "create-certificates")]
+    CreateCertificates(create_certificates::CreateCertificates),
     #[command(name = "completions")]
     Completions(completions::Completions),
     #[command(name = "man")]
@@ -150,9 +153,8 @@ impl Context {
 pub async fn run(cli: Cli) -> Outcome {
     let Cli { global, command } = cli;
     let context = || -> Outcome<Context> {
-        let members = global.members(|name| std::env::var(name).ok());
         Ok(Context {
-            client: Client::new(members.map_err(Failure::usage)?, global.timeout)?,
+            client: global.client(|name| std::env::var(name).ok())?,
             output: global.output,
         })
     };
@@ -193,6 +195,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::ListRecipients(command) => command.run(global.output).await,
         Command::RemoveRecipient(command) => command.run(&context()?).await,
         Command::ListWriters(command) => command.run(&context()?).await,
+        Command::CreateCertificates(command) => command.run(global.output),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     }

@@ -11,7 +11,10 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use seawall_common::timestamps::Timestamps;
+use seawall_common::{
+    timestamps::Timestamps,
+    tls::{Dialer, Tls},
+};
 use seawall_tests::harness::{ClusterPlan, wait::PATIENCE};
 use tokio::task::JoinSet;
 
@@ -77,15 +80,16 @@ async fn i1_whoever_asks_later_gets_a_greater_timestamp_though_leaders_die() -> 
     let stop = Arc::new(AtomicBool::new(false));
     let mut callers = JoinSet::new();
     let mut urls = cluster.coordinator_urls();
+    let dialer = Dialer::new(Tls::off()?);
     for _ in 0..CLIENTS {
         // Each asks another member first.
         urls.rotate_left(1);
-        let client = Timestamps::of_coordinators(&urls, PATIENCE)?;
+        let client = Timestamps::of_coordinators(&urls, &dialer, PATIENCE)?;
         for count in 1..=CALLERS {
             callers.spawn(call(client.clone(), count, stop.clone()));
         }
     }
-    let fresh = Timestamps::of_coordinators(&urls, PATIENCE)?;
+    let fresh = Timestamps::of_coordinators(&urls, &dialer, PATIENCE)?;
     for _ in 0..KILLS {
         tokio::time::sleep(CALM).await;
         let leader = cluster.leader().await?;

@@ -4,14 +4,12 @@ use std::path::Path;
 
 use aws_smithy_http_client::tls;
 use object_store::{Certificate, ClientOptions};
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
+use rustls::pki_types::CertificateDer;
 
 use crate::{
     error::{Error, Result},
     repository::config::RepositoryConfig,
+    tls::pem,
 };
 
 /// Their certificates; none: only the system's.
@@ -39,19 +37,8 @@ impl Authorities {
         let pem = tokio::fs::read(file)
             .await
             .map_err(|e| unusable(&e.to_string()))?;
-        let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem)
-            .collect::<std::result::Result<_, _>>()
-            .map_err(|e| unusable(&e.to_string()))?;
-        if certificates.is_empty() {
-            return Err(unusable("there is no certificate in it"));
-        }
-        // Whoever uses them later takes it for granted that they can be read.
-        let mut roots = RootCertStore::empty();
-        for certificate in &certificates {
-            roots
-                .add(certificate.clone())
-                .map_err(|e| unusable(&e.to_string()))?;
-        }
+        let certificates = pem::certificates(&pem).map_err(|why| unusable(&why))?;
+        pem::roots(&certificates).map_err(|why| unusable(&why))?;
         Ok(Self { pem, certificates })
     }
 

@@ -50,7 +50,7 @@ impl Check {
         let inspection = inspection.map_err(|error| Failure::failed(error).of("check"))?;
         let differences = match global.named_coordinators() {
             Some(members) => {
-                let client = crate::client::Client::new(members, global.timeout)?;
+                let client = global.client_of(members, |name| std::env::var(name).ok())?;
                 let compared = catalogue::compare(&client, &inspection).await;
                 Some(compared.map_err(|failure| failure.of("check"))?)
             }

@@ -4,6 +4,7 @@
 //! times are RFC 3339 in UTC, durations `_ms`, sizes `_bytes`, enumerations lower-case words.
 
 mod backup;
+mod certificate;
 mod cluster;
 mod keys;
 mod lock;
@@ -15,6 +16,7 @@ mod tablet;
 mod transfer;
 
 pub use backup::{Backup, BackupRef, BackupRefs, Backups, GotBackup, RestorePlan};
+pub use certificate::{Certificate, Certificates};
 pub use cluster::{Cluster, Member};
 pub use keys::{AddedRecipient, Identity, Recipients, Writers};
 pub use lock::{Broken, Hold, Holds};

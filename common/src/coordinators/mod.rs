@@ -1,41 +1,41 @@
 //! A coordinator group as programs call it: any member that answers will do.
 
+mod member;
+
 use std::{
     future::Future,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-use tonic::{
-    Response, Status,
-    transport::{Channel, Endpoint},
+pub use member::{Member, NOT_A_COORDINATOR, refusal};
+use tonic::{Response, Status, transport::Channel};
+
+use crate::{
+    error::{Error, Result},
+    tls::{Dial, Dialer, ServerUrl},
 };
 
-use crate::error::{Error, Result};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+const DIAL: Dial = Dial::within(Duration::from_secs(2)).call_limit(CALL_TIMEOUT);
 
 /// The members that were named, asked in turn, beginning with the one that answered last.
 pub struct Coordinators {
-    members: Vec<Channel>,
+    members: Vec<Member>,
     last: AtomicUsize,
 }
 
 impl Coordinators {
     /// Connects when it is first asked.
-    pub fn new(addresses: &[String]) -> Result<Self> {
+    pub fn new(addresses: &[String], dialer: &Dialer) -> Result<Self> {
         let members = addresses
             .iter()
             .map(|address| {
-                let endpoint = Endpoint::from_shared(address.clone())
-                    .map_err(|e| Error::invalid(format!("coordinators: {address:?}: {e}")))?;
-                Ok(endpoint
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .timeout(CALL_TIMEOUT)
-                    .connect_lazy())
+                let url: ServerUrl = address.parse()?;
+                Member::new(url, dialer, DIAL)
             })
-            .collect::<Result<_>>()?;
+            .collect::<Result<_>>()
+            .map_err(|e| e.context("coordinators"))?;
         Ok(Self {
             members,
             last: AtomicUsize::new(0),
@@ -52,14 +52,14 @@ impl Coordinators {
         let mut last_error = Error::unavailable("no coordinator is configured");
         for turn in 0..self.members.len() {
             let index = (first + turn) % self.members.len();
-            let answer =
-                tokio::time::timeout(CALL_TIMEOUT, call(self.members[index].clone())).await;
+            let member = &self.members[index];
+            let answer = tokio::time::timeout(CALL_TIMEOUT, call(member.channel.clone())).await;
             last_error = match answer {
                 Ok(Ok(response)) => {
                     self.last.store(index, Ordering::Relaxed);
                     return Ok(response.into_inner());
                 }
-                Ok(Err(status)) => Error::from(status),
+                Ok(Err(status)) => member.error(status),
                 Err(_) => Error::timeout("a coordinator did not answer in time"),
             };
             if !last_error.is_retryable() {

@@ -1,0 +1,192 @@
+//! How many calls may be under way. Whoever comes when there are as many is refused at once, with
+//! the number and what to do; what the members of the group say to each other is never refused.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Status, body::Body};
+
+use super::table::{Least, Method};
+use crate::{
+    error::{Error, Result},
+    tls::Peer,
+};
+
+#[derive(Clone, Copy, Debug)]
+pub struct CallLimits {
+    /// Calls under way, watches not counted.
+    pub requests: usize,
+    /// On one connection; that of another member carries many callers' and is not counted.
+    pub requests_per_connection: usize,
+    /// Watches under way.
+    pub watchers: usize,
+}
+
+pub(super) struct Places {
+    limits: CallLimits,
+    requests: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
+    refused: Arc<AtomicU64>,
+}
+
+/// Numbers for Prometheus.
+#[derive(Clone)]
+pub struct CallNumbers {
+    limits: CallLimits,
+    requests: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
+    refused: Arc<AtomicU64>,
+}
+
+impl CallNumbers {
+    pub fn requests(&self) -> u64 {
+        taken(self.limits.requests, &self.requests)
+    }
+
+    pub fn watchers(&self) -> u64 {
+        taken(self.limits.watchers, &self.watchers)
+    }
+
+    /// Because there were too many.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+fn taken(of: usize, free: &Semaphore) -> u64 {
+    let taken = of.saturating_sub(free.available_permits());
+    taken.try_into().unwrap_or(u64::MAX)
+}
+
+/// One call's, until it is dropped.
+pub(super) struct Place {
+    _among_all: Option<OwnedSemaphorePermit>,
+    _on_connection: Option<OnConnection>,
+}
+
+struct OnConnection(Arc<AtomicUsize>);
+
+impl Drop for OnConnection {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Places {
+    pub fn new(limits: CallLimits) -> Self {
+        Self {
+            limits,
+            requests: Arc::new(Semaphore::new(limits.requests)),
+            watchers: Arc::new(Semaphore::new(limits.watchers)),
+            refused: Arc::default(),
+        }
+    }
+
+    pub fn numbers(&self) -> CallNumbers {
+        CallNumbers {
+            limits: self.limits,
+            requests: self.requests.clone(),
+            watchers: self.watchers.clone(),
+            refused: self.refused.clone(),
+        }
+    }
+
+    /// `is_passed_on`: by another member, whose connection carries many callers' calls.
+    pub fn take(
+        &self,
+        method: Option<&Method>,
+        peer: Option<&Peer>,
+        is_passed_on: bool,
+    ) -> Result<Place> {
+        if method.is_some_and(|method| method.least == Least::Coordinator) {
+            return Ok(Place {
+                _among_all: None,
+                _on_connection: None,
+            });
+        }
+        let is_watch = method.is_some_and(|method| method.is_watch);
+        let on_connection = match peer {
+            Some(peer) if !is_passed_on && !is_watch => Some(self.on_connection(peer)?),
+            _ => None,
+        };
+        let (places, count, what, setting) = match is_watch {
+            true => (&self.watchers, self.limits.watchers, "watches", "watchers"),
+            false => (&self.requests, self.limits.requests, "calls", "requests"),
+        };
+        let among_all = places.clone().try_acquire_owned();
+        let among_all = among_all.map_err(|_| {
+            self.refuse(
+                format!("{count} {what} are under way already"),
+                format!(
+                    "Try again later; limits.{setting} of the coordinator says how many may be."
+                ),
+            )
+        })?;
+        Ok(Place {
+            _among_all: Some(among_all),
+            _on_connection: on_connection,
+        })
+    }
+
+    fn on_connection(&self, peer: &Peer) -> Result<OnConnection> {
+        let most = self.limits.requests_per_connection;
+        let before = peer.calls.fetch_add(1, Ordering::Relaxed);
+        let place = OnConnection(peer.calls.clone());
+        if before < most {
+            return Ok(place);
+        }
+        Err(self.refuse(
+            format!("{most} calls are under way on this connection already"),
+            "Wait for some to end, or use another connection.".to_owned(),
+        ))
+    }
+
+    fn refuse(&self, message: String, hint: String) -> Error {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Error::exhausted(message).hint(hint)
+    }
+}
+
+/// An answer that keeps its call's place until it has been sent, or nobody wants it any more.
+pub(super) struct Held {
+    body: Body,
+    _place: Place,
+}
+
+impl Held {
+    pub fn new(body: Body, place: Place) -> Self {
+        Self {
+            body,
+            _place: place,
+        }
+    }
+}
+
+impl http_body::Body for Held {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(task)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
