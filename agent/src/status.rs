@@ -216,6 +216,9 @@ pub fn status(tablet: &Tablet) -> v1::TabletStatus {
         can_test_restore: tablet.settings.scratch_dir.is_some()
             && !tablet.live.has_scratch_trouble()
             && tablet.engine.can_start_scratch(),
+        log_kept_ms: health
+            .and_then(|health| health.log_kept)
+            .map(|kept| u64::try_from(kept.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 

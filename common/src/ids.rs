@@ -97,6 +97,14 @@ pub fn check_keyspace(keyspace: &str) -> Result<()> {
     .map_err(|e| e.hint("A keyspace is letters, digits, '-' and '_': commerce."))
 }
 
+/// Checks the name of a schedule.
+pub fn check_schedule(name: &str) -> Result<()> {
+    check_name("schedule", name, |c| {
+        c.is_ascii_alphanumeric() || c == '_' || c == '-'
+    })
+    .map_err(|e| e.hint("The name of a schedule is letters, digits, '-' and '_': nightly."))
+}
+
 impl FromStr for ShardId {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {

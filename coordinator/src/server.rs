@@ -11,8 +11,9 @@ use seawall_common::{
 use seawall_proto::v1::{
     agents_server::AgentsServer, catalogue_server::CatalogueServer, cluster_server::ClusterServer,
     locks_server::LocksServer, operations_server::OperationsServer, raft_server::RaftServer,
-    retention_server::RetentionServer, timestamps_server::TimestampsServer,
-    topology_server::TopologyServer, transfers_server::TransfersServer,
+    retention_server::RetentionServer, schedules_server::SchedulesServer,
+    timestamps_server::TimestampsServer, topology_server::TopologyServer,
+    transfers_server::TransfersServer,
 };
 use tokio::{
     net::TcpListener,
@@ -280,6 +281,9 @@ async fn routes(
             context: coordination.clone(),
         }))
         .add_service(RetentionServer::new(service::retention::RetentionService {
+            context: coordination.clone(),
+        }))
+        .add_service(SchedulesServer::new(service::schedules::SchedulesService {
             context: coordination.clone(),
         }))
         .add_service(AgentsServer::new(service::agents::AgentsService {

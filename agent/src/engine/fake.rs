@@ -254,6 +254,7 @@ impl Engine for FakeEngine {
             read_only: server.read_only,
             position: server.position.clone(),
             replication: server.replication.clone(),
+            log_kept: None,
         })
     }
 

@@ -73,6 +73,8 @@ pub struct Health {
     pub read_only: bool,
     pub position: Position,
     pub replication: Replication,
+    /// How long it keeps its log before it lets go of it; zero: for ever. None: not known.
+    pub log_kept: Option<Duration>,
 }
 
 /// What to copy: everything below the roots but what is excluded.

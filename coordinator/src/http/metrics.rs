@@ -10,10 +10,15 @@ use prometheus_client::{
 
 use seawall_common::tls::TlsNumbers;
 
-use super::backups::{BackupNumbers, Shard};
+use super::{
+    backups::{BackupNumbers, Shard},
+    schedules::ScheduleNumbers,
+};
 use crate::{operation::Coordination, raft::Node};
 
 type Number = Gauge<u64, AtomicU64>;
+
+const PREFIX: &str = "seawall_coordinator";
 
 pub struct Metrics {
     coordination: Arc<Coordination>,
@@ -24,6 +29,7 @@ pub struct Metrics {
     applied_index: Number,
     log_bytes: Number,
     backups: BackupNumbers,
+    schedules: ScheduleNumbers,
     collection_stopped: Family<Shard, Number>,
     collected_objects: Number,
     collected_bytes: Number,
@@ -34,7 +40,9 @@ pub struct Metrics {
 impl Metrics {
     /// `proposals` and `timestamps` are counted elsewhere.
     pub fn new(proposals: Counter, timestamps: Counter, coordination: Arc<Coordination>) -> Self {
-        let mut registry = Registry::with_prefix("seawall_coordinator");
+        let mut all = Registry::default();
+        let schedules = ScheduleNumbers::new(all.sub_registry_with_prefix("seawall_schedule"));
+        let registry = all.sub_registry_with_prefix(PREFIX);
         let mut gauge = |name: &str, help: &str| {
             let gauge = Number::default();
             registry.register(name, help, gauge.clone());
@@ -77,11 +85,12 @@ impl Metrics {
             "Timestamps that this member gave out",
             timestamps,
         );
-        let backups = BackupNumbers::new(&mut registry);
+        let backups = BackupNumbers::new(registry);
         Self {
             coordination,
-            registry,
+            registry: all,
             backups,
+            schedules,
             term,
             leader,
             is_leader,
@@ -97,7 +106,8 @@ impl Metrics {
 
     /// The listener's own numbers.
     pub fn count_connections(&mut self, numbers: TlsNumbers) {
-        self.registry.register_collector(Box::new(numbers));
+        let registry = self.registry.sub_registry_with_prefix(PREFIX);
+        registry.register_collector(Box::new(numbers));
     }
 
     pub fn encode(&self, node: &Node) -> Result<String, std::fmt::Error> {
@@ -109,6 +119,7 @@ impl Metrics {
         self.log_bytes.set(node.log_bytes());
         node.look(|state| self.backups.set(state));
         self.set_of_operations(leadership.is_ours);
+        self.schedules.set(&self.coordination, leadership.is_ours);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

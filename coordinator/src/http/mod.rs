@@ -2,6 +2,7 @@
 
 mod backups;
 mod metrics;
+mod schedules;
 
 use std::sync::Arc;
 

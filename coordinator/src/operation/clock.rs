@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{Coordination, driver::millis};
+use crate::state::State;
 
 /// More than this and nothing is decided by the time of day any more.
 const JUMP_MAX: Duration = Duration::from_secs(600);
@@ -126,7 +127,7 @@ pub async fn follow(context: &Coordination) {
     let mut applied = context.group.applied();
     let look = || {
         let group = &context.group;
-        group.look(|state| (state.retention.resumes(), state.retention.applied_unix_ms()))
+        group.look(|state| (state.retention.resumes(), committed_unix_ms(state)))
     };
     let mut seen = look();
     loop {
@@ -139,24 +140,31 @@ pub async fn follow(context: &Coordination) {
         }
         if now != seen {
             let own_unix_ms = (context.wall_unix_ms)();
-            context.clock.note(now.1, Instant::now(), own_unix_ms);
+            context
+                .clock
+                .note(now.1, (context.monotonic)(), own_unix_ms);
         }
         seen = now;
     }
 }
 
+/// The latest time by which the group has decided something.
+pub fn committed_unix_ms(state: &State) -> u64 {
+    let of_retention = state.retention.applied_unix_ms();
+    of_retention.max(state.schedules.seen_unix_ms())
+}
+
 /// Why nothing is decided by the time of day now.
 pub fn doubt(context: &Coordination) -> Option<String> {
     let (committed, stopped) = context.group.look(|state| {
-        let retention = &state.retention;
-        let stopped = retention.stopped().map(str::to_owned);
-        (retention.applied_unix_ms(), stopped)
+        let stopped = state.retention.stopped().map(str::to_owned);
+        (committed_unix_ms(state), stopped)
     });
     let now_unix_ms = (context.wall_unix_ms)();
     let interval = context.patience.retention;
     stopped.or_else(|| {
         let watch = &context.clock;
-        watch.doubt(now_unix_ms, Instant::now(), committed, interval)
+        watch.doubt(now_unix_ms, (context.monotonic)(), committed, interval)
     })
 }
 

@@ -17,6 +17,11 @@ pub mod reparent;
 pub mod restore;
 pub mod retention;
 pub mod runner;
+pub mod schedules;
+#[cfg(test)]
+mod schedules_tests;
+pub mod short_logs;
+pub mod slots;
 pub mod store;
 pub mod verify;
 
@@ -79,11 +84,14 @@ pub struct Coordination {
     pub retention: retention::Applied,
     pub clock: clock::ClockWatch,
     pub patience: Patience,
-    /// The time of day, by which retention goes.
+    /// The time of day, by which retention and schedules go.
     pub wall_unix_ms: Wall,
+    /// The clock that never jumps, with which the time of day is compared.
+    pub monotonic: Monotonic,
 }
 
 pub type Wall = Box<dyn Fn() -> u64 + Send + Sync>;
+pub type Monotonic = Box<dyn Fn() -> std::time::Instant + Send + Sync>;
 
 impl Coordination {
     pub fn new(
@@ -103,6 +111,7 @@ impl Coordination {
             clock: clock::ClockWatch::default(),
             patience,
             wall_unix_ms: Box::new(now_unix_ms),
+            monotonic: Box::new(std::time::Instant::now),
         })
     }
 

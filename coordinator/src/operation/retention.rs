@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use seawall_common::{
@@ -15,7 +15,7 @@ use seawall_common::{
 };
 use tokio::time::Instant as Tick;
 
-use super::{Coordination, driver::millis, refresh};
+use super::{Coordination, clock, driver::millis, refresh};
 use crate::state::{
     Command, State,
     operations::{self, OperationState, Spec, Start},
@@ -135,13 +135,13 @@ fn newest_backup(context: &Coordination) -> Option<(u64, OperationId)> {
 /// False: nothing may be applied by this time.
 async fn look_at_clock(context: &Coordination, wall_unix_ms: u64) -> bool {
     let (committed, is_stopped) = context.group.look(|state| {
-        let retention = &state.retention;
-        (retention.applied_unix_ms(), retention.stopped().is_some())
+        let is_stopped = state.retention.stopped().is_some();
+        (clock::committed_unix_ms(state), is_stopped)
     });
-    let (watch, at) = (&context.clock, Instant::now());
+    let (watch, at) = (&context.clock, (context.monotonic)());
     let doubt = watch.doubt(wall_unix_ms, at, committed, context.patience.retention);
     if let (Some(why), false) = (&doubt, is_stopped) {
-        tracing::error!("{why}: retention stops until SetRetention --resume");
+        tracing::error!("{why}: retention and schedules stop until SetRetention --resume");
         let stop = retention::Command::Stop { why: why.clone() };
         if let Err(e) = context.group.propose(Command::Retention(stop)).await {
             tracing::error!("cannot record that retention has stopped: {e}");

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Coordination, clock,
     driver::{self, Backoff, Run},
-    retention,
+    retention, schedules,
 };
 use crate::agents::leases;
 
@@ -74,7 +74,8 @@ async fn hold_office(context: &Arc<Coordination>) {
     tokio::join!(
         drive_all(context, term),
         leases::watch(context.group.as_ref()),
-        retention::run(context)
+        retention::run(context),
+        schedules::run(context)
     );
 }
 

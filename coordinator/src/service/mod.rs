@@ -11,6 +11,8 @@ pub mod locks;
 pub mod operations;
 mod plans;
 pub mod retention;
+mod schedule_view;
+pub mod schedules;
 pub mod tablet_view;
 pub mod timestamps;
 pub mod topology;
@@ -23,6 +25,8 @@ mod catalogue_tests;
 mod plans_tests;
 #[cfg(test)]
 mod retention_tests;
+#[cfg(test)]
+mod schedules_tests;
 #[cfg(test)]
 mod tests;
 

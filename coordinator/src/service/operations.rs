@@ -44,13 +44,19 @@ pub struct OperationsService {
     pub context: Arc<Coordination>,
 }
 
-fn deadline(spec: &Spec, timeout_ms: u64) -> seawall_common::Result<Duration> {
-    if timeout_ms > millis(DEADLINE_MAX) {
-        return Err(Error::invalid(format!(
-            "a timeout of {timeout_ms} ms is longer than an operation may take ({} days)",
-            DEADLINE_MAX.as_secs() / (24 * 3600)
-        )));
+/// How long an operation may take is bounded.
+pub(super) fn check_deadline(timeout_ms: u64) -> seawall_common::Result<()> {
+    if timeout_ms <= millis(DEADLINE_MAX) {
+        return Ok(());
     }
+    Err(Error::invalid(format!(
+        "a timeout of {timeout_ms} ms is longer than an operation may take ({} days)",
+        DEADLINE_MAX.as_secs() / (24 * 3600)
+    )))
+}
+
+fn deadline(spec: &Spec, timeout_ms: u64) -> seawall_common::Result<Duration> {
+    check_deadline(timeout_ms)?;
     Ok(match (timeout_ms, spec) {
         (
             0,

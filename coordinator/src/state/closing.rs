@@ -36,7 +36,9 @@ pub fn finish(state: &mut State, finish: &Finish) -> Result<Response> {
     if finish.error.is_some() {
         operation.error.clone_from(&finish.error);
     }
-    let answer = Response::Operation(Box::new(operation.clone()));
+    let ended = operation.clone();
+    state.schedules.operation_ended(&ended);
+    let answer = Response::Operation(Box::new(ended));
     if let Some(backup) = left_behind {
         begin_sweep(state, finish, shard, backup);
     }

@@ -16,6 +16,7 @@ pub mod locks;
 pub mod operations;
 pub mod references;
 pub mod retention;
+pub mod schedules;
 pub mod timestamps;
 pub mod topology;
 pub mod untold;
@@ -44,6 +45,8 @@ pub struct State {
     pub timestamps: timestamps::Timestamps,
     #[serde(default)]
     pub retention: retention::Retention,
+    #[serde(default)]
+    pub schedules: schedules::Schedules,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +63,7 @@ pub enum Command {
     Verification(verification::Command),
     Timestamps(timestamps::Command),
     Retention(retention::Command),
+    Schedules(schedules::Command),
 }
 
 /// What a command came to: the part's own answer, or a refusal that changed nothing.
@@ -103,7 +107,13 @@ impl State {
             Command::Operations(command) => operations::apply(self, command),
             Command::Catalogue(command) => catalogue::apply(self, command),
             Command::Verification(command) => verification::apply(self, command),
-            Command::Retention(command) => self.retention.apply(command),
+            Command::Retention(command) => {
+                if let retention::Command::Resume { now_unix_ms } = command {
+                    self.schedules.clock_is_right(*now_unix_ms);
+                }
+                self.retention.apply(command)
+            }
+            Command::Schedules(command) => schedules::apply(self, command),
         };
         answer.unwrap_or_else(|error| Response::Refused(error.into()))
     }

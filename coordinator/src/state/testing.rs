@@ -134,6 +134,40 @@ impl Cluster {
         cluster
     }
 
+    /// Another shard, whose first tablet is its primary and whose others are replicas.
+    pub fn add_shard(&mut self, name: &str, aliases: &[&str]) {
+        let shard: ShardId = name.parse().unwrap();
+        for text in aliases {
+            let registration = Registration {
+                shard: shard.clone(),
+                ..registration(text)
+            };
+            self.register(registration).unwrap();
+        }
+        let operation = self
+            .start(Spec::InitShardPrimary {
+                shard: shard.clone(),
+                alias: alias(aliases[0]),
+            })
+            .unwrap();
+        self.apply(Command::Topology(topology::Command::NewEpoch(NewEpoch {
+            operation: operation.id,
+            shard,
+            expected: 0,
+            alias: alias(aliases[0]),
+            start_position: "".parse().unwrap(),
+            repository_epoch: 0,
+            now_unix_ms: self.now_unix_ms,
+        })))
+        .unwrap();
+        self.finish(operation.id).unwrap();
+        for text in &aliases[1..] {
+            let alias = alias(text);
+            self.apply(Command::Topology(topology::Command::CaughtUp { alias }))
+                .unwrap();
+        }
+    }
+
     pub fn apply(&mut self, command: Command) -> Result<Response, Refusal> {
         let before = self.state.clone();
         match self.state.apply(&command) {

@@ -21,20 +21,24 @@ mod init_tablet;
 mod list_backups;
 mod list_operations;
 mod list_recipients;
+mod list_schedules;
 mod list_tablets;
 mod list_writers;
 mod man;
 mod mark_backup_broken;
 mod moment;
+mod pause_schedule;
 mod pin_backup;
 mod planned_reparent_shard;
 mod remove_backup;
 mod remove_recipient;
+mod remove_schedule;
 mod remove_tablet;
 mod repository;
 mod restore;
 mod scope;
 mod set_retention;
+mod set_schedule;
 mod tablet_type;
 mod test_restore;
 mod timestamp;
@@ -97,6 +101,16 @@ pub enum Command {
     SetRetention(set_retention::SetRetention),
     #[command(alias = "get-retention")]
     GetRetention(get_retention::GetRetention),
+    #[command(alias = "set-schedule")]
+    SetSchedule(set_schedule::SetSchedule),
+    #[command(alias = "list-schedules")]
+    ListSchedules(list_schedules::ListSchedules),
+    #[command(alias = "pause-schedule")]
+    PauseSchedule(pause_schedule::PauseSchedule),
+    #[command(alias = "resume-schedule")]
+    ResumeSchedule(pause_schedule::ResumeSchedule),
+    #[command(alias = "remove-schedule")]
+    RemoveSchedule(remove_schedule::RemoveSchedule),
     #[command(alias = "collect-garbage")]
     CollectGarbage(collect_garbage::CollectGarbage),
     #[command(alias = "restore")]
@@ -181,6 +195,11 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::UnpinBackup(command) => command.run(&context()?).await,
         Command::SetRetention(command) => command.run(&context()?).await,
         Command::GetRetention(command) => command.run(&context()?).await,
+        Command::SetSchedule(command) => command.run(&context()?).await,
+        Command::ListSchedules(command) => command.run(&context()?).await,
+        Command::PauseSchedule(command) => command.run(&context()?).await,
+        Command::ResumeSchedule(command) => command.run(&context()?).await,
+        Command::RemoveSchedule(command) => command.run(&context()?).await,
         Command::CollectGarbage(command) => command.run(&context()?).await,
         Command::Restore(command) => command.run(&context()?).await,
         Command::Timestamp(command) => command.run(&context()?).await,

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use seawall_common::{
     Error,
-    ids::{ShardId, check_keyspace},
+    ids::{ShardId, check_keyspace, check_schedule},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,12 @@ impl fmt::Display for Scope {
 /// A keyspace that stands alone.
 pub fn keyspace(text: &str) -> Result<String, Error> {
     check_keyspace(text)?;
+    Ok(text.to_owned())
+}
+
+/// The name of a schedule.
+pub fn schedule(text: &str) -> Result<String, Error> {
+    check_schedule(text)?;
     Ok(text.to_owned())
 }
 

@@ -5,6 +5,7 @@ pub mod human;
 pub mod json;
 pub mod progress;
 pub mod retention;
+pub mod schedule;
 pub mod table;
 pub mod waiting;
 

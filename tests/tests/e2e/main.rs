@@ -24,6 +24,7 @@ mod restore_cut_off;
 mod restore_damaged;
 mod restore_delta;
 mod retention;
+mod schedules;
 mod scratch_server;
 mod store_access;
 mod store_faults;

@@ -240,6 +240,7 @@ impl Engine for Files {
             read_only: false,
             position: Position::default(),
             replication: Replication::default(),
+            log_kept: None,
         })
     }
 

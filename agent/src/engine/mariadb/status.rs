@@ -165,7 +165,8 @@ impl MariaDb {
             .row(
                 "SELECT VERSION() AS version, @@global.server_id AS server_id, \
                  @@global.read_only AS read_only, @@global.gtid_slave_pos AS applied, \
-                 @@global.gtid_binlog_pos AS logged, @@global.gtid_current_pos AS current",
+                 @@global.gtid_binlog_pos AS logged, @@global.gtid_current_pos AS current, \
+                 @@global.expire_logs_days AS log_days",
             )
             .await?;
         let connection = connection(&mut session).await?;
@@ -188,13 +189,41 @@ impl MariaDb {
                     source: Some(connection.source),
                 }
             }),
+            log_kept: log_kept(row.text("log_days")),
         })
     }
+}
+
+/// From 10.6 on this is a decimal number of days, and the same setting as
+/// `binlog_expire_logs_seconds`; before that it is a whole number. 0: for ever.
+fn log_kept(days: &str) -> Option<Duration> {
+    let days: f64 = days.trim().parse().ok()?;
+    // Rounded: days are written with six digits, so that seconds can be told.
+    let seconds = (days * 24.0 * 3600.0).round();
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_long_the_log_is_kept_is_told_to_the_second() {
+        for (days, seconds) in [
+            ("0.000000", 0),
+            ("0", 0),
+            ("10", 864_000),
+            ("4.000000", 345_600),
+            ("0.041667", 3_600),
+            ("0.000694", 60),
+            ("99.999988", 8_639_999),
+        ] {
+            assert_eq!(log_kept(days), Some(Duration::from_secs(seconds)), "{days}");
+        }
+        for unknown in ["", "-1", "for ever"] {
+            assert_eq!(log_kept(unknown), None, "{unknown}");
+        }
+    }
 
     #[test]
     fn a_position_is_the_later_half_of_each_domain() {

@@ -64,6 +64,8 @@ pub struct FakeAgents {
     /// What a restore test has found when it is called off.
     pub(super) found_by_then: Mutex<Option<String>>,
     pub(super) throttle: Mutex<Option<u64>>,
+    /// How long all servers keep their logs.
+    pub(super) log_kept_ms: Mutex<Option<u64>>,
 }
 
 fn step_name(step: &Step) -> &'static str {

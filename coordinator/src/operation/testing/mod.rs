@@ -2,6 +2,7 @@
 //! a store that notes what was done in it. Time is the runtime's, which tests stop.
 
 mod agents;
+mod clocked;
 mod group;
 mod store;
 
@@ -9,8 +10,9 @@ use std::{sync::Arc, time::Duration};
 
 use agents::Agents;
 pub use agents::{Call, DAMAGED_TOLD, Does, FakeAgents};
+pub use clocked::Clocked;
 pub use group::MemoryGroup;
-use seawall_common::ids::OperationId;
+use seawall_common::ids::{Alias, OperationId};
 use seawall_proto::v1;
 pub use store::{FakeStore, REQUEST_TIMEOUT, keep_in_store};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +25,7 @@ use crate::{
     state::{
         Command, State,
         operations::{self, Operation, Spec, Start},
-        testing::{Cluster, alias},
+        testing::Cluster,
     },
 };
 
@@ -131,6 +133,11 @@ impl Stage {
             .insert(step.to_owned(), failure);
     }
 
+    /// How long all servers say that they keep their logs.
+    pub fn keep_logs_for(&self, kept_ms: u64) {
+        *self.agents.log_kept_ms.lock().unwrap() = Some(kept_ms);
+    }
+
     pub fn untell(&self, step: &str) {
         self.agents.does.lock().unwrap().remove(step);
     }
@@ -231,9 +238,14 @@ async fn beat(context: Arc<Coordination>, agents: Arc<FakeAgents>, stop: Cancell
                 .any(|(step, does)| *does == Does::Vanish && called.contains(step))
         };
         if !has_vanished {
-            for text in ["zone1-100", "zone1-101", "zone1-102"] {
+            let group = &context.group;
+            let aliases: Vec<Alias> = group.look(|state| {
+                let tablets = state.topology.tablets();
+                tablets.map(|tablet| tablet.alias.clone()).collect()
+            });
+            for alias in aliases {
                 let heard = Heard {
-                    instance: format!("instance of {text}"),
+                    instance: format!("instance of {alias}"),
                     at: tokio::time::Instant::now(),
                     at_unix_ms: 0,
                     status: v1::TabletStatus {
@@ -242,10 +254,11 @@ async fn beat(context: Arc<Coordination>, agents: Arc<FakeAgents>, stop: Cancell
                         serving: true,
                         can_read_repository: true,
                         can_test_restore: true,
+                        log_kept_ms: *agents.log_kept_ms.lock().unwrap(),
                         ..v1::TabletStatus::default()
                     },
                 };
-                context.heartbeats.record(&alias(text), heard);
+                context.heartbeats.record(&alias, heard);
             }
         }
         tokio::time::sleep(Duration::from_secs(1)).await;

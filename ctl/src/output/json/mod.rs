@@ -12,6 +12,7 @@ mod operation;
 mod removal;
 mod repository;
 mod retention;
+mod schedule;
 mod tablet;
 mod transfer;
 
@@ -27,6 +28,7 @@ pub use repository::{
     stored_state,
 };
 pub use retention::{CollectionPlan, Expiry, Resumed, Retention};
+pub use schedule::{RemovedSchedule, Schedule, Schedules, SetSchedule};
 pub use tablet::{History, Tablet, Tablets};
 pub use transfer::Transfers;
 
@@ -55,6 +57,9 @@ words! {
     BackupState strips "BACKUP_STATE_",
     OperationState strips "OPERATION_STATE_",
     LockSide strips "LOCK_SIDE_",
+    ScheduleState strips "SCHEDULE_STATE_",
+    ScheduleOutcome strips "SCHEDULE_OUTCOME_",
+    SchedulePartState strips "SCHEDULE_PART_STATE_",
 }
 
 pub fn word(value: impl Word) -> String {

@@ -1,0 +1,83 @@
+use prometheus_client::encoding::text::encode;
+
+use super::*;
+use crate::{
+    group::Group as _,
+    operation::testing::Stage,
+    state::{
+        Command,
+        schedules::{Command as Do, Spec, tests as schedules},
+    },
+};
+
+/// The numbers as a scraper reads them.
+fn scraped(stage: &Stage, is_leader: bool) -> String {
+    let mut registry = Registry::with_prefix("seawall_schedule");
+    let numbers = ScheduleNumbers::new(&mut registry);
+    numbers.set(&stage.context, is_leader);
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    text
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_try_that_failed_raises_the_alarm_and_one_series_stands_for_each_schedule() {
+    let yearly = Spec {
+        cron: "0 3 1 1 *".into(),
+        ..schedules::spec()
+    };
+    let mut cluster = schedules::cluster(yearly);
+    cluster.now_unix_ms += 3_600_000;
+    schedules::slot(&mut cluster, 2).unwrap();
+    let stage = Stage::new(cluster.clone());
+    let said = |text: &str, line: &str| {
+        assert!(text.contains(line), "no {line} in {text}");
+    };
+    let text = scraped(&stage, true);
+    for line in [
+        "seawall_schedule_consecutive_failures{schedule=\"nightly\"} 0\n",
+        "seawall_schedule_last_success_timestamp_seconds{schedule=\"nightly\"} 0\n",
+        "seawall_schedule_missed_slots{schedule=\"nightly\"} 2\n",
+        "seawall_schedule_paused{schedule=\"nightly\"} 0\n",
+        "seawall_schedule_short_logs{schedule=\"nightly\"} 0\n",
+        "seawall_schedule_next_slot_seconds{schedule=\"nightly\"} ",
+    ] {
+        said(&text, line);
+    }
+    assert!(!scraped(&stage, false).contains("short_logs{"));
+
+    schedules::fail_to_begin(&mut cluster, "commerce/0").unwrap();
+    let id = schedules::begin(&mut cluster, "commerce/1").unwrap();
+    let stage = Stage::new(cluster.clone());
+    let text = scraped(&stage, true);
+    said(
+        &text,
+        "seawall_schedule_consecutive_failures{schedule=\"nightly\"} 1\n",
+    );
+    said(&text, "seawall_schedule_running{schedule=\"nightly\"} 1\n");
+    assert!(cluster.state.operations.get(&id).is_ok());
+
+    let pause = Do::Pause {
+        name: "nightly".into(),
+        until_unix_ms: None,
+        now_unix_ms: cluster.now_unix_ms,
+    };
+    stage
+        .group
+        .propose(Command::Schedules(pause))
+        .await
+        .unwrap();
+    let text = scraped(&stage, true);
+    said(&text, "seawall_schedule_paused{schedule=\"nightly\"} 1\n");
+    assert!(!text.contains("next_slot_seconds{"), "{text}");
+    let remove = Do::Remove {
+        name: "nightly".into(),
+        now_unix_ms: cluster.now_unix_ms,
+    };
+    stage
+        .group
+        .propose(Command::Schedules(remove))
+        .await
+        .unwrap();
+    assert!(!scraped(&stage, true).contains("nightly"));
+}

@@ -1,0 +1,284 @@
+//! Begins what schedules want, while this member leads.
+//!
+//! It computes which slots have come and proposes them; the state machine decides what becomes of
+//! each. Everything that it needs to know stands in the state: whoever leads next goes on where this
+//! one stopped, and finds the operations that were begun, for their ids follow from schedule, run,
+//! shard and try. While the time of day cannot be believed nothing is begun.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use seawall_common::{Error, ErrorKind, Result, ids::ShardId};
+
+use super::{Coordination, choice, clock, slots::Slots};
+use crate::state::{
+    Command, State,
+    schedules::{self, Job, PartState, Schedule, Try, in_the_way},
+};
+
+/// The clock may be set meanwhile: nobody sleeps longer.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// When something is in the way, or could not be committed, it is looked at again after this.
+const BLOCKED_INTERVAL: Duration = Duration::from_secs(1);
+/// Slots that are counted when nobody has looked for long.
+const MISSED_MAX: usize = 10_000;
+
+/// Never returns while the office lasts.
+pub async fn run(context: &Coordination) {
+    let mut applied = context.group.applied();
+    let mut timetable = Timetable::default();
+    loop {
+        let seen = changes(context);
+        let wait = match clock::doubt(context) {
+            Some(_) => LOOK_INTERVAL,
+            None => begin_what_is_due(context, &mut timetable).await,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = changed(context, &mut applied, seen) => {}
+        }
+    }
+}
+
+fn changes(context: &Coordination) -> u64 {
+    context.group.look(|state| state.schedules.changes())
+}
+
+/// Returns when something of a schedule is no longer as it was.
+async fn changed(
+    context: &Coordination,
+    applied: &mut tokio::sync::watch::Receiver<u64>,
+    seen: u64,
+) {
+    while changes(context) == seen {
+        if applied.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The time by which schedules go: it does not go back when the clock does.
+pub fn now_unix_ms(context: &Coordination, state: &State) -> u64 {
+    (context.wall_unix_ms)().max(state.schedules.seen_unix_ms())
+}
+
+/// How long nothing more is to be done.
+async fn begin_what_is_due(context: &Coordination, timetable: &mut Timetable) -> Duration {
+    let due = context.group.look(|state| {
+        let now_unix_ms = now_unix_ms(context, state);
+        Due::at(now_unix_ms, state, timetable)
+    });
+    for slot in due.slots {
+        let slot = Command::Schedules(slot);
+        if let Err(e) = context.group.propose(slot).await {
+            tracing::warn!("a slot of a schedule cannot be begun yet: {e}");
+            return BLOCKED_INTERVAL;
+        }
+    }
+    let mut is_blocked = false;
+    if !due.tries.is_empty() {
+        let owner = context.check_owner().await;
+        for (of, job) in due.tries {
+            match begin(context, &of, &job, &owner).await {
+                Ok(is_begun) => is_blocked |= !is_begun,
+                Err(e) => {
+                    tracing::warn!(schedule = of.name, shard = %of.shard, "{e}");
+                    is_blocked = true;
+                }
+            }
+        }
+    }
+    let again_after = match is_blocked {
+        true => BLOCKED_INTERVAL,
+        false => LOOK_INTERVAL,
+    };
+    due.next_in
+        .map_or(again_after, |next| next.min(again_after))
+}
+
+/// False: something is in the way that goes by itself.
+async fn begin(context: &Coordination, of: &Try, job: &Job, owner: &Result<()>) -> Result<bool> {
+    let is_blocked = || {
+        context
+            .group
+            .look(|state| in_the_way(state, &of.shard).is_some())
+    };
+    if is_blocked() {
+        return Ok(false);
+    }
+    let Job::Backup { allow_primary, .. } = job;
+    let chosen = owner.clone().and_then(|()| {
+        context.group.look(|state| {
+            let heartbeats = &context.heartbeats;
+            choice::tablet_to_back_up(state, heartbeats, &of.shard, *allow_primary)
+        })
+    });
+    let begun = match chosen {
+        // A leader that is young hears the agents soon.
+        Err(e) if owner.is_ok() && e.is_retryable() => return Ok(false),
+        Err(e) => Err(e),
+        Ok(alias) => {
+            let of = of.clone();
+            let begin = schedules::Command::Begin { of, alias };
+            context.group.propose(Command::Schedules(begin)).await
+        }
+    };
+    match begun {
+        Ok(_) => Ok(true),
+        // Whether it was begun, the state says.
+        Err(e) if is_passing(&e) && owner.is_ok() => Err(e),
+        Err(_) if owner.is_ok() && is_blocked() => Ok(false),
+        Err(e) => {
+            tracing::warn!(schedule = of.name, shard = %of.shard, "a try failed: {e}");
+            let fail = schedules::Command::Fail {
+                of: of.clone(),
+                error: e.to_string(),
+            };
+            context.group.propose(Command::Schedules(fail)).await?;
+            Ok(true)
+        }
+    }
+}
+
+/// Of the group, not of the backup.
+fn is_passing(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Conflict | ErrorKind::Fenced
+    )
+}
+
+/// What is to be done now, and when to look again.
+#[derive(Default)]
+struct Due {
+    slots: Vec<schedules::Command>,
+    tries: Vec<(Try, Job)>,
+    next_in: Option<Duration>,
+}
+
+impl Due {
+    fn at(now_unix_ms: u64, state: &State, timetable: &mut Timetable) -> Self {
+        let mut due = Self::default();
+        timetable.forget_removed(state);
+        for (name, schedule) in state.schedules.iter() {
+            if schedule.paused_at(now_unix_ms) {
+                let until = schedule.pause.and_then(|pause| pause.until_unix_ms);
+                due.look_again_at(until, now_unix_ms);
+                continue;
+            }
+            let next = timetable.next(name, schedule, now_unix_ms);
+            if next.is_some_and(|slot| slot <= now_unix_ms) {
+                due.slots.extend(slot(name, schedule, now_unix_ms));
+                continue;
+            }
+            due.look_again_at(next, now_unix_ms);
+            due.add_tries(name, schedule, now_unix_ms);
+        }
+        due
+    }
+
+    fn look_again_at(&mut self, at_unix_ms: Option<u64>, now_unix_ms: u64) {
+        let wait = at_unix_ms.map(|at| Duration::from_millis(at.saturating_sub(now_unix_ms)));
+        self.next_in = match (self.next_in, wait) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+
+    /// As many as may be at work at the same time; first those whose turn came first.
+    fn add_tries(&mut self, name: &str, schedule: &Schedule, now_unix_ms: u64) {
+        let Some(run) = &schedule.run else {
+            return;
+        };
+        let waiting = run.parts.iter();
+        let waiting = waiting.filter(|part| part.state == PartState::Waiting);
+        let (mut ripe, later): (Vec<_>, Vec<_>) =
+            waiting.partition(|part| part.not_before_unix_ms <= now_unix_ms);
+        let next = later.iter().map(|part| part.not_before_unix_ms).min();
+        self.look_again_at(next, now_unix_ms);
+        ripe.sort_by_key(|part| part.not_before_unix_ms);
+        let room = (schedule.spec.at_once as usize).saturating_sub(run.running());
+        for part in ripe.into_iter().take(room) {
+            let of = Try {
+                name: name.to_owned(),
+                id: schedule.id,
+                run: run.number,
+                shard: part.shard.clone(),
+                number: part.tries + 1,
+                now_unix_ms,
+            };
+            self.tries.push((of, schedule.spec.job.clone()));
+        }
+    }
+}
+
+/// The last slot that has come; those before it, of a time when nobody looked, are passed over.
+fn slot(name: &str, schedule: &Schedule, now_unix_ms: u64) -> Option<schedules::Command> {
+    let slots = Slots::new(&schedule.spec.cron, &schedule.spec.zone).ok()?;
+    let done_unix_ms = schedule.done_until_unix_ms(now_unix_ms);
+    let slot_unix_ms = slots.last_between(done_unix_ms, now_unix_ms)?;
+    let missed = slots.count_between(done_unix_ms, slot_unix_ms, MISSED_MAX);
+    if missed > 0 {
+        tracing::warn!(schedule = name, "{missed} slots have been missed");
+    }
+    Some(schedules::Command::Slot {
+        name: name.to_owned(),
+        id: schedule.id,
+        slot_unix_ms,
+        missed: missed as u64,
+        now_unix_ms,
+    })
+}
+
+/// Why a part of a run that could begin does not; empty: it will.
+pub fn waits_for(context: &Coordination, state: &State, shard: &ShardId, job: &Job) -> String {
+    if let Some(why) = in_the_way(state, shard) {
+        return why;
+    }
+    let Job::Backup { allow_primary, .. } = job;
+    let chosen = choice::tablet_to_back_up(state, &context.heartbeats, shard, *allow_primary);
+    chosen
+        .err()
+        .map_or_else(String::new, |e| e.message().to_owned())
+}
+
+/// The next slots, so that they are not computed again each time something happens.
+#[derive(Default)]
+struct Timetable(BTreeMap<String, Entry>);
+
+struct Entry {
+    cron: String,
+    zone: String,
+    after_unix_ms: u64,
+    next_unix_ms: Option<u64>,
+}
+
+impl Timetable {
+    fn next(&mut self, name: &str, schedule: &Schedule, now_unix_ms: u64) -> Option<u64> {
+        let spec = &schedule.spec;
+        let after_unix_ms = schedule.done_until_unix_ms(now_unix_ms);
+        let known = self.0.get(name).filter(|entry| {
+            (&entry.cron, &entry.zone, entry.after_unix_ms)
+                == (&spec.cron, &spec.zone, after_unix_ms)
+        });
+        if let Some(known) = known {
+            return known.next_unix_ms;
+        }
+        let next = Slots::new(&spec.cron, &spec.zone).map(|slots| slots.after(after_unix_ms));
+        if let Err(e) = &next {
+            tracing::error!(schedule = name, "it never runs: {e}");
+        }
+        let next_unix_ms = next.unwrap_or_default();
+        let entry = Entry {
+            cron: spec.cron.clone(),
+            zone: spec.zone.clone(),
+            after_unix_ms,
+            next_unix_ms,
+        };
+        self.0.insert(name.to_owned(), entry);
+        next_unix_ms
+    }
+
+    fn forget_removed(&mut self, state: &State) {
+        self.0.retain(|name, _| state.schedules.get(name).is_ok());
+    }
+}

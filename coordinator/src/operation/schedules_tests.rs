@@ -1,0 +1,324 @@
+//! Schedules in the leader: what it begins and when, and what a new leader makes of it.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use seawall_common::{Error, ids::OperationId};
+
+use super::testing::{Clocked, Does};
+use crate::{
+    group::Group as _,
+    state::{
+        Command,
+        locks::Scope,
+        operations::{self, Operation, OperationState},
+        retention,
+        schedules::{self, Outcome, Spec},
+        testing::{Cluster, backup_of},
+    },
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+impl Clocked {
+    async fn propose(&self, command: schedules::Command) {
+        let command = Command::Schedules(command);
+        self.stage.group.propose(command).await.unwrap();
+    }
+
+    async fn set(&self, spec: Spec) {
+        self.propose(schedules::Command::Set {
+            name: "nightly".into(),
+            id: OperationId::generate(),
+            spec,
+            now_unix_ms: self.wall_unix_ms(),
+        })
+        .await;
+    }
+
+    async fn pause(&self, until_unix_ms: Option<u64>) {
+        self.propose(schedules::Command::Pause {
+            name: "nightly".into(),
+            until_unix_ms,
+            now_unix_ms: self.wall_unix_ms(),
+        })
+        .await;
+    }
+
+    fn last(&self) -> Option<Outcome> {
+        self.nightly().last.map(|run| run.outcome)
+    }
+
+    fn runs(&self) -> u64 {
+        let schedule = self.nightly();
+        let ended = schedule.last.map_or(0, |run| run.number);
+        schedule.run.map_or(ended, |run| run.number)
+    }
+
+    fn backups(&self) -> Vec<Operation> {
+        self.stage.look(|state| {
+            let all = state.operations.iter();
+            let backups = all.filter(|o| matches!(o.spec, operations::Spec::Backup { .. }));
+            backups.cloned().collect()
+        })
+    }
+
+    fn backups_at_work(&self) -> usize {
+        let all = self.backups();
+        all.iter().filter(|o| o.state.is_open()).count()
+    }
+}
+
+fn hourly() -> Spec {
+    Spec {
+        cron: "0 * * * *".into(),
+        tries: 4,
+        history: 10,
+        ..schedules::tests::spec()
+    }
+}
+
+fn of_one_shard() -> Spec {
+    Spec {
+        scope: Scope::Shard("commerce/0".parse().unwrap()),
+        ..hourly()
+    }
+}
+
+fn three_shards() -> Cluster {
+    let mut cluster = Cluster::with_primary();
+    cluster.add_shard("commerce/1", &["zone1-200", "zone1-201"]);
+    cluster.add_shard("commerce/2", &["zone1-300", "zone1-301"]);
+    cluster.add_shard("other/0", &["zone1-400", "zone1-401"]);
+    cluster
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_each_slot_every_shard_in_scope_is_backed_up_of_a_replica_so_many_at_once() {
+    let clocked = Clocked::new(three_shards());
+    let stage = &clocked.stage;
+    clocked.set(hourly()).await;
+    tokio::time::sleep(29 * MINUTE).await;
+    assert_eq!(clocked.backups().len(), 0, "its time has not come");
+    stage.tell("copy", Does::Hang);
+    stage.until(|| clocked.backups_at_work() == 2).await;
+    tokio::time::sleep(10 * MINUTE).await;
+    assert_eq!(clocked.backups_at_work(), 2, "no more at once");
+    stage.untell("copy");
+    stage.lead(2);
+    stage.until(|| clocked.last().is_some()).await;
+    let run = clocked.nightly().last.unwrap();
+    assert_eq!((run.outcome, run.succeeded), (Outcome::Succeeded, 3));
+    assert_eq!(run.slot_unix_ms % 3_600_000, 0);
+    let shards: Vec<String> = clocked
+        .backups()
+        .iter()
+        .map(|o| o.shard.to_string())
+        .collect();
+    assert_eq!(shards.len(), 3, "{shards:?}");
+    assert!(!shards.contains(&"other/0".to_owned()), "{shards:?}");
+    tokio::time::sleep(2 * HOUR).await;
+    assert_eq!(clocked.runs(), 3);
+    assert_eq!(clocked.backups().len(), 9);
+    let on_primary = stage.calls().iter().any(|call| call.tablet.ends_with("00"));
+    assert!(!on_primary, "a primary was taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_leader_goes_on_with_the_run_and_begins_no_slot_and_no_try_again() {
+    for step in ["prepare", "copy", "serve"] {
+        let clocked = Clocked::new(three_shards());
+        let stage = &clocked.stage;
+        clocked.set(hourly()).await;
+        stage.tell(step, Does::Hang);
+        stage.called(step).await;
+        for term in 2..6 {
+            stage.resign(term * 2);
+            stage.lead(term * 2 + 1);
+            tokio::time::sleep(MINUTE).await;
+        }
+        assert_eq!(clocked.backups_at_work(), 2, "{step}");
+        stage.untell(step);
+        stage.lead(20);
+        stage.until(|| clocked.last().is_some()).await;
+        assert_eq!(clocked.last(), Some(Outcome::Succeeded), "{step}");
+        assert_eq!(clocked.backups().len(), 3, "{step}");
+        assert_eq!(clocked.runs(), 1, "{step}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_that_came_while_nobody_led_are_caught_up_once() {
+    let clocked = Clocked::new(three_shards());
+    let stage = &clocked.stage;
+    clocked.set(of_one_shard()).await;
+    stage.resign(2);
+    tokio::time::sleep(5 * HOUR + 45 * MINUTE).await;
+    assert_eq!(clocked.runs(), 0);
+    stage.lead(3);
+    stage.until(|| clocked.runs() == 1).await;
+    let slot_unix_ms = clocked.nightly().done_until_unix_ms(0);
+    assert!(
+        clocked.wall_unix_ms() - slot_unix_ms < 16 * 60_000,
+        "the last of them"
+    );
+    tokio::time::sleep(10 * MINUTE).await;
+    assert_eq!((clocked.runs(), clocked.nightly().missed), (1, 5));
+    tokio::time::sleep(HOUR).await;
+    assert_eq!((clocked.runs(), clocked.nightly().missed), (2, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_fails_is_tried_again_with_growing_pauses_until_one_succeeds() {
+    let clocked = Clocked::new(three_shards());
+    let stage = &clocked.stage;
+    clocked.set(of_one_shard()).await;
+    stage.tell("note", Does::FailTimes(3));
+    stage
+        .until(|| clocked.nightly().failures_in_a_row() == 1)
+        .await;
+    let begun = tokio::time::Instant::now();
+    stage.until(|| clocked.last().is_some()).await;
+    // A minute, two, and four.
+    let took = begun.elapsed();
+    assert!((7 * MINUTE..9 * MINUTE).contains(&took), "{took:?}");
+    assert_eq!(clocked.last(), Some(Outcome::Succeeded));
+    assert_eq!(clocked.nightly().failures_in_a_row(), 0);
+    let backups = clocked.backups();
+    let failed = backups.iter().filter(|o| o.state == OperationState::Failed);
+    assert_eq!((backups.len(), failed.count()), (4, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_tries_have_failed_the_alarm_stays_up_and_the_next_slot_is_another_chance() {
+    let clocked = Clocked::new(three_shards());
+    let stage = &clocked.stage;
+    let refused = Error::refused("the repository belongs to another group");
+    *stage.store.owner.lock().unwrap() = Some(refused);
+    clocked.set(of_one_shard()).await;
+    stage.until(|| clocked.last().is_some()).await;
+    let run = clocked.nightly().last.unwrap();
+    assert_eq!(run.outcome, Outcome::Failed);
+    assert!(
+        run.errors[0].contains("belongs to another group"),
+        "{run:?}"
+    );
+    assert_eq!(clocked.backups().len(), 0);
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(clocked.nightly().failures_in_a_row(), 2);
+    *stage.store.owner.lock().unwrap() = None;
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(clocked.nightly().failures_in_a_row(), 0);
+    assert_eq!(clocked.last(), Some(Outcome::Succeeded));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_takes_longer_than_its_interval_is_not_overlapped_nor_run_behind_it() {
+    let clocked = Clocked::new(three_shards());
+    let stage = &clocked.stage;
+    clocked.set(of_one_shard()).await;
+    stage.tell("copy", Does::Hang);
+    stage.called("copy").await;
+    tokio::time::sleep(2 * HOUR + 30 * MINUTE).await;
+    assert_eq!((clocked.backups().len(), clocked.nightly().missed), (1, 2));
+    stage.untell("copy");
+    stage.lead(2);
+    stage.until(|| clocked.last().is_some()).await;
+    tokio::time::sleep(10 * MINUTE).await;
+    assert_eq!(
+        clocked.backups().len(),
+        1,
+        "what was passed over is not caught up"
+    );
+    stage.until(|| clocked.runs() == 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_by_hand_that_is_in_the_way_is_waited_for_and_costs_no_try() {
+    let clocked = Clocked::new(three_shards());
+    let stage = &clocked.stage;
+    stage.tell("copy", Does::Hang);
+    let by_hand = stage.start(backup_of("zone1-102")).await;
+    stage.called("copy").await;
+    clocked.set(of_one_shard()).await;
+    tokio::time::sleep(HOUR).await;
+    let run = clocked.nightly().run.unwrap();
+    assert_eq!((run.parts[0].tries, run.parts[0].error.as_str()), (0, ""));
+    stage.untell("copy");
+    stage.lead(2);
+    stage.ended(by_hand).await;
+    stage
+        .until(|| clocked.last() == Some(Outcome::Succeeded))
+        .await;
+    assert_eq!(clocked.backups().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_schedule_begins_nothing_until_its_pause_is_over() {
+    let clocked = Clocked::new(three_shards());
+    clocked.set(of_one_shard()).await;
+    let until = clocked.wall_unix_ms() + 3 * 3_600_000;
+    clocked.pause(Some(until)).await;
+    tokio::time::sleep(3 * HOUR + 20 * MINUTE).await;
+    assert_eq!(clocked.runs(), 0, "nothing of it is caught up");
+    tokio::time::sleep(20 * MINUTE).await;
+    assert_eq!(clocked.runs(), 1);
+    clocked.pause(None).await;
+    tokio::time::sleep(5 * HOUR).await;
+    assert_eq!(clocked.runs(), 1);
+    clocked
+        .propose(schedules::Command::Resume {
+            name: "nightly".into(),
+            now_unix_ms: clocked.wall_unix_ms(),
+        })
+        .await;
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(clocked.runs(), 1);
+    tokio::time::sleep(HOUR).await;
+    assert_eq!((clocked.runs(), clocked.nightly().missed), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumped_stops_schedules_until_an_operator_says_that_it_is_right() {
+    for jump_ms in [365 * 24 * 3_600_000, -20 * 60_000] {
+        let clocked = Clocked::new(three_shards());
+        let stage = &clocked.stage;
+        clocked.set(of_one_shard()).await;
+        tokio::time::sleep(HOUR).await;
+        assert_eq!(clocked.runs(), 1, "{jump_ms}");
+        clocked.off_ms.store(jump_ms, Ordering::Relaxed);
+        let stopped = || stage.look(|state| state.retention.stopped().map(str::to_owned));
+        stage.until(|| stopped().is_some()).await;
+        tokio::time::sleep(3 * HOUR).await;
+        assert_eq!(clocked.runs(), 1, "{jump_ms}");
+        // Nor does another leader begin anything.
+        stage.lead(2);
+        tokio::time::sleep(3 * HOUR).await;
+        assert_eq!(clocked.runs(), 1, "{jump_ms}");
+        let now_unix_ms = clocked.wall_unix_ms();
+        let resume = retention::Command::Resume { now_unix_ms };
+        stage
+            .group
+            .propose(Command::Retention(resume))
+            .await
+            .unwrap();
+        // What was missed is caught up once, and then it goes on.
+        tokio::time::sleep(MINUTE).await;
+        assert_eq!(clocked.runs(), 2, "{jump_ms}");
+        tokio::time::sleep(HOUR).await;
+        assert_eq!(clocked.runs(), 3, "{jump_ms}");
+    }
+}
+
+/// A clock may be a little behind what was seen: then time stands, and nothing comes twice.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_a_little_brings_no_slot_again() {
+    let clocked = Clocked::new(three_shards());
+    clocked.set(of_one_shard()).await;
+    tokio::time::sleep(32 * MINUTE).await;
+    assert_eq!(clocked.runs(), 1);
+    clocked.off_ms.store(-5 * 60_000, Ordering::Relaxed);
+    tokio::time::sleep(20 * MINUTE).await;
+    assert_eq!((clocked.runs(), clocked.backups().len()), (1, 1));
+    tokio::time::sleep(45 * MINUTE).await;
+    assert_eq!((clocked.runs(), clocked.nightly().missed), (2, 0));
+}
