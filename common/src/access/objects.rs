@@ -164,6 +164,30 @@ pub fn set_retention(bytes: &[u8]) -> Option<String> {
     })
 }
 
+pub fn set_schedule(bytes: &[u8]) -> Option<String> {
+    read(bytes, |r: v1::SetScheduleRequest| {
+        let spec = r.spec.unwrap_or_default();
+        let scope = scope(&spec.keyspace, &spec.shard);
+        let dry_run = if r.dry_run { " (only asked)" } else { "" };
+        format!(
+            "{} of {scope}: {} {}{dry_run}",
+            r.name, spec.cron, spec.zone
+        )
+    })
+}
+
+pub fn remove_schedule(bytes: &[u8]) -> Option<String> {
+    read(bytes, |r: v1::RemoveScheduleRequest| r.name)
+}
+
+pub fn pause_schedule(bytes: &[u8]) -> Option<String> {
+    read(bytes, |r: v1::PauseScheduleRequest| r.name)
+}
+
+pub fn resume_schedule(bytes: &[u8]) -> Option<String> {
+    read(bytes, |r: v1::ResumeScheduleRequest| r.name)
+}
+
 pub fn register(bytes: &[u8]) -> Option<String> {
     read(bytes, |r: v1::RegisterRequest| {
         format!("{} at {}", r.alias, r.agent_address)

@@ -151,6 +151,11 @@ pub static METHODS: &[Method] = &[
     reads("Retention/GetRetention"),
     changes("Retention/ResumeRetention", objects::nothing),
     reads("Retention/PlanCollection"),
+    changes("Schedules/SetSchedule", objects::set_schedule),
+    reads("Schedules/ListSchedules"),
+    changes("Schedules/RemoveSchedule", objects::remove_schedule),
+    changes("Schedules/PauseSchedule", objects::pause_schedule),
+    changes("Schedules/ResumeSchedule", objects::resume_schedule),
     reads("Cluster/Status"),
     changes("Agents/Register", objects::register).least(Least::Agent),
     unnoted(
