@@ -406,7 +406,7 @@ pub(super) fn pause_ms(first_ms: u64, tries: u32) -> u64 {
 /// How long after the slot a shard's turn comes: by its name alone, so that it is always the same.
 fn place_in(spread_ms: u64, shard: &ShardId) -> u64 {
     let hash = crc32c::crc32c(shard.to_string().as_bytes());
-    let part = u128::from(spread_ms) * u128::from(hash) >> 32;
+    let part = (u128::from(spread_ms) * u128::from(hash)) >> 32;
     u64::try_from(part).unwrap_or(spread_ms)
 }
 
