@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use seawall_common::{
     Error, ErrorKind, Result,
+    access::{Access, CallLimits},
     coordinators::Coordinators,
     error::chain,
     tls::{ConnectionLimits, Dialer, LOOK_EVERY, Listener, Port, Tls, TlsNumbers},
@@ -24,6 +25,15 @@ use crate::{
 
 /// Connections of each listener: coordinators, load balancers, scrapers.
 const CONNECTIONS_MAX: usize = 1024;
+/// Only coordinators call.
+const CALLS: CallLimits = CallLimits {
+    requests: 256,
+    requests_per_connection: 256,
+    watchers: 0,
+};
+const STREAMS_MAX: u32 = 512;
+/// All headers of a call together.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// How long calls under way may take when the process is asked to end.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -63,6 +73,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     tablet.metrics.count_connections(numbers);
     let serving = tokio::spawn(serve_grpc(
         grpc,
+        Access::new(tls.clone(), CALLS),
         tablet.clone(),
         executor.clone(),
         stop.clone(),
@@ -184,6 +195,7 @@ fn listen(listener: TcpListener, tls: &Tls, port: Port) -> Result<Listener> {
 
 async fn serve_grpc(
     listener: Listener,
+    access: Access,
     tablet: Arc<Tablet>,
     executor: Arc<Executor>,
     stop: CancellationToken,
@@ -196,6 +208,9 @@ async fn serve_grpc(
         .map_err(|e| Error::internal(format!("cannot describe the services: {e}")))?;
     Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .layer(access.layer())
         .add_service(health)
         .add_service(reflection)
         .add_service(AgentServer::new(AgentService { tablet, executor }))

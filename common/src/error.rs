@@ -215,10 +215,22 @@ impl std::error::Error for Error {}
 const CLIENT_TIMEOUT: &str = "Timeout expired";
 const HINT_KEY: &str = "seawall-hint-bin";
 
+/// Bytes of a message, and of a hint, in an answer. What quotes a request can be as long as that,
+/// and the answer's headers would be more than a client takes.
+const STATUS_TEXT_MAX: usize = 2048;
+
+fn shortened(mut text: String) -> String {
+    if text.len() > STATUS_TEXT_MAX {
+        text.truncate(text.floor_char_boundary(STATUS_TEXT_MAX));
+        text.push_str(" [...]");
+    }
+    text
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Status {
-        let mut status = Status::new(error.kind.code(), error.message);
-        if let Some(hint) = error.hint {
+        let mut status = Status::new(error.kind.code(), shortened(error.message));
+        if let Some(hint) = error.hint.map(shortened) {
             status
                 .metadata_mut()
                 .insert_bin(HINT_KEY, MetadataValue::from_bytes(hint.as_bytes()));
@@ -306,6 +318,15 @@ mod tests {
             assert_eq!(Error::from(Status::from(error.clone())), error);
             assert_eq!(ErrorKind::from_name(kind.name()), Some(kind));
         }
+    }
+
+    #[test]
+    fn a_message_that_quotes_a_megabyte_is_answered_short() {
+        let long = "ä".repeat(1_000_000);
+        let status = Status::from(Error::invalid(format!("malformed: {long}")).hint(long));
+        assert!(status.message().len() < 3000);
+        assert!(status.message().starts_with("malformed: ää"));
+        assert!(Error::from(status).hint_text().unwrap().len() < 3000);
     }
 
     #[test]

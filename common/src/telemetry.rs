@@ -1,4 +1,5 @@
-//! Logs on standard error, as text or JSON, filtered by `RUST_LOG` (default `info`).
+//! Logs on standard error, as text or JSON, filtered by `RUST_LOG` (default `info`). The audit log
+//! (target `audit`) is in it whatever the filter says, unless that names it.
 
 use std::io::IsTerminal as _;
 
@@ -15,9 +16,7 @@ use crate::error::{Error, Result};
 
 /// Installs the process's logger. Call once, first thing in `main`.
 pub fn init(format: &str) -> Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        EnvFilter::new("info,openraft=error,openraft::replication=off,sled=warn")
-    });
+    let filter = filter(std::env::var(EnvFilter::DEFAULT_ENV).ok().as_deref());
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -32,6 +31,18 @@ pub fn init(format: &str) -> Result<()> {
         }
     };
     installed.map_err(|e| Error::internal(format!("cannot install the logger: {e}")))
+}
+
+const DEFAULT: &str = "info,openraft=error,openraft::replication=off,sled=warn";
+
+fn filter(asked: Option<&str>) -> EnvFilter {
+    let asked = asked.filter(|text| !text.trim().is_empty());
+    let with_audit = |text: &str| match text.contains("audit") {
+        true => text.to_owned(),
+        false => format!("{text},audit=info"),
+    };
+    let asked = asked.and_then(|text| EnvFilter::try_new(with_audit(text)).ok());
+    asked.unwrap_or_else(|| EnvFilter::new(with_audit(DEFAULT)))
 }
 
 /// Whatever `RUST_LOG` says: at `warn` Amazon's library has the whole standard error of a
@@ -54,6 +65,14 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn the_audit_log_is_kept_unless_the_filter_names_it() {
+        let is_kept = |asked| filter(asked).to_string().contains("audit=info");
+        assert!(is_kept(None));
+        assert!(is_kept(Some("warn")));
+        assert!(!is_kept(Some("info,audit=off")));
+    }
 
     #[test]
     fn the_command_and_the_complaints_of_a_program_for_credentials_are_in_no_log() {

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Arg, ArgMatches, Command};
 use seawall_common::{
     Error, Result,
+    access::CallLimits,
     config::{Kind, Loaded, Setting, load, with_settings},
     repository::{REPOSITORY_SETTINGS, RepositoryConfig},
     tls::{TLS_SETTINGS, TlsConfig},
@@ -69,6 +70,29 @@ const SETTINGS: &[Setting] = &[
     Setting::new("log_format", Kind::Text, "Format of the log: text or json").default("text"),
 ];
 
+/// Each is a bound of one member; whoever comes beyond it is refused, and told so.
+const LIMIT_SETTINGS: &[Setting] = &[
+    Setting::new(
+        "limits.connections",
+        Kind::Integer,
+        "Connections to each listener; each agent keeps one",
+    )
+    .default("16384"),
+    Setting::new(
+        "limits.requests",
+        Kind::Integer,
+        "Calls under way, watches not counted",
+    )
+    .default("16384"),
+    Setting::new(
+        "limits.requests_per_connection",
+        Kind::Integer,
+        "Calls under way on one connection; another coordinator's is not counted",
+    )
+    .default("4096"),
+    Setting::new("limits.watchers", Kind::Integer, "Watches under way").default("16384"),
+];
+
 /// The settings as written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,10 +109,49 @@ struct Written {
     heartbeat_interval: String,
     election_timeout: String,
     log_format: String,
+    limits: Limits,
     #[serde(default)]
     tls: TlsConfig,
     #[serde(default)]
     repository: RepositoryConfig,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub connections: usize,
+    requests: usize,
+    requests_per_connection: usize,
+    watchers: usize,
+}
+
+/// More than any machine has files and memory for.
+const LIMIT_MAX: usize = 1_000_000;
+
+impl Limits {
+    pub fn calls(&self) -> CallLimits {
+        CallLimits {
+            requests: self.requests,
+            requests_per_connection: self.requests_per_connection,
+            watchers: self.watchers,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        for (key, value) in [
+            ("connections", self.connections),
+            ("requests", self.requests),
+            ("requests_per_connection", self.requests_per_connection),
+            ("watchers", self.watchers),
+        ] {
+            if !(1..=LIMIT_MAX).contains(&value) {
+                return Err(Error::invalid(format!(
+                    "limits.{key} is {value}, not between 1 and {LIMIT_MAX}"
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The settings as understood.
@@ -106,6 +169,7 @@ pub struct Settings {
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
     pub log_format: String,
+    pub limits: Limits,
     pub tls: TlsConfig,
     pub repository: RepositoryConfig,
 }
@@ -182,11 +246,12 @@ pub fn understand(
 }
 
 fn all_settings() -> Vec<Setting> {
-    [SETTINGS, TLS_SETTINGS, REPOSITORY_SETTINGS].concat()
+    [SETTINGS, LIMIT_SETTINGS, TLS_SETTINGS, REPOSITORY_SETTINGS].concat()
 }
 
 fn resolve(written: Written) -> Result<Settings> {
     written.tls.check()?;
+    written.limits.check()?;
     Ok(Settings {
         listen: listener("listen", &written.listen, &written)?,
         http_listen: listener("http_listen", &written.http_listen, &written)?,
@@ -199,6 +264,7 @@ fn resolve(written: Written) -> Result<Settings> {
         election_timeout: duration("election_timeout", &written.election_timeout)?,
         log_format: written.log_format,
         data_dir: written.data_dir,
+        limits: written.limits,
         tls: written.tls,
         repository: written.repository,
     })
@@ -332,6 +398,15 @@ mod tests {
     fn a_lease_that_a_moment_would_end_is_refused() {
         let error = understand_args(&["--data-dir", "/d", "--agent-lease", "1s"]).unwrap_err();
         assert!(error.to_string().contains("agent_lease"), "{error}");
+    }
+
+    #[test]
+    fn a_limit_of_nothing_or_without_end_is_refused_by_name() {
+        for bad in ["0", "2000000"] {
+            let args = ["--data-dir", "/d", "--limits-watchers", bad];
+            let error = understand_args(&args).unwrap_err();
+            assert!(error.to_string().contains("limits.watchers"), "{error}");
+        }
     }
 
     #[test]

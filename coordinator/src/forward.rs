@@ -1,7 +1,8 @@
 //! Passes calls that only the leader can answer on to it, as they are, streams too.
 //!
 //! Left alone are calls between members, the state of the group, health and reflection, and what
-//! asks for a stale answer. A call that has been passed on once is not passed on again.
+//! asks for a stale answer. A call that has been passed on once is not passed on again. Whose call
+//! it is travels with it: the leader believes that of a member alone.
 
 use std::{
     convert::Infallible,
@@ -12,7 +13,11 @@ use std::{
 };
 
 use http::{HeaderValue, Request, Response};
-use seawall_common::{Error, Result, error::chain};
+use seawall_common::{
+    Error, Result,
+    access::{CALLER_KEY, Caller, FORWARDED_KEY},
+    error::chain,
+};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service, ServiceExt as _};
 
@@ -21,7 +26,6 @@ use crate::{
     raft::Node,
 };
 
-const FORWARDED_KEY: &str = "seawall-forwarded-by";
 const PACKAGE: &str = "/seawall.v1.";
 const ANSWERED_BY_ALL: [&str; 2] = ["Raft", "Cluster"];
 /// How long a call waits for an election to end.
@@ -125,7 +129,14 @@ async fn leader(node: &Node, was_forwarded: bool) -> Result<Option<u64>> {
 
 async fn pass_on(node: &Node, leader: u64, mut request: Request<Body>) -> Result<Response<Body>> {
     let by = HeaderValue::from(node.id());
-    request.headers_mut().insert(FORWARDED_KEY, by);
+    let caller = request.extensions().get::<Caller>();
+    let caller = caller.and_then(Caller::header);
+    let headers = request.headers_mut();
+    headers.insert(FORWARDED_KEY, by);
+    // What the client says there itself has been taken out before.
+    if let Some(caller) = caller {
+        headers.insert(CALLER_KEY, caller);
+    }
     let unreachable = |e: &tonic::transport::Error| {
         Error::unavailable(format!(
             "coordinator {leader}, which leads the group, cannot be reached: {}",

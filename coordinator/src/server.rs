@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use seawall_common::{
     Error, Result,
+    access::Access,
     error::chain,
     repository::Repository,
     tls::{ConnectionLimits, Dialer, LOOK_EVERY, Listener, Port, Tls, TlsNumbers},
@@ -36,8 +37,11 @@ use crate::{
     timestamps::{Allocator, note_times},
 };
 
-/// Connections of each listener; 10,000 agents keep one each.
-const CONNECTIONS_MAX: usize = 16_384;
+/// All headers of a call together.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// Beyond what one connection may have under way: so that whoever comes then is told so, and is
+/// not left waiting.
+const SPARE_STREAMS: u32 = 128;
 /// How long calls under way may take when the process is asked to end.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -67,18 +71,22 @@ pub async fn run(settings: Settings) -> Result<()> {
     let context = Arc::new(Context::new(settings, node.clone(), repository));
     let allocator = Arc::new(Allocator::new(node.clone()));
     let coordination = coordination(&context, Dialer::new(tls.clone()));
-    let grpc = listen(grpc, &tls, Port::Grpc)?;
+    let limits = context.settings.limits;
+    let grpc = listen(grpc, &tls, Port::Grpc, limits.connections)?;
+    let access = Access::new(tls.clone(), limits.calls());
     let mut metrics = Metrics::new(node.proposals(), allocator.given(), coordination.clone());
     metrics.count_connections(TlsNumbers::new(tls.clone(), grpc.numbers()));
+    metrics.count_calls(access.numbers());
     let notes = tokio::spawn(note_times(allocator.clone(), coordination.clone()));
     let mut serving = tokio::spawn(serve_grpc(
         grpc,
+        access,
         context.clone(),
         coordination.clone(),
         allocator,
     ));
     let serving_http = tokio::spawn(serve_http(
-        listen(http, &tls, Port::Http)?,
+        listen(http, &tls, Port::Http, limits.connections)?,
         http::router(node.clone(), metrics),
         context.stop.clone(),
     ));
@@ -120,8 +128,13 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-fn listen(listener: TcpListener, tls: &Tls, port: Port) -> Result<Listener> {
-    let limits = ConnectionLimits::new(CONNECTIONS_MAX);
+fn listen(
+    listener: TcpListener,
+    tls: &Tls,
+    port: Port,
+    connections_max: usize,
+) -> Result<Listener> {
+    let limits = ConnectionLimits::new(connections_max);
     Listener::start(listener, tls.clone(), port, limits)
 }
 
@@ -219,6 +232,7 @@ impl Signals {
 
 async fn serve_grpc(
     listener: Listener,
+    access: Access,
     context: Arc<Context>,
     coordination: Arc<Coordination>,
     allocator: Arc<Allocator>,
@@ -226,6 +240,9 @@ async fn serve_grpc(
     let stop = context.stop.clone();
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .max_concurrent_streams(access.streams_max(SPARE_STREAMS))
+        .layer(access.layer())
         .layer(ForwardLayer::new(context.node.clone()))
         .add_routes(routes(&context, &coordination, allocator).await?)
         .serve_with_incoming_shutdown(listener, stop.cancelled());

@@ -66,6 +66,43 @@ async fn the_agents_example_configuration_is_right_with_its_comments_taken_away_
     Ok(())
 }
 
+/// What stands there commented out, from limits to TLS, is right as well.
+#[tokio::test]
+async fn the_examples_of_tls_and_limits_are_right_with_their_comments_taken_away() -> Result<()> {
+    for (program, example, key) in [
+        ("seawall-coordinator", "coordinator.toml", "limits.watchers"),
+        ("seawall-agent", "agent.toml", "tls.cert_file"),
+    ] {
+        let directory = tempfile::tempdir()?;
+        let file = directory.path().join(example);
+        let text = std::fs::read_to_string(deploy(example))?;
+        let (before, rest) = text.split_once("[repository]").context("no repository")?;
+        let sections = ["# [limits]", "# [tls]"];
+        let mut is_example = false;
+        let lines = before.lines().map(|line| {
+            is_example = match line {
+                "" => false,
+                line => is_example || sections.contains(&line),
+            };
+            match is_example {
+                true => line.trim_start_matches("# "),
+                false => line,
+            }
+        });
+        let text = lines.collect::<Vec<_>>().join("\n") + "\n[repository]" + rest;
+        std::fs::write(&file, text)?;
+        let mut command = Command::new(binary(program)?);
+        command.arg("--config").arg(&file).arg("--print-config");
+        let printed = run_command(command, LIMIT).await?.done()?;
+        for key in [key, "tls.ca_file"] {
+            let line = printed.lines().find(|line| line.starts_with(key));
+            let line = line.with_context(|| format!("no {key} in {printed}"))?;
+            ensure!(line.contains(example), "{line}");
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn mariadb_knows_every_option_of_the_example_server() -> Result<()> {
     let directory = tempfile::tempdir()?;

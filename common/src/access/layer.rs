@@ -60,6 +60,12 @@ impl Access {
         AccessLayer(self.clone())
     }
 
+    /// Streams that one connection may have, so that whoever has too many calls under way is told so
+    /// by the layer: members' connections carry many callers'.
+    pub fn streams_max(&self, spare: u32) -> u32 {
+        self.inner.places.streams_max().saturating_add(spare)
+    }
+
     pub fn numbers(&self) -> CallNumbers {
         self.inner.places.numbers()
     }

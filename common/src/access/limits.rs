@@ -2,6 +2,7 @@
 //! the number and what to do; what the members of the group say to each other is never refused.
 
 use std::{
+    fmt,
     pin::Pin,
     sync::{
         Arc,
@@ -12,6 +13,11 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, body::Body};
 
@@ -62,6 +68,32 @@ impl CallNumbers {
     }
 }
 
+impl fmt::Debug for CallNumbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CallNumbers")
+    }
+}
+
+impl Collector for CallNumbers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, value) in [
+            (
+                "grpc_requests",
+                "Calls under way, watches not counted",
+                self.requests(),
+            ),
+            ("grpc_watchers", "Watches under way", self.watchers()),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let refused = ConstCounter::new(self.refused());
+        let help = "Calls that were refused because too many were under way";
+        let name = "grpc_requests_refused";
+        refused.encode(encoder.encode_descriptor(name, help, None, refused.metric_type())?)
+    }
+}
+
 fn taken(of: usize, free: &Semaphore) -> u64 {
     let taken = of.saturating_sub(free.available_permits());
     taken.try_into().unwrap_or(u64::MAX)
@@ -98,6 +130,11 @@ impl Places {
             watchers: self.watchers.clone(),
             refused: self.refused.clone(),
         }
+    }
+
+    pub fn streams_max(&self) -> u32 {
+        let most = self.limits.requests.saturating_add(self.limits.watchers);
+        u32::try_from(most).unwrap_or(u32::MAX)
     }
 
     /// `is_passed_on`: by another member, whose connection carries many callers' calls.

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Connection, Port, Tls, plain_text};
+use super::{Connection, Port, Tls, farewell, plain_text};
 use crate::error::{Error, Result};
 
 /// How long a connection may take to shake hands.
@@ -219,8 +219,15 @@ impl Door {
                 plain_text::refuse(stream).await;
                 return Err(Error::invalid("it does not speak TLS"));
             }
-            let stream = TlsAcceptor::from(config).accept(stream).await;
-            Connection::tls(stream.map_err(broken)?.into(), address).map(Some)
+            let accepted = TlsAcceptor::from(config).accept(stream).into_fallible();
+            match accepted.await {
+                Ok(stream) => Connection::tls(stream.into(), address).map(Some),
+                Err((e, stream)) => {
+                    // The alert that says why has been written.
+                    farewell::close(stream).await;
+                    Err(broken(e))
+                }
+            }
         };
         let limit = self.limits.handshake;
         timeout(limit, handshake)

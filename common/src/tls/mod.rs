@@ -9,6 +9,7 @@
 mod certificate;
 mod connection;
 mod dialer;
+mod farewell;
 mod files;
 mod identity;
 mod listener;

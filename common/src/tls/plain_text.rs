@@ -1,20 +1,18 @@
 //! Answers whoever speaks plain HTTP where TLS is expected, in its own protocol, so that it can say
 //! what is wrong instead of hanging or showing bytes.
 
-use std::time::Duration;
-
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    time::timeout,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
 };
+
+use super::farewell;
 
 /// What the answer says; channels look for it.
 pub const SPEAKS_TLS: &str = "this listener speaks TLS";
 /// First byte of each record that belongs to a handshake.
 const HANDSHAKE_RECORD: u8 = 0x16;
 const HTTP_2_PREFACE: &[u8] = b"PRI";
-/// How long the other end may take to read the answer and close.
-const FAREWELL: Duration = Duration::from_secs(1);
 const GO_AWAY: u8 = 7;
 const SETTINGS: u8 = 4;
 /// INADEQUATE_SECURITY, RFC 9113 section 7.
@@ -25,23 +23,19 @@ pub fn begins_tls(first: u8) -> bool {
     first == HANDSHAKE_RECORD
 }
 
-/// Says that TLS is spoken here, and waits until that is read: closing at once would lose it.
-pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
-    let farewell = async {
-        let mut first = [0; HTTP_2_PREFACE.len()];
-        stream.read_exact(&mut first).await?;
-        let answer = match first == HTTP_2_PREFACE {
-            true => http_2(),
-            false => http_1(),
-        };
-        stream.write_all(&answer).await?;
-        stream.shutdown().await?;
-        let mut rest = [0; 1024];
-        while stream.read(&mut rest).await? > 0 {}
-        std::io::Result::Ok(())
+/// Says that TLS is spoken here. Whoever has gone does not hear it.
+pub async fn refuse(mut stream: TcpStream) {
+    let mut first = [0; HTTP_2_PREFACE.len()];
+    if stream.read_exact(&mut first).await.is_err() {
+        return;
+    }
+    let answer = match first == HTTP_2_PREFACE {
+        true => http_2(),
+        false => http_1(),
     };
-    // Whoever does not wait for the answer does not get it.
-    let _ = timeout(FAREWELL, farewell).await;
+    if stream.write_all(&answer).await.is_ok() {
+        farewell::close(stream).await;
+    }
 }
 
 fn http_1() -> Vec<u8> {

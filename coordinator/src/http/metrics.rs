@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use seawall_common::tls::TlsNumbers;
+use seawall_common::{access::CallNumbers, tls::TlsNumbers};
 
 use super::{
     backups::{BackupNumbers, Shard},
@@ -108,6 +108,10 @@ impl Metrics {
     pub fn count_connections(&mut self, numbers: TlsNumbers) {
         let registry = self.registry.sub_registry_with_prefix(PREFIX);
         registry.register_collector(Box::new(numbers));
+    }
+
+    pub fn count_calls(&mut self, numbers: CallNumbers) {
+        self.registry.register_collector(Box::new(numbers));
     }
 
     pub fn encode(&self, node: &Node) -> Result<String, std::fmt::Error> {

@@ -64,7 +64,14 @@ impl Proposals {
             bytes,
             outcome,
         };
-        self.queue.send(waiting).await.map_err(|_| stopping())?;
+        let queued = tokio::time::timeout(TIMEOUT, self.queue.send(waiting)).await;
+        let queued = queued.map_err(|_| {
+            Error::exhausted(format!(
+                "{WAITING_MAX} commands wait for the log already, for {TIMEOUT:?} and longer"
+            ))
+            .hint("Try again later.")
+        })?;
+        queued.map_err(|_| stopping())?;
         let outcome = answered.await.map_err(|_| stopping())??;
         self.committed.inc();
         Ok(outcome)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use seawall_common::{
     Error,
+    access::Caller,
     clock::now_unix_ms,
     ids::{Alias, BackupName, OperationId, ShardId},
 };
@@ -144,7 +145,9 @@ impl Agents for AgentsService {
         &self,
         request: Request<v1::RegisterRequest>,
     ) -> Result<Response<v1::RegisterResponse>, Status> {
+        let caller = Caller::of_request(&request);
         let request = request.into_inner();
+        caller.check_alias(&request.alias)?;
         let alias: Alias = request.alias.parse()?;
         check_given("instance", &request.instance)?;
         check_given("engine", &request.engine)?;
@@ -186,7 +189,9 @@ impl Agents for AgentsService {
         &self,
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
+        let caller = Caller::of_request(&request);
         let request = request.into_inner();
+        caller.check_alias(&request.alias)?;
         let alias: Alias = request.alias.parse()?;
         let status = request
             .status
@@ -230,8 +235,17 @@ impl Agents for AgentsService {
         &self,
         request: Request<v1::AnnounceManifestRequest>,
     ) -> Result<Response<v1::AnnounceManifestResponse>, Status> {
+        let caller = Caller::of_request(&request);
         let request = request.into_inner();
         let operation: OperationId = request.operation_id.parse()?;
+        let alias = self.context.group.look(|state| {
+            let known = state.operations.get(&operation).ok();
+            known.and_then(|known| known.spec.tablet().cloned())
+        });
+        // Of an operation that is not known the state machine says so.
+        if let Some(alias) = alias {
+            caller.check_alias(&alias.to_string())?;
+        }
         let backup = request
             .backup
             .ok_or_else(|| Error::invalid("an announcement without a backup"))?;

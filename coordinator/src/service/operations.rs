@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use seawall_common::{
     Error,
+    access::Caller,
     clock::now_unix_ms,
     ids::{Alias, OperationId, ShardId, check_keyspace},
     repository::check_fingerprint,
@@ -72,6 +73,24 @@ fn deadline(spec: &Spec, timeout_ms: u64) -> seawall_common::Result<Duration> {
         (0, Spec::InitShardPrimary { .. } | Spec::PlannedReparent { .. }) => REPARENT_DEADLINE,
         (timeout_ms, _) => Duration::from_millis(timeout_ms),
     })
+}
+
+/// All that an agent starts is the restore of its own tablet when that has no data.
+fn check_agents_own(caller: &Caller, spec: &Spec) -> seawall_common::Result<()> {
+    if !caller.is_agent() {
+        return Ok(());
+    }
+    match spec {
+        Spec::Restore {
+            alias,
+            empty_start: true,
+            ..
+        } => caller.check_alias(&alias.to_string()),
+        _ => Err(Error::denied(format!(
+            "an agent starts no operation but the restore of its own tablet; the caller is {caller}"
+        ))
+        .hint("Use an operator's certificate.")),
+    }
 }
 
 pub(super) fn start_command(id: OperationId, spec: Spec, deadline: Duration) -> Command {
@@ -258,9 +277,11 @@ impl Operations for OperationsService {
         &self,
         request: Request<v1::StartOperationRequest>,
     ) -> Result<Response<v1::Operation>, Status> {
+        let caller = Caller::of_request(&request);
         let request = request.into_inner();
         let id: OperationId = request.id.parse()?;
         let spec = convert::spec_from(request.spec)?;
+        check_agents_own(&caller, &spec)?;
         let operation = self.start_one(id, spec, request.timeout_ms).await?;
         Ok(Response::new(self.view(&operation)))
     }

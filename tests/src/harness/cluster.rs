@@ -12,13 +12,13 @@ use seawall_proto::v1::{
     operations_client::OperationsClient, timestamps_client::TimestampsClient,
     topology_client::TopologyClient,
 };
-use toml::Value;
 use tonic::{Code, transport::Channel};
 
 use super::{
+    certificates::Certificates,
     coordinator::Coordinator,
     ctl,
-    objects::Bucket,
+    plan::{ClusterPlan, OPERATOR},
     process::Process,
     repository::RepositoryDirectory,
     scratch::{Scratch, collect_logs, end_processes},
@@ -26,85 +26,11 @@ use super::{
     wait::{PATIENCE, wait_for, wait_until},
 };
 
-/// What is special about a cluster.
-#[derive(Clone, Debug)]
-pub struct ClusterPlan {
-    /// Names its directory.
-    pub name: String,
-    pub coordinators: u64,
-    /// Settings of every coordinator.
-    pub settings: Vec<(String, Value)>,
-    /// Settings of every agent.
-    pub agent_settings: Vec<(String, Value)>,
-    /// Where the repository is, when it is not a directory of the test's own.
-    pub bucket: Option<Bucket>,
-}
-
-impl ClusterPlan {
-    /// One coordinator, and agents that do not wait long for traffic to drain.
-    pub fn new(name: &str) -> Self {
-        let plan = Self {
-            name: name.to_owned(),
-            coordinators: 1,
-            settings: Vec::new(),
-            agent_settings: Vec::new(),
-            bucket: None,
-        };
-        plan.set_agents("drain_time", "200ms")
-    }
-
-    #[must_use]
-    pub fn coordinators(mut self, count: u64) -> Self {
-        self.coordinators = count;
-        self
-    }
-
-    #[must_use]
-    pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.settings.push((key.to_owned(), value.into()));
-        self
-    }
-
-    #[must_use]
-    pub fn set_agents(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.agent_settings.push((key.to_owned(), value.into()));
-        self
-    }
-
-    /// A repository in an object store.
-    #[must_use]
-    pub fn bucket(mut self, bucket: Bucket) -> Self {
-        for (key, value) in &bucket.settings {
-            self = self.set(key, value.clone()).set_agents(key, value.clone());
-        }
-        self.bucket = Some(bucket);
-        self
-    }
-
-    fn url(&self, directory: &RepositoryDirectory) -> String {
-        match &self.bucket {
-            Some(bucket) => bucket.url.clone(),
-            None => directory.url(),
-        }
-    }
-
-    fn environment(&self) -> Vec<(String, String)> {
-        self.bucket
-            .as_ref()
-            .map_or_else(Vec::new, |bucket| bucket.environment.clone())
-    }
-
-    /// Lays it out in a scratch directory and starts the coordinators.
-    pub async fn start(self) -> Result<Cluster> {
-        let scratch = Scratch::create(&self.name)?;
-        Cluster::start_in(scratch, self).await
-    }
-}
-
 pub struct Cluster {
     pub coordinators: Vec<Coordinator>,
     pub tablets: BTreeMap<String, Tablet>,
     pub repository: RepositoryDirectory,
+    pub certificates: Option<Certificates>,
     plan: ClusterPlan,
     // Last: it ends what the others leave.
     pub scratch: Scratch,
@@ -114,6 +40,10 @@ impl Cluster {
     pub async fn start_in(scratch: Scratch, plan: ClusterPlan) -> Result<Self> {
         let repository = RepositoryDirectory::at(scratch.path().join("repository"));
         let mut coordinators = Vec::new();
+        let certificates = match plan.is_certified {
+            true => Some(Certificates::of_cluster(&scratch, plan.coordinators)?),
+            false => None,
+        };
         for id in 1..=plan.coordinators {
             let name = format!("coordinator-{id}");
             let mut member = Coordinator::plan(&scratch, &name, id, &plan.url(&repository))?;
@@ -123,12 +53,16 @@ impl Cluster {
             for (key, value) in &plan.settings {
                 member.config.set(key, value.clone());
             }
+            if let Some(certificates) = &certificates {
+                member.certify(certificates, OPERATOR)?;
+            }
             coordinators.push(member);
         }
         let mut cluster = Self {
             coordinators,
             tablets: BTreeMap::new(),
             repository,
+            certificates,
             plan,
             scratch,
         };
@@ -169,7 +103,11 @@ impl Cluster {
         merged.environment.extend(plan.environment.iter().cloned());
         let urls = self.coordinator_urls();
         let repository = self.plan.url(&self.repository);
-        let tablet = Tablet::prepare(&self.scratch, &merged, &urls, &repository)?;
+        let mut tablet = Tablet::prepare(&self.scratch, &merged, &urls, &repository)?;
+        if let Some(certificates) = &self.certificates {
+            certificates.add(&[format!("--agent={}=127.0.0.1", plan.alias)])?;
+            tablet.certify(certificates)?;
+        }
         Ok(self.tablets.entry(plan.alias.clone()).or_insert(tablet))
     }
 
@@ -302,14 +240,25 @@ impl Cluster {
 
     // --- seawallctl
 
+    /// Of a `seawallctl` that somebody runs; nothing where there is no TLS.
+    pub fn environment(&self, who: &str) -> Vec<(String, String)> {
+        let certificates = self.certificates.as_ref();
+        certificates.map_or_else(Vec::new, |all| all.environment(who))
+    }
+
     pub async fn ctl(&self, args: &[&str]) -> Result<ctl::Output> {
-        ctl::run(&self.coordinator_urls(), args).await
+        ctl::run_as(&self.coordinator_urls(), &self.environment(OPERATOR), args).await
     }
 
     /// Runs beside the test; its output goes to `<name>.log`.
     pub fn start_ctl(&self, name: &str, args: &[&str]) -> Result<Process> {
         let log = self.scratch.path().join(format!("{name}.log"));
-        ctl::start(&self.coordinator_urls(), args, &log)
+        ctl::start(
+            &self.coordinator_urls(),
+            &self.environment(OPERATOR),
+            args,
+            &log,
+        )
     }
 
     // --- gRPC

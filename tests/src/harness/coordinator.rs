@@ -3,11 +3,14 @@
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
+use seawall_common::tls::{Dial, Dialer, ServerUrl, Tls, Whom};
 use seawall_proto::v1::{self, cluster_client::ClusterClient};
-use tonic::transport::{Channel, Endpoint};
+use tokio::net::TcpStream;
+use tonic::transport::Channel;
 
 use super::{
     binary::binary,
+    certificates::Certificates,
     config::Config,
     faults::Faults,
     http,
@@ -17,7 +20,10 @@ use super::{
     wait::{PATIENCE, wait_until},
 };
 
-#[derive(Debug)]
+/// To connect, and for a call.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+const DIAL: Dial = Dial::within(CONNECT_LIMIT).call_limit(Duration::from_secs(20));
+
 pub struct Coordinator {
     pub id: u64,
     pub directory: PathBuf,
@@ -25,6 +31,8 @@ pub struct Coordinator {
     grpc: Port,
     http: Port,
     environment: Vec<(String, String)>,
+    scheme: &'static str,
+    dialer: Dialer,
     process: Option<Process>,
 }
 
@@ -47,12 +55,22 @@ impl Coordinator {
             grpc,
             http,
             environment: Vec::new(),
+            scheme: "http",
+            dialer: Dialer::new(Tls::off()?),
             process: None,
         })
     }
 
+    /// Speaks TLS from its next start on, and is called as an operator calls it.
+    pub fn certify(&mut self, certificates: &Certificates, operator: &str) -> Result<()> {
+        certificates.configure(&format!("coordinator-{}", self.id), &mut self.config);
+        self.scheme = "https";
+        self.dialer = certificates.dialer(operator)?;
+        Ok(())
+    }
+
     pub fn url(&self) -> String {
-        self.grpc.url()
+        format!("{}://{}", self.scheme, self.grpc.address())
     }
 
     pub fn address(&self) -> String {
@@ -63,8 +81,12 @@ impl Coordinator {
         self.http.address()
     }
 
+    pub fn http_url(&self) -> String {
+        format!("{}://{}", self.scheme, self.http.address())
+    }
+
     pub fn faults(&self) -> Faults {
-        Faults::at(&self.http.address())
+        Faults::at(&self.http_url())
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -106,7 +128,7 @@ impl Coordinator {
     }
 
     pub async fn wait_ready(&mut self) -> Result<()> {
-        let url = format!("http://{}/readyz", self.http_address());
+        let url = format!("{}/readyz", self.http_url());
         wait_until("the coordinator is ready", PATIENCE, || async {
             Ok(http::status(&url).await? == 200)
         })
@@ -150,7 +172,7 @@ impl Coordinator {
     }
 
     pub async fn channel(&self) -> Result<Channel> {
-        connect(&self.url()).await
+        connect(&self.dialer, &self.url(), Whom::Coordinator).await
     }
 
     /// What this member itself knows of the group.
@@ -163,11 +185,13 @@ impl Coordinator {
     }
 }
 
-pub async fn connect(url: &str) -> Result<Channel> {
-    Endpoint::from_shared(url.to_owned())?
-        .connect_timeout(Duration::from_secs(2))
-        .timeout(Duration::from_secs(20))
-        .connect()
+/// Fails when nobody listens there.
+pub async fn connect(dialer: &Dialer, url: &str, whom: Whom) -> Result<Channel> {
+    let url: ServerUrl = url.parse()?;
+    let tried = TcpStream::connect(url.authority());
+    tokio::time::timeout(CONNECT_LIMIT, tried)
         .await
-        .with_context(|| format!("cannot connect to {url}"))
+        .with_context(|| format!("{url} does not answer"))?
+        .with_context(|| format!("cannot connect to {url}"))?;
+    Ok(dialer.channel(&url, whom, DIAL)?)
 }

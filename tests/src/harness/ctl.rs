@@ -53,21 +53,39 @@ impl std::fmt::Display for Output {
 
 /// Runs `seawallctl` against these coordinators.
 pub async fn run(coordinators: &[String], args: &[&str]) -> Result<Output> {
+    run_as(coordinators, &[], args).await
+}
+
+/// The same as somebody with certificates: `environment` says which.
+pub async fn run_as(
+    coordinators: &[String],
+    environment: &[(String, String)],
+    args: &[&str],
+) -> Result<Output> {
+    let command = command(coordinators, environment, args)?;
+    run_command(command, Duration::from_secs(180)).await
+}
+
+fn command(
+    coordinators: &[String],
+    environment: &[(String, String)],
+    args: &[&str],
+) -> Result<Command> {
     let mut command = Command::new(binary("seawallctl")?);
     command.args(args);
     command.env("SEAWALL_COORDINATOR", coordinators.join(","));
-    run_command(command, Duration::from_secs(180)).await
+    command.envs(environment.iter().cloned());
+    Ok(command)
 }
 
 /// A `seawallctl` that runs beside the test; what it prints goes to `log`.
 pub fn start(
     coordinators: &[String],
+    environment: &[(String, String)],
     args: &[&str],
     log: &Path,
 ) -> Result<super::process::Process> {
-    let mut command = Command::new(binary("seawallctl")?);
-    command.args(args);
-    command.env("SEAWALL_COORDINATOR", coordinators.join(","));
+    let mut command = command(coordinators, environment, args)?;
     super::process::Process::start("seawallctl", &mut command, log)
 }
 

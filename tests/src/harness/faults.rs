@@ -15,10 +15,10 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// `http_address`: `127.0.0.1:7612`.
-    pub fn at(http_address: &str) -> Self {
+    /// `http_url`: `http://127.0.0.1:7612`.
+    pub fn at(http_url: &str) -> Self {
         Self {
-            base: format!("http://{http_address}/faults"),
+            base: format!("{http_url}/faults"),
         }
     }
 

@@ -7,10 +7,12 @@
 //! | [`binary`] | where the programs under test lie |
 //! | [`process`] | one child process: log, kill -9, SIGTERM, stop and go on |
 //! | [`config`] | configuration files, key by key |
+//! | [`certificates`] | an authority of the test's own, and who has a certificate of it |
 //! | [`mariadb`] | server configurations, data directories, SQL |
 //! | [`coordinator`], [`tablet`] | one member; one agent with its database |
 //! | [`proxy`], [`tls_front`] | a network that fails on command; TLS before a server that speaks none |
 //! | [`objects`], [`ceph`], [`azurite`], [`aws`] | object stores: S3 and Azure; a stub that gives credentials |
+//! | [`plan`] | what is special about a cluster |
 //! | [`cluster`] | all of them together, and what a test asks of them |
 //! | [`ctl`] | `seawallctl`, run as a person would |
 //! | [`faults`] | pause points |
@@ -22,6 +24,7 @@ pub mod aws;
 pub mod azurite;
 pub mod binary;
 pub mod ceph;
+pub mod certificates;
 pub mod cluster;
 pub mod config;
 pub mod coordinator;
@@ -31,6 +34,7 @@ pub mod http;
 pub mod load;
 pub mod mariadb;
 pub mod objects;
+pub mod plan;
 pub mod ports;
 pub mod process;
 pub mod proxy;
@@ -41,5 +45,6 @@ pub mod tablet;
 pub mod tls_front;
 pub mod wait;
 
-pub use cluster::{Cluster, ClusterPlan};
+pub use cluster::Cluster;
+pub use plan::ClusterPlan;
 pub use tablet::{Tablet, TabletPlan};

@@ -7,11 +7,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use seawall_common::tls::{Dialer, Tls, Whom};
 use seawall_proto::v1::{self, agent_client::AgentClient};
 use toml::Value;
 
 use super::{
     binary::binary,
+    certificates::Certificates,
     config::{Config, list},
     coordinator::connect,
     faults::Faults,
@@ -105,7 +107,6 @@ impl TabletPlan {
     }
 }
 
-#[derive(Debug)]
 pub struct Tablet {
     pub alias: String,
     pub directory: PathBuf,
@@ -116,6 +117,8 @@ pub struct Tablet {
     faults: String,
     environment: Vec<(String, String)>,
     descriptor: Option<(u32, PathBuf)>,
+    scheme: &'static str,
+    dialer: Dialer,
     process: Option<Process>,
 }
 
@@ -175,8 +178,18 @@ impl Tablet {
             faults: plan.faults.clone(),
             environment: plan.environment.clone(),
             descriptor: plan.descriptor.clone(),
+            scheme: "http",
+            dialer: Dialer::new(Tls::off()?),
             process: None,
         })
+    }
+
+    /// Speaks TLS from its next start on, and is called as the first coordinator calls it.
+    pub fn certify(&mut self, certificates: &Certificates) -> Result<()> {
+        certificates.configure(&format!("agent-{}", self.alias), &mut self.config);
+        self.scheme = "https";
+        self.dialer = certificates.dialer("coordinator-1")?;
+        Ok(())
     }
 
     pub fn start(&mut self) -> Result<()> {
@@ -248,21 +261,30 @@ impl Tablet {
         self.http.address()
     }
 
+    pub fn http_url(&self) -> String {
+        format!("{}://{}", self.scheme, self.http.address())
+    }
+
     pub fn faults(&self) -> Faults {
-        Faults::at(&self.http.address())
+        Faults::at(&self.http_url())
     }
 
     /// Status of `/serving`, as a load balancer asks: 200 or 503.
     pub async fn serving_status(&self) -> Result<u16> {
-        http::status(&format!("http://{}/serving", self.http_address())).await
+        http::status(&format!("{}/serving", self.http_url())).await
     }
 
     pub async fn is_serving(&self) -> Result<bool> {
         Ok(self.serving_status().await? == 200)
     }
 
+    pub fn grpc_url(&self) -> String {
+        format!("{}://{}", self.scheme, self.grpc.address())
+    }
+
     pub async fn agent(&self) -> Result<AgentClient<tonic::transport::Channel>> {
-        Ok(AgentClient::new(connect(&self.grpc.url()).await?))
+        let channel = connect(&self.dialer, &self.grpc_url(), Whom::Agent).await?;
+        Ok(AgentClient::new(channel))
     }
 
     pub async fn status(&self) -> Result<v1::TabletStatus> {
@@ -273,7 +295,7 @@ impl Tablet {
     /// A counter or gauge of the agent, by its name and labels as they stand in `/metrics`; 0 where
     /// it is not there yet.
     pub async fn metric(&self, name: &str) -> Result<u64> {
-        let text = http::get(&format!("http://{}/metrics", self.http_address())).await?;
+        let text = http::get(&format!("{}/metrics", self.http_url())).await?;
         let value = text
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -5,6 +5,7 @@
 //! the tests that kill things do so at every point there is instead of once a step.
 
 mod backup;
+mod border;
 mod clouds;
 mod damaged_page;
 mod directories;
@@ -30,6 +31,7 @@ mod store_access;
 mod store_faults;
 mod throttle;
 mod timestamps;
+mod tls;
 mod verify;
 mod wrong_input;
 

@@ -190,10 +190,51 @@ async fn there_are_only_so_many_connections_and_a_handshake_takes_only_so_long()
     for stream in &mut silent {
         assert!(is_closed(stream).await);
     }
-    // Their places are free again.
-    call(&authority.tls("operator/alice"), "https", address)
-        .await
+    // Their places are free again; those of connections that are used are not.
+    let operator = authority.tls("operator/alice");
+    let mut used = [(); 2].map(|()| client(&operator, "https", address));
+    for client in &mut used {
+        client.status(ClusterStatusRequest {}).await.unwrap();
+    }
+    assert!(call(&operator, "https", address).await.is_err());
+    for client in &mut used {
+        client.status(ClusterStatusRequest {}).await.unwrap();
+    }
+}
+
+/// An HTTP server with TLS until the end of the test.
+async fn serve_http(config: TlsConfig) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let tls = Tls::load(config).unwrap();
+    let limits = ConnectionLimits::new(8);
+    let listener = Listener::start(listener, tls, Port::Http, limits).unwrap();
+    let routes = axum::Router::new().route("/healthz", axum::routing::get(|| async { "alive" }));
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    format!("https://{address}/healthz")
+}
+
+#[tokio::test]
+async fn http_needs_no_certificate_of_the_caller_unless_it_is_set() {
+    // Fails when another test has installed one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let authority = Authority::new();
+    let config = authority.issue("server", &Wanted::role("coordinator/1"));
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_danger_accept_invalid_certs(true)
+        .build()
         .unwrap();
+    let get = async |url: String| client.get(url).send().await?.text().await;
+    assert_eq!(
+        get(serve_http(config.clone()).await).await.unwrap(),
+        "alive"
+    );
+    let demanding = TlsConfig {
+        http_client_auth: true,
+        ..config
+    };
+    get(serve_http(demanding).await).await.unwrap_err();
 }
 
 #[test]
