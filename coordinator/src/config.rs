@@ -12,7 +12,7 @@ use seawall_common::{
 };
 use serde::Deserialize;
 
-use crate::raft::Members;
+use crate::{raft::Members, restoring};
 
 const SETTINGS: &[Setting] = &[
     Setting::new("data_dir", Kind::Text, "Directory of this member's state"),
@@ -92,6 +92,9 @@ const LIMIT_SETTINGS: &[Setting] = &[
     .default("4096"),
     Setting::new("limits.watchers", Kind::Integer, "Watches under way").default("16384"),
 ];
+
+/// Longest name of a host, as DNS has it.
+const HOST_BYTES_MAX: usize = 253;
 
 /// The settings as written.
 #[derive(Debug, Deserialize)]
@@ -185,27 +188,18 @@ pub enum Request {
         id: u64,
         members: Members,
     },
+    Join {
+        data_dir: PathBuf,
+        id: u64,
+        addresses: Vec<String>,
+    },
+    Restore(Box<restoring::Request>),
 }
 
 pub fn command() -> Command {
     let init = Command::new("init")
-        .about("Makes a data directory that of one member of a group of several")
-        .arg(
-            Arg::new("data-dir")
-                .long("data-dir")
-                .env("SEAWALL_DATA_DIR")
-                .value_name("DIR")
-                .required(true)
-                .help("Directory of this member's state"),
-        )
-        .arg(
-            Arg::new("id")
-                .long("id")
-                .value_name("N")
-                .value_parser(clap::value_parser!(u64).range(1..))
-                .required(true)
-                .help("Number of this member"),
-        )
+        .about("Makes a data directory that of one member of a new group of several")
+        .args(member_args())
         .arg(
             Arg::new("peers")
                 .long("peers")
@@ -213,27 +207,128 @@ pub fn command() -> Command {
                 .required(true)
                 .help("All members of the group, this one too, with their gRPC addresses"),
         );
+    let join = Command::new("join")
+        .about("Makes an empty data directory that of a new member of a group that is there")
+        .after_help(
+            "Start the coordinator on the directory then, and run: seawallctl AddMember N HOST:PORT",
+        )
+        .args(member_args())
+        .arg(
+            Arg::new("peers")
+                .long("peers")
+                .value_name("HOST:PORT,...")
+                .required(true)
+                .help("gRPC addresses of members of the group; one is enough"),
+        );
     with_settings(
         Command::new("seawall-coordinator")
             .about("Decides about order: timestamps, locks, primaries, operations")
             .version(env!("CARGO_PKG_VERSION"))
             .subcommand(init)
+            .subcommand(join)
+            .subcommand(with_settings(restore_command(), &all_settings()))
             .args_conflicts_with_subcommands(true),
         &all_settings(),
     )
+}
+
+fn restore_command() -> Command {
+    Command::new("restore")
+        .about("Makes a new group from a backup of one whose members are lost")
+        .after_help(
+            "The new group takes the repository over from the old one. See docs/coordinators.md.",
+        )
+        .args([
+            Arg::new("backup")
+                .long("backup")
+                .value_name("NAME")
+                .help("Which coordinator backup; without it, the newest that can be read"),
+            Arg::new("above")
+                .long("above")
+                .value_name("N")
+                .value_parser(clap::value_parser!(u64))
+                .help(
+                    "Give no timestamp at or below N; demanded when the repository has no bounds",
+                ),
+            Arg::new("id")
+                .long("id")
+                .value_name("N")
+                .value_parser(clap::value_parser!(u64).range(1..))
+                .default_value("1")
+                .help("Number of the new group's first member"),
+            Arg::new("address")
+                .long("address")
+                .value_name("HOST:PORT")
+                .help("Where other members will reach it; without it, the address of listen"),
+        ])
+}
+
+fn understand_restore(
+    args: &ArgMatches,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Request> {
+    let loaded: Loaded<Written> = load(&all_settings(), args, environment)?;
+    if loaded.print_only {
+        return Ok(Request::Print(loaded.printed));
+    }
+    let settings = resolve(loaded.settings)?;
+    let address = args.get_one::<String>("address").cloned();
+    let address = address.unwrap_or_else(|| settings.listen.to_string());
+    if !is_address(&address) {
+        return Err(Error::invalid(format!("malformed address {address:?}"))
+            .hint("It is written host:port, as the other members will reach it."));
+    }
+    Ok(Request::Restore(Box::new(restoring::Request {
+        data_dir: settings.data_dir,
+        repository: settings.repository,
+        backup: args.get_one("backup").cloned(),
+        above: args.get_one("above").copied(),
+        member: args.get_one("id").copied().unwrap_or(1),
+        address,
+    })))
+}
+
+fn member_args() -> [Arg; 2] {
+    [
+        Arg::new("data-dir")
+            .long("data-dir")
+            .env("SEAWALL_DATA_DIR")
+            .value_name("DIR")
+            .required(true)
+            .help("Directory of this member's state"),
+        Arg::new("id")
+            .long("id")
+            .value_name("N")
+            .value_parser(clap::value_parser!(u64).range(1..))
+            .required(true)
+            .help("Number of this member, never used before in its group"),
+    ]
 }
 
 pub fn understand(
     matches: &ArgMatches,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Request> {
-    if let Some(init) = matches.subcommand_matches("init") {
-        let text = |name: &str| init.get_one::<String>(name).cloned().unwrap_or_default();
+    if let Some(("restore", args)) = matches.subcommand() {
+        return understand_restore(args, environment);
+    }
+    if let Some((name, args)) = matches.subcommand() {
+        let text = |name: &str| args.get_one::<String>(name).cloned().unwrap_or_default();
         let peers = text("peers");
-        return Ok(Request::Init {
-            data_dir: text("data-dir").into(),
-            id: init.get_one::<u64>("id").copied().unwrap_or_default(),
-            members: members(peers.split(',').map(str::trim))?,
+        let peers = peers.split(',').map(str::trim);
+        let data_dir = text("data-dir").into();
+        let id = args.get_one::<u64>("id").copied().unwrap_or_default();
+        return Ok(match name {
+            "join" => Request::Join {
+                data_dir,
+                id,
+                addresses: peers.map(joined_peer).collect::<Result<_>>()?,
+            },
+            _ => Request::Init {
+                data_dir,
+                id,
+                members: members(peers)?,
+            },
         });
     }
     let loaded: Loaded<Written> = load(&all_settings(), matches, environment)?;
@@ -308,6 +403,27 @@ fn listener(key: &str, text: &str, written: &Written) -> Result<SocketAddr> {
     Ok(address)
 }
 
+/// Whether `text` is host:port.
+pub fn is_address(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_host = !host.is_empty() && host.len() <= HOST_BYTES_MAX;
+    let is_odd = |c: char| c == '/' || c == '@' || c.is_whitespace() || c.is_control();
+    is_host && is_port && !text.contains(is_odd)
+}
+
+/// Reads the address of a member of the group that is joined; as given to init it will do, too.
+fn joined_peer(peer: &str) -> Result<String> {
+    let address = peer.split_once('=').map_or(peer, |(_, address)| address);
+    if is_address(address) {
+        return Ok(address.to_owned());
+    }
+    Err(Error::invalid(format!("malformed peer {peer:?}"))
+        .hint("Peers are written host:port, separated by commas: a:7601,b:7601."))
+}
+
 /// Reads `1=host:port` pairs.
 fn members<'a>(pairs: impl Iterator<Item = &'a str>) -> Result<Members> {
     let mut members = Members::new();
@@ -318,9 +434,7 @@ fn members<'a>(pairs: impl Iterator<Item = &'a str>) -> Result<Members> {
         };
         let (id, address) = pair.split_once('=').ok_or_else(malformed)?;
         let id: u64 = id.parse().map_err(|_| malformed())?;
-        let (host, port) = address.rsplit_once(':').ok_or_else(malformed)?;
-        let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
-        if id == 0 || host.is_empty() || !is_port || address.contains(['/', ' ']) {
+        if id == 0 || !is_address(address) {
             return Err(malformed());
         }
         if members.values().any(|known| known == address) {
@@ -392,6 +506,19 @@ mod tests {
             panic!("not init");
         };
         assert_eq!((id, members.len(), members[&2].as_str()), (1, 2, "[::1]:2"));
+    }
+
+    #[test]
+    fn one_that_joins_names_where_the_group_is() {
+        let join =
+            |peers| understand_args(&["join", "--data-dir", "/d", "--id", "4", "--peers", peers]);
+        for bad in ["", "a", "a:x", "http://a:1", "a:1,", "a@b:1", "a b:1"] {
+            assert!(join(bad).is_err(), "{bad:?} was taken");
+        }
+        let Request::Join { id, addresses, .. } = join("a:1, 2=[::1]:2").unwrap() else {
+            panic!("not join");
+        };
+        assert_eq!((id, addresses), (4, vec!["a:1".into(), "[::1]:2".into()]));
     }
 
     #[test]

@@ -13,6 +13,14 @@ use seawall_common::{Error, Result};
 
 use crate::raft::{Identity, Members};
 
+/// What a member's state takes, and may take still.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    pub snapshot_bytes: u64,
+    /// None: cannot be found out.
+    pub free_bytes: Option<u64>,
+}
+
 const LOCK_FILE: &str = "lock";
 /// The only member of a group that nobody made with `init`.
 const SINGLE_MEMBER: u64 = 1;
@@ -60,6 +68,14 @@ impl DataDir {
         Identity::create(&self.path, id, members)
     }
 
+    /// Makes it that of member `id`, to be added to the group of the members at `addresses`.
+    pub fn join(&self, id: u64, addresses: Vec<String>) -> Result<Identity> {
+        if Identity::open(&self.path)?.is_none() && self.has_log() {
+            return Err(self.orphaned());
+        }
+        Identity::create_to_join(&self.path, id, addresses)
+    }
+
     /// Whose it is. An empty one becomes that of the only member of a group of one, at `address`,
     /// unless a group of several was spoken of.
     pub fn identity(&self, address: String, peers: &Members) -> Result<Identity> {
@@ -76,16 +92,30 @@ impl DataDir {
                 peers.len()
             ))
             .hint(
-                "To make a new group, run seawall-coordinator init on every member. A member that \
-                 has lost its directory cannot come back under its old id.",
+                "To make a new group, run seawall-coordinator init on every member. To add a member to \
+                 a group that is there, run seawall-coordinator join and seawallctl AddMember: one that \
+                 has lost its directory comes back under a new id.",
             ));
         }
         Identity::create(&self.path, SINGLE_MEMBER, [(SINGLE_MEMBER, address)].into())
     }
 
-    /// Whether its member has been part of a group that had come into being.
+    /// Refuses when it belongs to a member, or holds what one has left.
+    pub fn check_nobodys(&self) -> Result<()> {
+        if Identity::open(&self.path)?.is_none() && !self.has_log() {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "data directory {} is not empty",
+            self.path.display()
+        ))
+        .hint("Name an empty directory; if a restore into this one was cut off, empty it first."))
+    }
+
+    /// Whether its member has been part of a group that had come into being, or is to be.
     pub fn has_group(&self) -> Result<bool> {
-        Ok(Identity::open(&self.path)?.is_some_and(|identity| identity.has_group()))
+        let identity = Identity::open(&self.path)?;
+        Ok(identity.is_some_and(|it| it.has_group() || !it.join().is_empty()))
     }
 
     fn has_log(&self) -> bool {
@@ -98,6 +128,22 @@ impl DataDir {
             self.path.display()
         ))
         .hint("Restore the file, or remove the member and add it anew under a new id.")
+    }
+}
+
+/// Of the data directory at `path`. What cannot be seen is not counted.
+#[allow(clippy::useless_conversion)] // The types differ between platforms.
+pub fn usage(path: &Path) -> Usage {
+    let sizes = std::fs::read_dir(path.join("snapshots")).map(|files| {
+        let sizes = files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len()));
+        sizes.sum()
+    });
+    let free = |stat: nix::sys::statvfs::Statvfs| {
+        u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size())
+    };
+    Usage {
+        snapshot_bytes: sizes.unwrap_or_default(),
+        free_bytes: nix::sys::statvfs::statvfs(path).ok().map(free),
     }
 }
 
@@ -127,6 +173,18 @@ mod tests {
         data_dir.init(2, peers()).unwrap();
         assert_eq!(data_dir.identity("a:1".into(), &peers()).unwrap().id(), 2);
         assert!(data_dir.init(2, peers()).is_err());
+    }
+
+    #[test]
+    fn one_that_joins_is_a_members_once_and_belongs_to_a_group_that_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let data_dir = DataDir::open(directory.path()).unwrap();
+        assert!(!data_dir.has_group().unwrap());
+        data_dir.join(4, vec!["a:1".to_owned()]).unwrap();
+        assert_eq!(data_dir.identity("d:1".into(), &peers()).unwrap().id(), 4);
+        assert!(data_dir.has_group().unwrap());
+        assert!(data_dir.join(4, vec!["a:1".to_owned()]).is_err());
+        assert!(data_dir.init(1, peers()).is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod office;
 mod operation;
 mod platform;
 mod raft;
+mod restoring;
 mod server;
 mod service;
 mod state;
@@ -52,15 +53,38 @@ fn carry_out(request: Request) -> Result<()> {
             println!("{} is member {id} now", data_dir.display());
             Ok(())
         }
+        Request::Join {
+            data_dir,
+            id,
+            addresses,
+        } => {
+            DataDir::open(&data_dir)?.join(id, addresses)?;
+            println!(
+                "{} is that of member {id}; start the coordinator on it, then run seawallctl AddMember {id} <its address>",
+                data_dir.display()
+            );
+            Ok(())
+        }
+        Request::Restore(request) => {
+            install_crypto();
+            runtime()?.block_on(restoring::restore(*request))
+        }
         Request::Run(settings) => {
             telemetry::init(&settings.log_format)?;
-            // Fails only when one is installed already, which will do as well.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()
-                .map_err(|e| Error::internal(format!("cannot start the runtime: {e}")))?;
-            runtime.block_on(server::run(*settings))
+            install_crypto();
+            runtime()?.block_on(server::run(*settings))
         }
     }
+}
+
+fn install_crypto() {
+    // Fails only when one is installed already, which will do as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::internal(format!("cannot start the runtime: {e}")))
 }

@@ -41,8 +41,8 @@ pub async fn run(context: Arc<Context>) {
 
 async fn hold(context: Arc<Context>, term: u64, leave: CancellationToken) {
     tracing::info!(term, "this coordinator leads the group");
-    while let Err(e) = name_group(&context).await {
-        tracing::warn!("cannot name the group: {e}");
+    while let Err(e) = settle(&context).await {
+        tracing::warn!("what an earlier leader has left is not settled: {e}");
         tokio::select! {
             () = tokio::time::sleep(RETRY_INTERVAL) => {}
             () = leave.cancelled() => return,
@@ -50,6 +50,12 @@ async fn hold(context: Arc<Context>, term: u64, leave: CancellationToken) {
     }
     leave.cancelled().await;
     tracing::info!(term, "this coordinator no longer leads the group");
+}
+
+/// Names a new group, and finishes a change of the members that an earlier leader began.
+async fn settle(context: &Context) -> Result<()> {
+    name_group(context).await?;
+    context.node.settle_members().await
 }
 
 async fn name_group(context: &Context) -> Result<()> {
@@ -122,6 +128,11 @@ async fn ask_owner(context: &Context, group_id: &str, is_ours: bool, take_over: 
     } else {
         context.repository.check_owner(group_id).await
     };
+    let is_there = match &asked {
+        Err(e) => e.kind() == ErrorKind::Refused,
+        Ok(()) => true,
+    };
+    context.set_looked(asked.clone().err().filter(|_| !is_there));
     match asked {
         Ok(()) => Ownership::Ours,
         Err(e) if e.kind() == ErrorKind::Refused => Ownership::Refused(e),

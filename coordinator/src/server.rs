@@ -11,8 +11,8 @@ use seawall_common::{
 };
 use seawall_proto::v1::{
     agents_server::AgentsServer, catalogue_server::CatalogueServer, cluster_server::ClusterServer,
-    locks_server::LocksServer, operations_server::OperationsServer, raft_server::RaftServer,
-    retention_server::RetentionServer, schedules_server::SchedulesServer,
+    locks_server::LocksServer, members_server::MembersServer, operations_server::OperationsServer,
+    raft_server::RaftServer, retention_server::RetentionServer, schedules_server::SchedulesServer,
     timestamps_server::TimestampsServer, topology_server::TopologyServer,
     transfers_server::TransfersServer,
 };
@@ -34,7 +34,7 @@ use crate::{
     operation::{Coordination, Patience, runner},
     raft::{MESSAGE_BYTES_MAX, Node, NodeOptions},
     service,
-    timestamps::{Allocator, note_times},
+    timestamps::{AHEAD, Allocator, Recorder, keep_bounds_ahead, note_times},
 };
 
 /// All headers of a call together.
@@ -69,7 +69,9 @@ pub async fn run(settings: Settings) -> Result<()> {
         "coordinator starts"
     );
     let context = Arc::new(Context::new(settings, node.clone(), repository));
-    let allocator = Arc::new(Allocator::new(node.clone()));
+    let bounds = Arc::new(context.repository.clone());
+    let recorder = Arc::new(Recorder::new(node.clone(), bounds, AHEAD));
+    let allocator = Arc::new(Allocator::new(node.clone(), recorder.clone()));
     let coordination = coordination(&context, Dialer::new(tls.clone()));
     let limits = context.settings.limits;
     let grpc = listen(grpc, &tls, Port::Grpc, limits.connections)?;
@@ -90,6 +92,7 @@ pub async fn run(settings: Settings) -> Result<()> {
         http::router(node.clone(), metrics),
         context.stop.clone(),
     ));
+    let bounds = tokio::spawn(keep_bounds_ahead(recorder, context.stop.clone()));
     let office = tokio::spawn(office::run(context.clone()));
     let owner = tokio::spawn(office::watch_owner(context.clone()));
     let sagas = tokio::spawn(runner::run(coordination, context.stop.clone()));
@@ -107,7 +110,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     notes.abort();
     certificates.abort();
     let tasks = async {
-        let _ = tokio::join!(office, owner, sagas, serving_http);
+        let _ = tokio::join!(office, owner, sagas, bounds, serving_http);
         // A finished task must not be waited for twice.
         if !serving.is_finished() {
             let _ = serving.await;
@@ -275,6 +278,10 @@ async fn routes(
         )
         .add_service(ClusterServer::new(service::cluster::Cluster::new(
             context.clone(),
+        )))
+        .add_service(MembersServer::new(service::members::MembersService::new(
+            context.clone(),
+            coordination.clone(),
         )))
         .add_service(TimestampsServer::new(service::timestamps::Timestamps::new(
             allocator,

@@ -200,3 +200,9 @@ pub fn announce(bytes: &[u8]) -> Option<String> {
         format!("{name} ({})", r.operation_id)
     })
 }
+
+pub fn remove_member(bytes: &[u8]) -> Option<String> {
+    read(bytes, |r: v1::RemoveMemberRequest| {
+        format!("member {}", r.id)
+    })
+}

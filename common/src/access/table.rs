@@ -157,6 +157,16 @@ pub static METHODS: &[Method] = &[
     changes("Schedules/PauseSchedule", objects::pause_schedule),
     changes("Schedules/ResumeSchedule", objects::resume_schedule),
     reads("Cluster/Status"),
+    reads("Cluster/GroupStatus"),
+    unnoted(
+        "Members/Add",
+        Least::Operator,
+        "its answer is a stream; the service writes the line when it knows what came of it",
+    )
+    .watch(),
+    changes("Members/Remove", objects::remove_member),
+    changes("Members/Backup", objects::nothing),
+    reads("Members/ListBackups"),
     changes("Agents/Register", objects::register).least(Least::Agent),
     unnoted(
         "Agents/Heartbeat",

@@ -10,6 +10,8 @@ use crate::{
     position::Position,
 };
 
+const RECORD_BYTES_MAX: u64 = 64 << 10;
+
 /// One reign over a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochRecord {
@@ -31,6 +33,28 @@ impl Repository {
         self.store()
             .put_create(&layout::epoch(shard, record.number), Bytes::from(bytes))
             .await
+    }
+
+    /// The reigns on record, by number.
+    pub async fn epoch_records(&self, shard: &ShardId) -> Result<Vec<EpochRecord>> {
+        let names = self.store().folder(&layout::epochs(shard)).await?.objects;
+        self.check_there().await?;
+        let mut records = Vec::new();
+        for number in names.iter().filter_map(|name| layout::number(name, 20)) {
+            let key = layout::epoch(shard, number);
+            let bytes = self.store().get(&key, RECORD_BYTES_MAX).await?;
+            let record: EpochRecord = serde_json::from_slice(&bytes)
+                .map_err(|e| Error::corrupt(format!("object {key} cannot be understood: {e}")))?;
+            if record.number != number {
+                return Err(Error::corrupt(format!(
+                    "object {key} says that it is number {}",
+                    record.number
+                )));
+            }
+            records.push(record);
+        }
+        records.sort_by_key(|record| record.number);
+        Ok(records)
     }
 
     /// The highest reign on record; 0: none.

@@ -52,6 +52,44 @@ pub(super) fn identity_record(name: &str) -> Path {
     identities().join(format!("{name}.json"))
 }
 
+/// What a coordinator group keeps of its own.
+pub(super) fn coordinator() -> Path {
+    Path::from("coordinator")
+}
+
+/// Up to where timestamps may have been given out.
+pub(super) fn bounds() -> Path {
+    coordinator().join("bounds")
+}
+
+pub(super) fn bound(bound: u64) -> Path {
+    bounds().join(format!("{bound:020}"))
+}
+
+/// Backups of groups' own state.
+pub(super) fn group_backups() -> Path {
+    coordinator().join("backups")
+}
+
+pub(super) fn group_backup(name: &str) -> Path {
+    group_backups().join(name).join("state")
+}
+
+pub(super) fn group_backup_keys(name: &str) -> Path {
+    group_backups().join(name).join("keys")
+}
+
+/// A session's data key, wrapped for a recipient.
+pub(super) fn key_file(folder: Path, session: Uuid, recipient: &str) -> Path {
+    folder.join(format!("{}.{recipient}.age", session.simple()))
+}
+
+/// A number with all its digits, the other direction of the padding above.
+pub(super) fn number(text: &str, digits: usize) -> Option<u64> {
+    let all_digits = text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
+    all_digits.then(|| text.parse().ok()).flatten()
+}
+
 pub(super) fn keyspaces() -> Path {
     Path::from("keyspaces")
 }
@@ -115,7 +153,7 @@ pub(super) fn keys(id: &ShardId, name: &BackupName) -> Path {
 }
 
 pub(super) fn key(id: &ShardId, name: &BackupName, session: Uuid, recipient: &str) -> Path {
-    keys(id, name).join(format!("{}.{recipient}.age", session.simple()))
+    key_file(keys(id, name), session, recipient)
 }
 
 #[cfg(test)]
@@ -131,6 +169,7 @@ mod tests {
         let base = "keyspaces/commerce/-80";
         assert_eq!(header().as_ref(), "seawall.json");
         assert_eq!(owner(7).as_ref(), "owners/00000000000000000007");
+        assert_eq!(bound(7).as_ref(), "coordinator/bounds/00000000000000000007");
         assert_eq!(recipient("0011").as_ref(), "recipients/0011");
         assert_eq!(identity("ops").as_ref(), "identities/ops.age");
         assert_eq!(identity_record("ops").as_ref(), "identities/ops.json");

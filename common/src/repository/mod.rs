@@ -5,6 +5,7 @@
 //! believed before it was checked. Coordinator, agent and `seawallctl` all call this module;
 //! it calls none of them.
 
+mod bounds;
 mod check;
 mod chunk;
 mod cloud;
@@ -20,6 +21,7 @@ mod failure;
 mod faults;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod group_state;
 mod header;
 mod inspect;
 mod keys;
@@ -59,6 +61,7 @@ pub use download::{
     restore,
 };
 pub use epochs::EpochRecord;
+pub use group_state::{GroupBackup, STATE_BYTES_MAX, check_group_backup_name};
 pub use header::Repository;
 pub use inspect::{Finding, InspectOptions, InspectedBackup, Inspection, Objects, inspect};
 pub use keys::{

@@ -16,6 +16,8 @@ pub(super) enum ObjectKind {
     /// A part with a piece of the pack list; never encrypted.
     PackList = 3,
     Manifest = 4,
+    /// The state of a coordinator group.
+    GroupState = 5,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

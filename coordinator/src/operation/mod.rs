@@ -7,6 +7,7 @@ pub mod clock;
 pub mod collection;
 mod delete_side;
 pub mod driver;
+pub mod group_backup;
 pub mod listing;
 pub mod recipients;
 #[cfg(test)]

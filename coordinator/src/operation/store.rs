@@ -10,8 +10,8 @@ use seawall_common::{
     Result,
     ids::{BackupName, ShardId},
     repository::{
-        BatchLimits, Collected, CollectionRequest, EpochRecord, KeyFiles, LeftOf, RemovedKeys,
-        Repository, StoredBackup,
+        BatchLimits, Collected, CollectionRequest, EpochRecord, GroupBackup, KeyFiles, LeftOf,
+        RemovedKeys, Repository, StoredBackup,
     },
 };
 
@@ -58,6 +58,12 @@ pub trait Store: Send + Sync + 'static {
         shard: &ShardId,
         recipient: &str,
     ) -> Result<BTreeMap<BackupName, KeyFiles>>;
+    /// Puts the state of the group and reads it back.
+    async fn put_group_state(&self, backup: GroupBackup, state: Vec<u8>) -> Result<GroupBackup>;
+    /// The oldest first.
+    async fn group_backup_names(&self) -> Result<Vec<String>>;
+    async fn group_backup(&self, name: &str) -> Result<GroupBackup>;
+    async fn remove_group_backup(&self, name: &str) -> Result<()>;
 }
 
 #[async_trait]
@@ -135,5 +141,21 @@ impl Store for Repository {
         recipient: &str,
     ) -> Result<BTreeMap<BackupName, KeyFiles>> {
         Repository::plan_recipient_removal(self, shard, recipient).await
+    }
+
+    async fn put_group_state(&self, backup: GroupBackup, state: Vec<u8>) -> Result<GroupBackup> {
+        Repository::put_group_state(self, backup, state).await
+    }
+
+    async fn group_backup_names(&self) -> Result<Vec<String>> {
+        Repository::group_backup_names(self).await
+    }
+
+    async fn group_backup(&self, name: &str) -> Result<GroupBackup> {
+        Repository::group_backup(self, name).await
+    }
+
+    async fn remove_group_backup(&self, name: &str) -> Result<()> {
+        Repository::remove_group_backup(self, name).await
     }
 }

@@ -2,11 +2,16 @@
 //!
 //! A member's instance id is made once, with its data directory. Every call between members names
 //! the caller's instance and the one that the caller knows under the callee's number; the first
-//! instance seen under a number is noted durably, and from then on no other is taken. So a member
-//! whose disk was wiped neither votes nor counts again under its old number: it is refused, learns
-//! of it, and ends. Once the group has a name, a call from another group is refused as well, and one
+//! instance seen under a number is noted durably, and from then on no other is taken; of members that
+//! were added later the log itself names the instance. So a member whose disk was wiped neither votes
+//! nor counts again under its old number: it is refused, learns of it, and ends; and so does one that
+//! was removed. Once the group has a name, a call from another group is refused as well, and one
 //! without a group unless its instance is known: a member that comes late becomes known when it
 //! answers at the address that was given to init.
+//!
+//! Who belongs to the group stands in the [`Roster`], which follows the log. A member that was away
+//! while others were added is called by some that it has never heard of: it lets in who names the
+//! group and this member's own instance, which only members are told.
 //!
 //! Calls are not authenticated, so none of them ends a process: a member ends when it calls another
 //! whose instance it knows, and is refused by it.
@@ -14,7 +19,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use seawall_common::{Error, ErrorKind, Result};
@@ -22,13 +27,15 @@ use seawall_proto::v1::{RaftRequest, RaftSender};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 
+use super::{members::MEMBERS_MAX, roster::Roster};
 use crate::platform::{blocking, files};
 
 const FILE: &str = "identity.json";
-const MEMBERS_MAX: usize = 9;
 const INSTANCE_BYTES_MAX: usize = 64;
+/// Instances that are noted, of members that are gone too.
+const PEERS_MAX: usize = 256;
 
-/// The members of the group as it was made: number and gRPC address.
+/// Members of a group: number and gRPC address.
 pub type Members = BTreeMap<u64, String>;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,7 +43,11 @@ pub type Members = BTreeMap<u64, String>;
 struct Record {
     member_id: u64,
     instance_id: String,
+    /// Those of `init`; empty for one that joins a group that is there.
     members: Members,
+    /// Where one that joins finds members of the group, as host:port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    join: Vec<String>,
     group_id: Option<String>,
     /// The instance of each other member, as first seen.
     peers: BTreeMap<u64, String>,
@@ -50,12 +61,13 @@ pub struct Identity {
 struct Inner {
     path: PathBuf,
     record: RwLock<Record>,
+    roster: RwLock<Roster>,
     saving: Mutex<()>,
     /// Why the group refuses this member, once it does.
     refusal: watch::Sender<Option<Error>>,
 }
 
-/// What a member says of the group when it starts.
+/// What a member says of the group when it greets another.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Hello {
     pub members: Members,
@@ -77,18 +89,35 @@ impl Identity {
                 members.len()
             )));
         }
+        Self::make(directory, id, members, Vec::new())
+    }
+
+    /// Makes `directory` that of member `id`, which is to be added to the group of the members at
+    /// `addresses`.
+    pub fn create_to_join(directory: &Path, id: u64, addresses: Vec<String>) -> Result<Self> {
+        if addresses.len() > MEMBERS_MAX {
+            return Err(Error::invalid(format!(
+                "{} peers are more than {MEMBERS_MAX}",
+                addresses.len()
+            )));
+        }
+        Self::make(directory, id, Members::new(), addresses)
+    }
+
+    fn make(directory: &Path, id: u64, members: Members, join: Vec<String>) -> Result<Self> {
         let path = directory.join(FILE);
         if files::exists(&path) {
             return Err(Error::refused(format!(
                 "data directory {} belongs to a member already",
                 directory.display()
             ))
-            .hint("Start the coordinator without init, or name an empty directory."));
+            .hint("Start the coordinator as it is, or name an empty directory."));
         }
         let record = Record {
             member_id: id,
             instance_id: uuid::Uuid::new_v4().to_string(),
             members,
+            join,
             group_id: None,
             peers: BTreeMap::new(),
         };
@@ -114,6 +143,7 @@ impl Identity {
             inner: Arc::new(Inner {
                 path,
                 record: RwLock::new(record),
+                roster: RwLock::default(),
                 saving: Mutex::new(()),
                 refusal: watch::Sender::new(None),
             }),
@@ -134,11 +164,50 @@ impl Identity {
         self.look(|record| record.member_id)
     }
 
-    pub fn members(&self) -> Members {
+    /// Those with which `init` was told to form the group.
+    pub fn founders(&self) -> Members {
         self.look(|record| record.members.clone())
     }
 
+    /// Where the group is found that this member is to be added to; empty for one made by `init`.
+    pub fn join(&self) -> Vec<String> {
+        self.look(|record| record.join.clone())
+    }
+
+    /// The members as the log has them, or, before it has any, those of `init`.
+    pub fn members(&self) -> Members {
+        let known = self.roster().addresses();
+        if known.is_empty() {
+            return self.founders();
+        }
+        known
+    }
+
+    /// Whether the log has this member in the group.
+    pub fn has_seat(&self) -> bool {
+        self.roster().has(self.id())
+    }
+
+    pub fn set_roster(&self, roster: Roster) {
+        *self
+            .inner
+            .roster
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = roster;
+    }
+
+    fn roster(&self) -> RwLockReadGuard<'_, Roster> {
+        self.inner
+            .roster
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The instance under which `member` is known: the log's word counts before what was noted.
     pub fn instance_of(&self, member: u64) -> Option<String> {
+        if let Some(instance) = self.roster().instance_of(member) {
+            return Some(instance.clone());
+        }
         self.look(|record| record.peers.get(&member).cloned())
     }
 
@@ -161,14 +230,13 @@ impl Identity {
     }
 
     pub fn hello(&self) -> Hello {
-        self.look(|record| {
-            let mut instances = record.peers.clone();
-            instances.insert(record.member_id, record.instance_id.clone());
-            Hello {
-                members: record.members.clone(),
-                instances,
-            }
-        })
+        let members = self.members();
+        let mut instances: BTreeMap<u64, String> = members
+            .keys()
+            .filter_map(|member| Some((*member, self.instance_of(*member)?)))
+            .collect();
+        self.look(|record| instances.insert(record.member_id, record.instance_id.clone()));
+        Hello { members, instances }
     }
 
     /// Becomes something once the group has refused this member.
@@ -188,21 +256,12 @@ impl Identity {
             ))
             .hint("Compare the addresses of the members that were given to init."));
         }
-        if self.has_group()
-            && sender.group_id.is_empty()
-            && self.instance_of(sender.member_id).is_none()
-        {
-            return Err(Error::refused(format!(
-                "member {} is not known here yet and does not name the group",
-                sender.member_id
-            ))
-            .hint("It is let in once it answers at the address that was given to init."));
-        }
-        self.admit(sender.member_id, &sender.instance_id).await?;
+        self.admit_caller(sender, &request.target_instance_id)
+            .await?;
         // Anybody can claim this: whether the group refuses us, we hear when we call a member.
         let expected = &request.target_instance_id;
         if !expected.is_empty() && *expected != instance {
-            return Err(Error::refused(format!(
+            return Err(Error::conflict(format!(
                 "this is not the instance of member {id} that the call is meant for"
             )));
         }
@@ -219,7 +278,11 @@ impl Identity {
                 sender.member_id
             )));
         }
-        self.admit(target, &sender.instance_id).await
+        match self.standing(target) {
+            Standing::Member => self.admit(target, &sender.instance_id).await,
+            // One that is about to be added is asked who it is; who that may be, the caller decides.
+            _ => check_instance(target, &sender.instance_id),
+        }
     }
 
     /// Takes note of what it means for this member that `member`, which it called and which
@@ -229,39 +292,52 @@ impl Identity {
             .instance_of(member)
             .is_some_and(|known| known == instance);
         if is_known && error.kind() == ErrorKind::Fenced {
-            self.inner.refusal.send_replace(Some(wiped(self.id())));
+            self.refuse(error.clone());
         }
     }
 
-    /// Learns from another member's hello the instances that this one does not know yet.
-    pub async fn learn(&self, hello: &Hello) -> Result<()> {
-        if hello.instances.len() > MEMBERS_MAX {
+    /// This member can no longer take part.
+    pub fn refuse(&self, error: Error) {
+        self.inner.refusal.send_replace(Some(error));
+    }
+
+    /// Learns from the hello of another, which was let in, the instances that this one does not
+    /// know yet. `is_of_group`: it names a group, so its members need not be those of `init` any more.
+    pub async fn learn(&self, hello: &Hello, is_of_group: bool) -> Result<()> {
+        if hello.instances.len() > MEMBERS_MAX + 1 {
             return Err(Error::invalid(format!(
                 "{} instances are more than {MEMBERS_MAX}",
                 hello.instances.len()
             )));
         }
-        let (ours, has_group) = self.look(|r| (r.members.clone(), r.group_id.is_some()));
-        if !has_group && hello.members != ours {
+        let (founders, has_group) = self.look(|r| (r.members.clone(), r.group_id.is_some()));
+        if !has_group && !is_of_group && hello.members != founders {
             return Err(Error::conflict(format!(
                 "the members do not agree on who they are: {:?} here, {:?} there",
-                ours, hello.members
+                founders, hello.members
             ))
             .hint("Run init with the same --peers on every member, on empty directories."));
         }
         for (member, instance) in &hello.instances {
-            if *member != self.id() && self.instance_of(*member).is_none() {
-                self.admit(*member, instance).await?;
+            if *member == self.id() || self.instance_of(*member).is_some() {
+                continue;
+            }
+            match self.standing(*member) {
+                Standing::Member => self.admit(*member, instance).await?,
+                Standing::Unknown if is_of_group => self.note(*member, instance).await?,
+                // The other one does not know yet that it is gone.
+                Standing::Retired => {}
+                _ => return Err(stranger(*member)),
             }
         }
         Ok(())
     }
 
-    /// Notes the name of the group, durably.
     pub fn has_group(&self) -> bool {
         self.look(|record| record.group_id.is_some())
     }
 
+    /// Notes the name of the group, durably.
     pub async fn learn_group(&self, group_id: &str) -> Result<()> {
         if self.has_group() {
             return Ok(());
@@ -284,28 +360,89 @@ impl Identity {
         }
     }
 
+    fn standing(&self, member: u64) -> Standing {
+        let roster = self.roster();
+        let is_known = match roster.is_empty() {
+            true => self.look(|record| record.members.contains_key(&member)),
+            false => roster.has(member),
+        };
+        match (is_known, roster.is_retired(member)) {
+            _ if member == self.id() => Standing::Ourselves,
+            (true, _) => Standing::Member,
+            (_, true) => Standing::Retired,
+            _ => Standing::Unknown,
+        }
+    }
+
+    /// Whether `sender`, which names `named` as the instance of this member, may call it.
+    async fn admit_caller(&self, sender: &RaftSender, named: &str) -> Result<()> {
+        let (member, instance) = (sender.member_id, &sender.instance_id);
+        let (ours, has_group) = self.look(|r| (r.instance_id.clone(), r.group_id.is_some()));
+        check_instance(member, instance)?;
+        let names_group = has_group && !sender.group_id.is_empty();
+        match self.standing(member) {
+            Standing::Ourselves if *instance == ours => Ok(()),
+            Standing::Ourselves => Err(Error::invalid(format!(
+                "a call in the name of member {member}, which is this one"
+            ))),
+            Standing::Retired => Err(removed(member)),
+            Standing::Member if has_group && !names_group && self.instance_of(member).is_none() => {
+                Err(Error::refused(format!(
+                    "member {member} is not known here yet and does not name the group"
+                ))
+                .hint("It is let in once it answers at the address that was given to init."))
+            }
+            Standing::Member => self.admit(member, instance).await,
+            Standing::Unknown => match self.instance_of(member) {
+                Some(known) if known == *instance => Ok(()),
+                Some(_) => Err(wiped(member)),
+                // The first that speaks for the group to one that was told to join it.
+                None if names_group && self.is_joining() => self.note(member, instance).await,
+                None if self.is_joining() && !has_group => Err(Error::unavailable(format!(
+                    "member {} to be does not know yet which group it is to join",
+                    self.id()
+                ))
+                .hint("It asks the --peers of seawall-coordinator join: see its log.")),
+                // Added while this one was away.
+                None if names_group && named == ours => Ok(()),
+                None => Err(stranger(member)),
+            },
+        }
+    }
+
+    /// Waits to be added: no log of the group has reached this member.
+    fn is_joining(&self) -> bool {
+        self.roster().is_empty() && self.look(|record| record.members.is_empty())
+    }
+
     /// Takes `instance` as that of `member` when it is the first one, and refuses any other.
     async fn admit(&self, member: u64, instance: &str) -> Result<()> {
-        let is_member = self.look(|r| member != r.member_id && r.members.contains_key(&member));
-        if !is_member || instance.is_empty() || instance.len() > INSTANCE_BYTES_MAX {
-            return Err(Error::invalid(format!(
-                "a call in the name of member {member} without a right to it"
-            )));
-        }
+        check_instance(member, instance)?;
         if self.instance_of(member).is_none() {
-            self.change(|record| {
-                record
-                    .peers
-                    .entry(member)
-                    .or_insert_with(|| instance.to_owned());
-            })
-            .await?;
+            self.note(member, instance).await?;
         }
         if self.instance_of(member).as_deref() == Some(instance) {
             Ok(())
         } else {
             Err(wiped(member))
         }
+    }
+
+    async fn note(&self, member: u64, instance: &str) -> Result<()> {
+        check_instance(member, instance)?;
+        if self.look(|record| record.peers.len()) >= PEERS_MAX {
+            return Err(Error::exhausted(format!(
+                "{PEERS_MAX} members have been seen here, no more are noted"
+            ))
+            .hint("Replace this member by one with an empty data directory."));
+        }
+        self.change(|record| {
+            record
+                .peers
+                .entry(member)
+                .or_insert_with(|| instance.to_owned());
+        })
+        .await
     }
 
     async fn change(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
@@ -327,7 +464,40 @@ fn named(sender: Option<&RaftSender>) -> Result<&RaftSender> {
     sender.ok_or_else(|| Error::invalid("a call between members that does not say who calls"))
 }
 
-fn wiped(member: u64) -> Error {
+/// What another member is to this one.
+enum Standing {
+    Ourselves,
+    Member,
+    /// It was one, and will be none again.
+    Retired,
+    Unknown,
+}
+
+fn check_instance(member: u64, instance: &str) -> Result<()> {
+    if member == 0 || instance.is_empty() || instance.len() > INSTANCE_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "a call in the name of member {member} without a right to it"
+        )));
+    }
+    Ok(())
+}
+
+fn stranger(member: u64) -> Error {
+    Error::refused(format!("member {member} is not known to this group"))
+        .hint("Add it with seawallctl AddMember.")
+}
+
+pub(super) fn removed(member: u64) -> Error {
+    Error::fenced(format!(
+        "member {member} was removed from the group, and its id is not used again"
+    ))
+    .hint(
+        "To have a coordinator here again, run seawall-coordinator join with a new id on an empty data \
+         directory, and seawallctl AddMember.",
+    )
+}
+
+pub(super) fn wiped(member: u64) -> Error {
     Error::fenced(format!(
         "the data directory of member {member} is not the one that the group knows under this \
          number: it was wiped or replaced, and may not vote again"

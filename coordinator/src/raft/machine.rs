@@ -111,6 +111,8 @@ impl Applied {
                 .map(|command| self.state.apply(command))
                 .collect(),
             EntryPayload::Membership(membership) => {
+                let ids = membership.nodes().map(|(id, _)| *id).collect();
+                self.state.members.observe(ids);
                 self.membership = StoredMembership::new(Some(entry.log_id), membership);
                 Vec::new()
             }

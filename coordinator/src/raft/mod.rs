@@ -11,23 +11,41 @@ mod durable_log;
 #[cfg(test)]
 mod group_tests;
 mod identity;
+mod joining;
 mod log;
 mod machine;
+mod members;
 mod network;
 mod node;
 mod proposals;
+mod restored;
+mod roster;
 mod rounds;
 mod service;
 mod snapshot;
 
 pub use identity::{Identity, Members};
+pub use members::CaughtUp;
 pub use network::MESSAGE_BYTES_MAX;
 pub use node::{Leadership, Node, NodeOptions};
+pub use restored::{Beginning, make as make_restored};
 pub use service::RaftService;
 
 use std::io::Cursor;
 
+use serde::{Deserialize, Serialize};
+
 use crate::state::{Command, Response};
+
+/// What the membership in the log says of a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seat {
+    pub addr: String,
+    /// Of its data directory. Empty for those that `init` made: each member notes theirs when it first
+    /// hears of it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub instance: String,
+}
 
 openraft::declare_raft_types!(
     /// One entry carries the commands that waited at the same moment.
@@ -35,14 +53,14 @@ openraft::declare_raft_types!(
         D = Vec<Command>,
         R = Vec<Response>,
         NodeId = u64,
-        Node = openraft::BasicNode,
+        Node = Seat,
         SnapshotData = Cursor<Vec<u8>>,
 );
 
 type LogId = openraft::LogId<u64>;
 type Vote = openraft::Vote<u64>;
 type Entry = openraft::Entry<Types>;
-type StoredMembership = openraft::StoredMembership<u64, openraft::BasicNode>;
-type SnapshotMeta = openraft::SnapshotMeta<u64, openraft::BasicNode>;
+type StoredMembership = openraft::StoredMembership<u64, Seat>;
+type SnapshotMeta = openraft::SnapshotMeta<u64, Seat>;
 type StorageError = openraft::StorageError<u64>;
 type Raft = openraft::Raft<Types>;

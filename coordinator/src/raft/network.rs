@@ -1,13 +1,13 @@
 //! Calls to the other members: the Raft library's messages as JSON, each signed with who calls.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use openraft::{
-    BasicNode, RaftNetwork, RaftNetworkFactory,
+    RaftNetwork, RaftNetworkFactory,
     error::{InstallSnapshotError, RPCError, RaftError, RemoteError, Unreachable},
     network::RPCOption,
     raft::{
@@ -17,13 +17,14 @@ use openraft::{
 };
 use seawall_common::{
     Error, Result,
+    clock::now_unix_ms,
     tls::{Dial, Dialer, ServerUrl, error_of},
 };
-use seawall_proto::v1::{RaftRequest, RaftResponse, raft_client::RaftClient};
+use seawall_proto::v1::{RaftRequest, RaftResponse, RaftSender, raft_client::RaftClient};
 use serde::{Serialize, de::DeserializeOwned};
 use tonic::{Response, Status, transport::Channel};
 
-use super::{Identity, Types, identity::Hello};
+use super::{Identity, Seat, Types, identity::Hello};
 use crate::platform::connect;
 
 /// Largest message between members. Entries are sent by the mebibyte, snapshots in chunks of half a one,
@@ -40,7 +41,8 @@ pub(super) const INSTANCE_KEY: &str = "seawall-raft-instance";
 pub struct Channels {
     dialer: Dialer,
     open: Arc<Mutex<BTreeMap<String, Channel>>>,
-    silent: Arc<Mutex<BTreeSet<u64>>>,
+    /// Members that do not answer, each with since when.
+    silent: Arc<Mutex<BTreeMap<u64, u64>>>,
 }
 
 impl Channels {
@@ -63,17 +65,24 @@ impl Channels {
         Ok(channel)
     }
 
+    /// Since when a member has not answered.
+    pub fn silent_since(&self, member: u64) -> Option<u64> {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.get(&member).copied()
+    }
+
     /// Logs when a member falls silent and when it is heard again, once each.
     fn note<T>(&self, member: u64, answer: &Result<T>) {
         let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
         match answer {
             Ok(_) => {
-                if silent.remove(&member) {
+                if silent.remove(&member).is_some() {
                     tracing::info!("member {member} answers again");
                 }
             }
             Err(e) => {
-                if silent.insert(member) {
+                if let Entry::Vacant(new) = silent.entry(member) {
+                    new.insert(now_unix_ms());
                     tracing::warn!("member {member} does not answer: {e}");
                 }
             }
@@ -91,7 +100,7 @@ pub struct Network {
 impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
 
-    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
+    async fn new_client(&mut self, target: u64, node: &Seat) -> Peer {
         Peer {
             target,
             address: node.addr.clone(),
@@ -127,12 +136,14 @@ impl Peer {
         }
     }
 
-    /// Tells the other who we are and learns whom it knows.
-    pub async fn hello(&self) -> Result<()> {
-        let theirs: Hello = self
+    /// Tells the other who we are and learns whom it knows; answers who it is.
+    pub async fn hello(&self) -> Result<RaftSender> {
+        let (theirs, sender): (Hello, _) = self
             .call(Call::Hello, &self.identity.hello(), HELLO_TIMEOUT)
             .await?;
-        self.identity.learn(&theirs).await
+        let is_of_group = !sender.group_id.is_empty();
+        self.identity.learn(&theirs, is_of_group).await?;
+        Ok(sender)
     }
 
     async fn call<Q: Serialize, A: DeserializeOwned>(
@@ -140,7 +151,7 @@ impl Peer {
         call: Call,
         question: &Q,
         timeout: Duration,
-    ) -> Result<A> {
+    ) -> Result<(A, RaftSender)> {
         let payload = serde_json::to_vec(question)
             .map_err(|e| Error::internal(format!("cannot write a message: {e}")))?;
         let request = self.identity.request(self.target, payload);
@@ -171,9 +182,10 @@ impl Peer {
         self.identity
             .check_answer(self.target, answer.sender.as_ref())
             .await?;
-        serde_json::from_slice(&answer.payload).map_err(|e| {
+        let read = serde_json::from_slice(&answer.payload).map_err(|e| {
             Error::corrupt(format!("cannot read member {}'s answer: {e}", self.target))
-        })
+        })?;
+        Ok((read, answer.sender.unwrap_or_default()))
     }
 
     /// A call whose answer is what the Raft library of the other member returned.
@@ -182,15 +194,16 @@ impl Peer {
         call: Call,
         question: &Q,
         timeout: Duration,
-    ) -> Result<A, RPCError<u64, BasicNode, RaftError<u64, E>>>
+    ) -> Result<A, RPCError<u64, Seat, RaftError<u64, E>>>
     where
         Q: Serialize,
         A: DeserializeOwned,
         E: std::error::Error + DeserializeOwned,
     {
-        let answer: Result<Result<A, RaftError<u64, E>>> = self.call(call, question, timeout).await;
+        let answer: Result<(Result<A, RaftError<u64, E>>, _)> =
+            self.call(call, question, timeout).await;
         self.channels.note(self.target, &answer);
-        let answer = answer.map_err(|e| RPCError::Unreachable(Unreachable::new(&e)))?;
+        let (answer, _) = answer.map_err(|e| RPCError::Unreachable(Unreachable::new(&e)))?;
         answer.map_err(|e| RPCError::RemoteError(RemoteError::new(self.target, e)))
     }
 }
@@ -209,7 +222,7 @@ async fn send(
 }
 
 type RaftResult<T, E = openraft::error::Infallible> =
-    std::result::Result<T, RPCError<u64, BasicNode, RaftError<u64, E>>>;
+    std::result::Result<T, RPCError<u64, Seat, RaftError<u64, E>>>;
 
 impl RaftNetwork<Types> for Peer {
     async fn append_entries(

@@ -6,7 +6,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
+use openraft::{Config, ServerState, SnapshotPolicy};
 use prometheus_client::metrics::counter::Counter;
 use seawall_common::{Error, Result, tls::Dialer};
 use tokio::sync::watch;
@@ -14,11 +14,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Channel;
 
 use super::{
-    Identity, Raft, RaftService,
+    Identity, Raft, RaftService, Seat, identity, joining,
     log::LogStore,
     machine::Machine,
     network::{Channels, Network, Peer},
     proposals::Proposals,
+    roster::Roster,
     rounds::Rounds,
 };
 use crate::{
@@ -33,6 +34,7 @@ const MESSAGE_ENTRIES_MAX: u64 = 256;
 const SNAPSHOT_CHUNK_BYTES: u64 = 512 * 1024;
 const SNAPSHOT_TIMEOUT_MS: u64 = 10_000;
 const HELLO_INTERVAL: Duration = Duration::from_secs(1);
+const SETTLED_HELLO_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How a member takes part.
 pub struct NodeOptions {
@@ -61,6 +63,8 @@ pub struct Member {
     pub is_voter: bool,
     /// How far its log agrees with the leader's; only the leader knows.
     pub matched_index: Option<u64>,
+    /// Since when it has not answered this one.
+    pub silent_since_unix_ms: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -77,6 +81,8 @@ struct Inner {
     rounds: Rounds,
     channels: Channels,
     leadership: watch::Receiver<Leadership>,
+    /// Held while the membership is changed.
+    changing: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -120,10 +126,16 @@ impl Node {
                 log,
                 machine,
                 channels,
+                changing: tokio::sync::Mutex::new(()),
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
             }),
         };
+        // Once Raft's core answers, it has said what membership its log has.
+        let started = node.inner.raft.is_initialized().await;
+        started.map_err(|e| Error::internal(format!("cannot start Raft: {e}")))?;
+        node.refresh_roster();
+        node.spawn(follow_roster(node.clone()));
         node.spawn(follow_leadership(node.inner.raft.clone(), leadership));
         node.spawn(learn_group(
             node.inner.machine.clone(),
@@ -132,8 +144,8 @@ impl Node {
         Ok(node)
     }
 
-    /// Makes this member known to the others and, the first time, forms the group with them.
-    /// Call it when the Raft service is served.
+    /// Makes this member known to the others and, the first time, forms the group with them; one
+    /// that joins a group waits to be added. Call it when the Raft service is served.
     pub async fn join(&self) -> Result<()> {
         let Inner { raft, identity, .. } = &*self.inner;
         self.greet().await;
@@ -142,13 +154,22 @@ impl Node {
         }
         let failed =
             |e: &dyn std::fmt::Display| Error::internal(format!("cannot form the group: {e}"));
-        if !raft.is_initialized().await.map_err(|e| failed(&e))? {
-            let members: std::collections::BTreeMap<u64, BasicNode> = identity
-                .members()
+        let is_founder = identity.join().is_empty();
+        if is_founder && !raft.is_initialized().await.map_err(|e| failed(&e))? {
+            let seats: std::collections::BTreeMap<u64, Seat> = identity
+                .founders()
                 .into_iter()
-                .map(|(id, address)| (id, BasicNode { addr: address }))
+                .map(|(id, addr)| {
+                    (
+                        id,
+                        Seat {
+                            addr,
+                            ..Seat::default()
+                        },
+                    )
+                })
                 .collect();
-            match raft.initialize(members).await {
+            match raft.initialize(seats).await {
                 // The others were faster: their log has reached us meanwhile.
                 Err(e) if raft.is_initialized().await.unwrap_or(false) => {
                     tracing::debug!("the group was formed by another member: {e}");
@@ -156,12 +177,7 @@ impl Node {
                 result => result.map_err(|e| failed(&e))?,
             }
         }
-        let node = self.clone();
-        self.spawn(async move {
-            while !node.greet().await {
-                tokio::time::sleep(HELLO_INTERVAL).await;
-            }
-        });
+        self.spawn(keep_acquainted(self.clone()));
         Ok(())
     }
 
@@ -188,6 +204,19 @@ impl Node {
             .await
             .into_iter()
             .all(|ok| ok)
+    }
+
+    /// Lets the identity know who belongs to the group now, and ends this member when it no longer
+    /// does.
+    fn refresh_roster(&self) {
+        let Inner { raft, identity, .. } = &*self.inner;
+        let membership = raft.server_metrics().borrow().membership_config.clone();
+        let retired = self.look(|state| state.members.retired().clone());
+        let roster = Roster::new(&membership, retired);
+        if roster.is_retired(identity.id()) {
+            identity.refuse(identity::removed(identity.id()));
+        }
+        identity.set_roster(roster);
     }
 
     /// Commits `command` and answers what it came to; a refusal comes as the error that it names.
@@ -228,12 +257,35 @@ impl Node {
         self.inner.leadership.clone()
     }
 
+    pub(super) fn raft(&self) -> &Raft {
+        &self.inner.raft
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        &self.inner.identity
+    }
+
+    pub(super) fn channels(&self) -> &Channels {
+        &self.inner.channels
+    }
+
+    pub(super) fn changing(&self) -> &tokio::sync::Mutex<()> {
+        &self.inner.changing
+    }
+
     pub fn id(&self) -> u64 {
         self.inner.identity.id()
     }
 
     pub fn last_applied(&self) -> u64 {
         self.inner.machine.last_applied().map_or(0, |id| id.index)
+    }
+
+    /// The last entry of the log, applied or not.
+    pub fn last_log_index(&self) -> u64 {
+        let metrics = self.inner.raft.metrics();
+        let index = metrics.borrow().last_log_index;
+        index.unwrap_or_default()
     }
 
     /// Counts the commands that were committed through this member.
@@ -259,6 +311,7 @@ impl Node {
                     .as_ref()
                     .and_then(|replication| replication.get(id))
                     .and_then(|log_id| log_id.map(|log_id| log_id.index)),
+                silent_since_unix_ms: self.inner.channels.silent_since(*id),
             })
             .collect()
     }
@@ -311,12 +364,12 @@ impl Node {
         let raft = &self.inner.raft;
         let wait = || raft.wait(Some(Duration::from_secs(10)));
         raft.trigger().snapshot().await.unwrap();
-        let snapshot = |metrics: &openraft::RaftMetrics<u64, BasicNode>| {
+        let snapshot = |metrics: &openraft::RaftMetrics<u64, Seat>| {
             metrics.snapshot.is_some_and(|made| made.index >= index)
         };
         wait().metrics(snapshot, "snapshot").await.unwrap();
         raft.trigger().purge_log(index).await.unwrap();
-        let purged = |metrics: &openraft::RaftMetrics<u64, BasicNode>| {
+        let purged = |metrics: &openraft::RaftMetrics<u64, Seat>| {
             metrics.purged.is_some_and(|purged| purged.index >= index)
         };
         wait().metrics(purged, "purge").await.unwrap();
@@ -375,6 +428,48 @@ async fn follow_leadership(raft: Raft, leadership: watch::Sender<Leadership>) {
         if metrics.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Hands each change of the membership on to the identity.
+async fn follow_roster(node: Node) {
+    let mut metrics = node.inner.raft.server_metrics();
+    let mut progress = node.inner.machine.progress();
+    let mut known = None;
+    loop {
+        let membership = metrics.borrow_and_update().membership_config.clone();
+        let retired = node.look(|state| state.members.retired().len());
+        let now = Some((*membership.log_id(), retired));
+        if now != known {
+            node.refresh_roster();
+            known = now;
+        }
+        let changed = tokio::select! {
+            changed = metrics.changed() => changed,
+            changed = progress.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// Greets the others, often until all that there are have answered and this member has a place among
+/// them; now and then after that, for one that was removed is called by nobody and shall hear of it.
+async fn keep_acquainted(node: Node) {
+    let Inner {
+        identity, channels, ..
+    } = &*node.inner;
+    if let Err(e) = joining::learn_group(identity, channels).await {
+        die("cannot note the name of the group", &e);
+    }
+    loop {
+        let is_settled = node.greet().await && identity.has_seat();
+        let pause = match is_settled {
+            true => SETTLED_HELLO_INTERVAL,
+            false => HELLO_INTERVAL,
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 

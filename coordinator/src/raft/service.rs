@@ -69,8 +69,10 @@ impl raft_server::Raft for RaftService {
     }
 
     async fn hello(&self, request: Request<RaftRequest>) -> Result<Response<RaftResponse>, Status> {
+        let sender = request.get_ref().sender.as_ref();
+        let is_of_group = sender.is_some_and(|sender| !sender.group_id.is_empty());
         let hello: Hello = self.question(request).await?;
-        self.identity.learn(&hello).await?;
+        self.identity.learn(&hello, is_of_group).await?;
         self.answer(&self.identity.hello())
     }
 }

@@ -8,6 +8,7 @@ pub mod catalogue;
 pub mod cluster;
 pub mod convert;
 pub mod locks;
+pub mod members;
 pub mod operations;
 mod plans;
 pub mod retention;

@@ -325,6 +325,16 @@ impl Catalogue {
             .ok_or_else(|| unknown(shard, name))
     }
 
+    /// Nobody writes any of them any more.
+    pub(super) fn give_up_running(&mut self, why: &str) {
+        let entries = self.shards.values_mut().flat_map(BTreeMap::values_mut);
+        for entry in entries.filter(|entry| entry.known == Known::Running) {
+            entry.known = Known::Incomplete;
+            entry.operation = None;
+            why.clone_into(&mut entry.note);
+        }
+    }
+
     pub fn shards(&self) -> impl Iterator<Item = &ShardId> {
         self.shards.keys()
     }

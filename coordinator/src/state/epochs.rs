@@ -80,6 +80,8 @@ pub fn apply(state: &mut State, new: &NewEpoch) -> Result<Response> {
             .max(state.catalogue.newest_epoch(&new.shard)),
         newest => newest,
     };
+    let passed_over = state.topology.passed_over.get(&new.shard);
+    let before = before.max(passed_over.copied().unwrap_or(0));
     let number = before
         .checked_add(1)
         .ok_or_else(|| Error::exhausted(format!("{} has no epoch left", new.shard)))?;
@@ -97,7 +99,16 @@ pub fn apply(state: &mut State, new: &NewEpoch) -> Result<Response> {
 }
 
 impl super::topology::Topology {
-    fn begin_reign(&mut self, shard: &ShardId, epoch: Epoch) {
+    /// So many numbers above the newest of each line are not used.
+    pub(super) fn pass_epochs_over(&mut self, count: u64) {
+        for (shard, line) in &self.lines {
+            let newest = line.last().map_or(0, |epoch| epoch.number);
+            let upto = newest.saturating_add(count);
+            self.passed_over.insert(shard.clone(), upto);
+        }
+    }
+
+    pub(super) fn begin_reign(&mut self, shard: &ShardId, epoch: Epoch) {
         for tablet in self.tablets.values_mut().filter(|t| t.shard == *shard) {
             if tablet.alias == epoch.alias {
                 tablet.tablet_type = TabletType::Primary;

@@ -156,6 +156,16 @@ pub struct Claim {
 }
 
 impl Locks {
+    /// All holds are gone, and no token up to `tokens` above the last is valid. How many those were.
+    pub(super) fn forget_holds(&mut self, tokens: u64) -> usize {
+        let dropped = self.holds.len();
+        self.holds.clear();
+        self.backups.clear();
+        self.reparents.clear();
+        self.last_token = self.last_token.saturating_add(tokens);
+        dropped
+    }
+
     pub(super) fn apply(&mut self, command: &Command) -> Result<Response> {
         match command {
             Command::Acquire {

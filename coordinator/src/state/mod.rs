@@ -13,8 +13,10 @@ pub mod closing;
 pub mod collection;
 pub mod epochs;
 pub mod locks;
+pub mod members;
 pub mod operations;
 pub mod references;
+pub mod restored;
 pub mod retention;
 pub mod schedules;
 pub mod timestamps;
@@ -47,6 +49,8 @@ pub struct State {
     pub retention: retention::Retention,
     #[serde(default)]
     pub schedules: schedules::Schedules,
+    #[serde(default)]
+    pub members: members::Members,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -173,9 +173,7 @@ impl Retention {
             Command::Apply { now_unix_ms } => {
                 self.applied_unix_ms = self.applied_unix_ms.max(*now_unix_ms);
             }
-            Command::Stop { why } => {
-                self.stopped.get_or_insert_with(|| why.clone());
-            }
+            Command::Stop { why } => self.stop(why),
             Command::Resume { now_unix_ms } => {
                 self.stopped = None;
                 self.resumes += 1;
@@ -184,6 +182,10 @@ impl Retention {
             }
         }
         Ok(Response::Done)
+    }
+
+    pub(super) fn stop(&mut self, why: &str) {
+        self.stopped.get_or_insert_with(|| why.to_owned());
     }
 
     fn set(&mut self, scope: &Scope, policy: Option<&Policy>) -> Result<()> {

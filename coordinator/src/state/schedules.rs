@@ -314,6 +314,19 @@ impl Schedules {
         Ok(())
     }
 
+    /// For a group that was restored: what was at work is lost, and nothing begins before an operator
+    /// resumes it. How many schedules there are.
+    pub(super) fn stand_still(&mut self, why: &str, now_unix_ms: u64) -> usize {
+        let now_unix_ms = self.now(now_unix_ms);
+        for schedule in self.all.values_mut() {
+            schedule.lose_run(why, now_unix_ms);
+            schedule.pause = Some(Pause {
+                until_unix_ms: None,
+            });
+        }
+        self.all.len()
+    }
+
     /// An operator has said that the clock shows the right time now. What a wrong one has put off
     /// into a future far away comes back.
     pub(super) fn clock_is_right(&mut self, now_unix_ms: u64) {

@@ -22,6 +22,10 @@ pub struct Timestamps {
     bound: u64,
     /// Growing in both parts.
     notes: Vec<Note>,
+    /// The greatest bound that is known to be in the repository. Whoever gives numbers out keeps below
+    /// it; it is no limit of the commands here, for a log from before there was one must stay readable.
+    #[serde(default)]
+    recorded: u64,
 }
 
 /// At this time this was the greatest timestamp: what was answered before is not above it, what is
@@ -40,6 +44,8 @@ pub enum Command {
     FastForward { timestamp: u64 },
     /// Passed over when it is too near to the one before, or says nothing new.
     Note(Note),
+    /// The repository has this bound.
+    Record { bound: u64 },
 }
 
 /// Numbers `first..=last`, granted to nobody else.
@@ -60,7 +66,26 @@ impl Timestamps {
                 self.note(note);
                 Ok(Response::Done)
             }
+            Command::Record { bound } => {
+                self.recorded = self.recorded.max(bound);
+                Ok(Response::Done)
+            }
         }
+    }
+
+    pub fn bound(&self) -> u64 {
+        self.bound
+    }
+
+    /// For a new group: nothing at or below `timestamp` is given, and no bound of its own is noted yet.
+    pub(super) fn begin_above(&mut self, timestamp: u64) {
+        self.bound = self.bound.max(timestamp.min(TIMESTAMP_MAX));
+        self.recorded = 0;
+    }
+
+    /// Up to where numbers may be given out: the greatest bound in the repository.
+    pub fn recorded(&self) -> u64 {
+        self.recorded
     }
 
     fn reserve(&mut self, count: u64) -> Result<Granted> {
@@ -167,7 +192,7 @@ mod tests {
                         let is_due = match command {
                             Command::Reserve { count } => count == 0 || floor == TIMESTAMP_MAX,
                             Command::FastForward { timestamp } => timestamp == u64::MAX,
-                            Command::Note(_) => false,
+                            Command::Note(_) | Command::Record { .. } => false,
                         };
                         prop_assert!(is_due);
                     }

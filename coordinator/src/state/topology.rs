@@ -76,6 +76,9 @@ pub struct Tablet {
 pub struct Topology {
     pub(super) tablets: BTreeMap<Alias, Tablet>,
     pub(super) lines: BTreeMap<ShardId, Vec<Epoch>>,
+    /// Numbers up to this one are not given to new epochs, whatever the line says.
+    #[serde(default)]
+    pub(super) passed_over: BTreeMap<ShardId, u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,12 +3,17 @@
 //! The order is what makes it right (I1): take a number, *then* prove, by a quorum round that began
 //! after the taking, that this member still leads in the term under which the block was reserved,
 //! *then* answer. A number whose proof fails is never answered and never used again. All who wait
-//! share one round. A block is thrown away when its term is over.
+//! share one round. A block is thrown away when its term is over. Before a block is used, the
+//! repository has a bound that covers it ([`bounds`]).
 
+mod bounds;
+#[cfg(test)]
+mod bounds_tests;
 mod notes;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use bounds::{AHEAD, Recorder, keep_bounds_ahead};
 pub use notes::note_times;
 use prometheus_client::metrics::counter::Counter;
 use seawall_common::{Error, Result, timestamps::RANGE_MAX};
@@ -28,6 +33,7 @@ const TRIES_MAX: usize = 4;
 
 pub struct Allocator {
     node: Node,
+    recorder: Arc<Recorder>,
     block: Mutex<Option<Block>>,
     /// Held while the group is asked, so that a block that was reserved before a fast-forward is
     /// never put in place after it.
@@ -58,9 +64,10 @@ impl Block {
 }
 
 impl Allocator {
-    pub fn new(node: Node) -> Self {
+    pub fn new(node: Node, recorder: Arc<Recorder>) -> Self {
         Self {
             node,
+            recorder,
             block: Mutex::new(None),
             asking: tokio::sync::Mutex::new(()),
             given: Counter::default(),
@@ -98,6 +105,9 @@ impl Allocator {
     /// Makes sure that nothing at or below `timestamp` is given any more; answers the bound.
     pub async fn fast_forward(&self, timestamp: u64) -> Result<u64> {
         let _asking = self.asking.lock().await;
+        if timestamp <= timestamps::TIMESTAMP_MAX {
+            self.recorder.ensure(timestamp).await?;
+        }
         let command = Command::Timestamps(timestamps::Command::FastForward { timestamp });
         match self.node.propose(command).await? {
             Response::TimestampBound { bound } => {
@@ -134,13 +144,7 @@ impl Allocator {
         if let Some(taken) = self.take_from_block(count) {
             return Ok(taken);
         }
-        let command = Command::Timestamps(timestamps::Command::Reserve {
-            count: count.max(BLOCK),
-        });
-        let (granted, term) = match self.node.propose_in_term(command).await? {
-            (Response::TimestampsGranted(granted), term) => (granted, term),
-            (other, _) => return Err(unexpected(&other)),
-        };
+        let (granted, term) = self.reserve(count.max(BLOCK)).await?;
         let mut block = self.block();
         let joined = joined(*block, granted, term);
         block
@@ -150,6 +154,29 @@ impl Allocator {
             .ok_or_else(|| {
                 Error::exhausted(format!("fewer than {count} timestamps are left for ever"))
             })
+    }
+
+    /// A block that a bound in the repository covers. What was granted without one is never given.
+    async fn reserve(&self, count: u64) -> Result<(Granted, u64)> {
+        for _ in 0..TRIES_MAX {
+            let bound = self.node.look(|state| state.timestamps.bound());
+            let needed = bound.saturating_add(count).min(timestamps::TIMESTAMP_MAX);
+            self.recorder.ensure(needed).await?;
+            let command = Command::Timestamps(timestamps::Command::Reserve { count });
+            match self.node.propose_in_term(command).await? {
+                // Otherwise the bound of the timestamps has grown in between.
+                (Response::TimestampsGranted(granted), term)
+                    if granted.last <= self.recorder.recorded() =>
+                {
+                    return Ok((granted, term));
+                }
+                (Response::TimestampsGranted(_), _) => {}
+                (other, _) => return Err(unexpected(&other)),
+            }
+        }
+        Err(Error::unavailable(
+            "the bound of the timestamps grows too fast",
+        ))
     }
 }
 

@@ -57,32 +57,11 @@ impl Allocator {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use seawall_common::tls::{Dialer, Tls};
-
     use super::*;
-    use crate::{
-        raft::{Identity, Members, Node, NodeOptions},
-        timestamps::BLOCK,
+    use crate::timestamps::{
+        BLOCK,
+        bounds_tests::{allocator, group_of_one},
     };
-
-    async fn group_of_one(directory: &Path) -> Node {
-        let members = Members::from([(1, "127.0.0.1:1".to_owned())]);
-        Identity::create(directory, 1, members).unwrap();
-        let identity = Identity::open(directory).unwrap().unwrap();
-        let options = NodeOptions {
-            data_dir: directory.to_owned(),
-            heartbeat_interval: Duration::from_millis(50),
-            election_timeout: Duration::from_millis(200),
-            dialer: Dialer::new(Tls::off().unwrap()),
-        };
-        let node = Node::open(identity, options).await.unwrap();
-        node.join().await.unwrap();
-        let mut leadership = node.leadership();
-        leadership.wait_for(|now| now.is_ours).await.unwrap();
-        node
-    }
 
     fn at(unix_ms: u64) -> Wall {
         Box::new(move || unix_ms)
@@ -92,7 +71,7 @@ mod tests {
     async fn what_was_given_before_a_note_is_not_above_it_and_what_comes_later_is() {
         let directory = tempfile::tempdir().unwrap();
         let node = group_of_one(directory.path()).await;
-        let allocator = Allocator::new(node.clone());
+        let allocator = allocator(&node);
         let noted = |unix_ms| node.look(|state| state.timestamps.notes_at(unix_ms).0);
         // Nothing was given: nothing is said.
         assert_eq!(allocator.note(0, &at(1_000)).await.unwrap(), 0);

@@ -11,8 +11,9 @@ use nix::{
     unistd::Pid,
 };
 use seawall_proto::v1::{
-    ClusterStatusRequest, ClusterStatusResponse, FetchTimestampRequest,
-    cluster_client::ClusterClient, timestamps_client::TimestampsClient,
+    AddMemberRequest, ClusterStatusRequest, ClusterStatusResponse, FetchTimestampRequest,
+    RemoveMemberRequest, cluster_client::ClusterClient, members_client::MembersClient,
+    timestamps_client::TimestampsClient,
 };
 use seawall_tests::harness::ports::Port;
 use tempfile::TempDir;
@@ -34,7 +35,7 @@ pub struct Member {
 
 pub struct Group {
     pub members: Vec<Member>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// Runs the program to its end; one that does not end is stopped after ten seconds.
@@ -91,6 +92,27 @@ impl Member {
             "--peers",
             peers,
         ])
+    }
+
+    pub fn join(&self, peers: &str) -> Output {
+        let data_dir = self.data_dir.to_str().unwrap();
+        let id = self.id.to_string();
+        run(&[
+            "join",
+            "--data-dir",
+            data_dir,
+            "--id",
+            &id,
+            "--peers",
+            peers,
+        ])
+    }
+
+    /// Moves it to another address, which takes effect with its next start.
+    pub fn move_elsewhere(&mut self) {
+        let port = Port::reserve().unwrap();
+        self.address = port.address();
+        self._ports[0] = port;
     }
 
     pub fn runs(&self) -> bool {
@@ -151,6 +173,40 @@ impl Member {
         Ok(client.fetch(request).await?.into_inner().first)
     }
 
+    /// `AddMember`, asked of this member; until the new one votes.
+    pub async fn add(&self, id: u64, address: &str) -> Result<(), tonic::Status> {
+        let address = address.to_owned();
+        let mut client = MembersClient::new(
+            Endpoint::from_shared(format!("http://{}", self.address))
+                .unwrap()
+                .connect_lazy(),
+        );
+        let request = AddMemberRequest { id, address };
+        let mut progress = client.add(request).await?.into_inner();
+        while let Some(message) = progress.message().await? {
+            if message.voter {
+                return Ok(());
+            }
+        }
+        panic!("the progress ended without an end")
+    }
+
+    pub async fn remove(&self, id: u64) -> Result<(), tonic::Status> {
+        let mut client = MembersClient::new(
+            Endpoint::from_shared(format!("http://{}", self.address))
+                .unwrap()
+                .connect_lazy(),
+        );
+        client.remove(RemoveMemberRequest { id }).await.map(drop)
+    }
+
+    /// Ids of the members that vote, as this one knows.
+    pub async fn voters(&self) -> Vec<u64> {
+        let status = self.status().await.unwrap();
+        let voters = status.members.iter().filter(|member| member.voter);
+        voters.map(|member| member.id).collect()
+    }
+
     /// First line and body of the answer to an HTTP GET.
     pub async fn http(&self, path: &str) -> std::io::Result<String> {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -178,26 +234,57 @@ impl Group {
     /// Laid out, and nothing else.
     pub fn plan(size: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let members = (1..=size)
-            .map(|id| {
-                let ports = [(); 2].map(|()| Port::reserve().unwrap());
-                (id, ports)
-            })
-            .map(|(id, ports)| Member {
-                id,
-                address: ports[0].address(),
-                http: ports[1].address(),
-                _ports: ports,
-                data_dir: directory.path().join(format!("data-{id}")),
-                repository: format!("file://{}/repository", directory.path().display()),
-                log: directory.path().join(format!("log-{id}")),
-                process: None,
-            })
-            .collect();
-        Self {
-            members,
-            _directory: directory,
+        let mut group = Self {
+            members: Vec::new(),
+            directory,
+        };
+        for id in 1..=size {
+            group.plan_another(id);
         }
+        group
+    }
+
+    /// Lays out a further member; its place in `members`.
+    pub fn plan_another(&mut self, id: u64) -> usize {
+        let ports = [(); 2].map(|()| Port::reserve().unwrap());
+        let directory = self.directory.path();
+        self.members.push(Member {
+            id,
+            address: ports[0].address(),
+            http: ports[1].address(),
+            _ports: ports,
+            data_dir: directory.join(format!("data-{id}")),
+            repository: format!("file://{}/repository", directory.display()),
+            log: directory.join(format!("log-{id}")),
+            process: None,
+        });
+        self.members.len() - 1
+    }
+
+    /// A further member, started on a directory that is told to join the group, and not added yet.
+    pub async fn start_another(&mut self, id: u64) -> usize {
+        let peers = self.peers();
+        let at = self.plan_another(id);
+        let made = self.members[at].join(&peers);
+        assert!(made.status.success(), "{made:?}");
+        self.members[at].start(&[]);
+        eventually("the new member answers", || self.members[at].status()).await;
+        at
+    }
+
+    /// The same, and added.
+    pub async fn add_another(&mut self, via: usize, id: u64) -> usize {
+        let at = self.start_another(id).await;
+        let address = self.members[at].address.clone();
+        let added = eventually("the new member is added", || async {
+            match self.members[via].add(id, &address).await {
+                // It has not found out yet which group it was told to join.
+                Err(e) if e.code() == tonic::Code::Unavailable => None,
+                other => Some(other),
+            }
+        });
+        added.await.unwrap();
+        at
     }
 
     /// Made with `init` and started; returns when all know a leader.
@@ -213,6 +300,10 @@ impl Group {
         }
         group.leader().await;
         group
+    }
+
+    pub fn repository_directory(&self) -> PathBuf {
+        self.directory.path().join("repository")
     }
 
     pub fn peers(&self) -> String {

@@ -1,6 +1,8 @@
 //! Groups of real coordinator processes: made, killed, wiped, restarted.
 
+mod changes;
 mod harness;
 mod membership;
+mod restoring;
 mod starting;
 mod timestamps;

@@ -21,15 +21,16 @@ const KILLS: usize = 3;
 
 /// What the clients have seen together. `greatest` is the greatest timestamp that any has been
 /// answered: whoever begins after reading it must be given more.
-struct Seen {
-    greatest: AtomicU64,
-    given: AtomicU64,
-    failed: AtomicU64,
-    stop: AtomicBool,
+#[derive(Default)]
+pub struct Seen {
+    pub greatest: AtomicU64,
+    pub given: AtomicU64,
+    pub failed: AtomicU64,
+    pub stop: AtomicBool,
 }
 
 /// Fetches one timestamp after another, from any member, and keeps all that it was given.
-async fn fetch_all(channels: Vec<Channel>, seen: Arc<Seen>) -> Vec<u64> {
+pub async fn fetch_all(channels: Vec<Channel>, seen: Arc<Seen>) -> Vec<u64> {
     let mut mine = Vec::new();
     let mut turn = mine.len();
     while !seen.stop.load(Ordering::Relaxed) {
@@ -57,12 +58,7 @@ async fn fetch_all(channels: Vec<Channel>, seen: Arc<Seen>) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i1_timestamps_strictly_increase_for_many_clients_while_leaders_are_killed() {
     let mut group = Group::start(3).await;
-    let seen = Arc::new(Seen {
-        greatest: AtomicU64::new(0),
-        given: AtomicU64::new(0),
-        failed: AtomicU64::new(0),
-        stop: AtomicBool::new(false),
-    });
+    let seen = Arc::<Seen>::default();
     let channels: Vec<Channel> = group.members.iter().map(|m| m.channel()).collect();
     let began = Instant::now();
     let clients: Vec<_> = (0..CLIENTS)
@@ -163,4 +159,52 @@ async fn i1_a_range_is_contiguous_and_a_too_long_one_is_refused() {
         member.fetch(1_000_001).await.unwrap_err().code(),
         Code::InvalidArgument
     );
+}
+
+/// Bounds that the repository holds.
+fn bounds(repository: &std::path::Path) -> Vec<u64> {
+    let names = std::fs::read_dir(repository.join("coordinator/bounds")).unwrap();
+    let mut bounds: Vec<u64> = names
+        .filter_map(|name| name.unwrap().file_name().to_str()?.parse().ok())
+        .collect();
+    bounds.sort_unstable();
+    bounds
+}
+
+#[tokio::test]
+async fn i1_the_repository_has_a_bound_of_whatever_is_given_and_without_it_nothing_above_is() {
+    let mut group = Group::start(3).await;
+    let repository = group.repository_directory();
+    let leader = group.leader().await;
+    let member = &group.members[leader];
+    let first = member.fetch(1).await.unwrap();
+    let known = bounds(&repository);
+    assert!(known.last().unwrap() >= &first, "{known:?}");
+    let target = known.last().unwrap() + 5_000_000_000;
+    let forwarded = fast_forward(member.channel(), target).await.unwrap();
+    let known = bounds(&repository);
+    let bound = *known.last().unwrap();
+    assert!(bound >= forwarded && known.len() <= 3, "{known:?}");
+
+    // Away, also from the next leader, which finds the bound in the state.
+    let hidden = repository.with_extension("away");
+    std::fs::rename(&repository, &hidden).unwrap();
+    let last = member.fetch(1).await.unwrap();
+    group.members[leader].kill();
+    let leader = group.leader().await;
+    let member = &group.members[leader];
+    let next = eventually("the next leader answers", || async {
+        member.fetch(1).await.ok()
+    });
+    assert!(next.await > last);
+    let refused = fast_forward(member.channel(), bound + 1).await.unwrap_err();
+    let expected = format!("no timestamp above {bound} is given out");
+    assert!(refused.message().contains(&expected), "{refused}");
+    assert!(!repository.exists(), "made anew");
+    std::fs::rename(&hidden, &repository).unwrap();
+    eventually("it is written again", || async {
+        fast_forward(member.channel(), bound + 1).await.ok()
+    })
+    .await;
+    assert!(*bounds(&repository).last().unwrap() > bound);
 }

@@ -1,105 +1,87 @@
-use std::time::Duration;
-
-use futures::future::join_all;
-use seawall_common::tls::ServerUrl;
+use seawall_common::clock::now_unix_ms;
 use seawall_proto::v1::{self, cluster_client::ClusterClient};
 
-use super::Context;
+use super::{Context, incomplete_answer};
 use crate::{
-    client::{is_another_group, own_words},
     exit::Outcome,
-    output::{human::or_dash, json, table},
+    output::{
+        human::{age, or_dash, size, time},
+        json, table,
+    },
 };
 
-/// How long each member is given to speak for itself.
-const MEMBER_LIMIT: Duration = Duration::from_secs(2);
-
-/// Shows the coordinator group: who leads, who answers, which repository it writes
+/// Shows the coordinator group: who leads, how each member is, which repository it writes
+///
+/// The member that is asked asks the others, for a second each: also when nobody leads.
 #[derive(Debug, clap::Args)]
 pub struct ClusterStatus {}
 
 impl ClusterStatus {
     pub async fn run(self, context: &Context) -> Outcome {
-        let (status, asked) = context
+        let status = context
             .client
-            .call_one(|channel| async {
+            .call(|channel| async {
                 ClusterClient::new(channel)
-                    .status(v1::ClusterStatusRequest {})
+                    .group_status(v1::GroupStatusRequest {})
                     .await
             })
             .await
             .map_err(|failure| failure.of("ClusterStatus"))?;
-        let own_words = join_all(status.members.iter().map(async |member| {
-            if member.id == status.answered_by {
-                Ok(status.clone())
-            } else {
-                ask_itself(context, &asked, &member.address, &status.group_id).await
-            }
-        }));
-        let cluster = cluster(&status, &own_words.await);
+        let cluster = cluster(&status).ok_or_else(|| incomplete_answer("status"))?;
         context.print(&cluster, || names(&cluster), || render(&cluster))
     }
 }
 
-/// What a member says itself, as long as it belongs to the group that was asked.
-async fn ask_itself(
-    context: &Context,
-    asked: &ServerUrl,
-    address: &str,
-    group_id: &str,
-) -> Result<v1::ClusterStatusResponse, String> {
-    let member = context.client.peer(asked, address);
-    let member = member.map_err(|e| e.to_string())?;
-    let own = own_words(&member, MEMBER_LIMIT).await?;
-    if is_another_group(group_id, &own.group_id) {
-        return Err(format!(
-            "answers, but belongs to another group ({})",
-            own.group_id
-        ));
-    }
-    Ok(own)
-}
-
-/// The group as the member sees it that was asked first; how far each has come, as it says itself;
-/// how much of the log each has, as the leader says.
-fn cluster(
-    status: &v1::ClusterStatusResponse,
-    own_words: &[Result<v1::ClusterStatusResponse, String>],
-) -> json::Cluster {
+/// The group as the member sees it that was asked; how far each has come, as it says itself; how much
+/// of the log each has and since when it is silent, as the leader says.
+fn cluster(status: &v1::GroupStatusResponse) -> Option<json::Cluster> {
+    let asked = status.asked.as_ref()?;
     let known = |text: &String| (!text.is_empty()).then(|| text.clone());
-    let by_leader = own_words
-        .iter()
-        .flatten()
-        .find(|own| own.leader == own.answered_by);
-    let matched_index = |id: u64| {
-        let seen = by_leader.unwrap_or(status).members.iter();
-        seen.into_iter()
-            .find(|member| member.id == id)
-            .and_then(|member| member.matched_index)
+    let own_words = || status.members.iter().filter_map(|m| m.own.as_ref());
+    let leader = own_words().find(|own| own.leader == own.answered_by);
+    let seen_by_leader = |id: u64| {
+        let seen = leader.unwrap_or(asked).members.iter();
+        seen.into_iter().find(|member| member.id == id)
     };
-    let members = status.members.iter().zip(own_words);
-    json::Cluster {
-        group_id: status.group_id.clone(),
-        leader: (status.leader != 0).then_some(status.leader),
-        term: status.term,
-        answered_by: status.answered_by,
-        repository_url: known(&status.repository_url),
-        repository_id: known(&status.repository_id),
-        repository_refusal: known(&status.repository_refusal),
-        members: members
-            .map(|(member, own)| json::Member {
-                id: member.id,
-                address: member.address.clone(),
-                voter: member.voter,
-                leader: status.leader == member.id,
-                answers: own.is_ok(),
-                version: own.as_ref().ok().map(|own| own.version.clone()),
-                applied_index: own.as_ref().ok().map(|own| own.last_applied),
-                matched_index: matched_index(member.id),
-                error: own.as_ref().err().cloned(),
-            })
-            .collect(),
-    }
+    let members = status.members.iter().filter_map(|status| {
+        let member = status.member.as_ref()?;
+        let own = status.own.as_ref();
+        let seen = seen_by_leader(member.id);
+        let silent_since = seen.and_then(|seen| seen.silent_since_unix_ms);
+        Some(json::Member {
+            id: member.id,
+            address: member.address.clone(),
+            voter: member.voter,
+            leader: asked.leader == member.id,
+            answers: own.is_some(),
+            away_since_at: silent_since.filter(|_| own.is_none()).and_then(time),
+            version: own.map(|own| own.version.clone()),
+            applied_index: own.map(|own| own.last_applied),
+            last_log_index: own.map(|own| own.last_log_index),
+            matched_index: seen.and_then(|seen| seen.matched_index),
+            lag_entries: own
+                .zip(leader)
+                .map(|(own, leader)| leader.last_log_index.saturating_sub(own.last_applied)),
+            log_bytes: own.map(|own| own.log_bytes),
+            snapshot_bytes: own.map(|own| own.snapshot_bytes),
+            disk_free_bytes: own.and_then(|own| own.disk_free_bytes),
+            error: known(&status.error),
+        })
+    });
+    Some(json::Cluster {
+        group_id: asked.group_id.clone(),
+        leader: (asked.leader != 0).then_some(asked.leader),
+        term: asked.term,
+        answered_by: asked.answered_by,
+        repository_url: known(&asked.repository_url),
+        repository_id: known(&asked.repository_id),
+        repository_refusal: known(&asked.repository_refusal),
+        repository_error: known(&asked.repository_error),
+        repository_looked_at: time(asked.repository_looked_unix_ms),
+        timestamp_bound: asked.timestamp_bound,
+        timestamp_recorded: asked.timestamp_recorded,
+        members: members.collect(),
+    })
 }
 
 fn names(cluster: &json::Cluster) -> String {
@@ -109,41 +91,75 @@ fn names(cluster: &json::Cluster) -> String {
 
 fn render(cluster: &json::Cluster) -> String {
     let text = |value: &Option<String>| or_dash(value.as_deref().unwrap_or_default());
-    let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
     let leader = match cluster.leader {
         Some(leader) => format!("member {leader}, term {}", cluster.term),
         None => format!("none known, term {}", cluster.term),
     };
-    let repository_state = match &cluster.repository_refusal {
-        Some(refusal) => format!("not ours to write: {refusal}"),
-        None => "ours to write".to_owned(),
+    let repository_state = match (&cluster.repository_refusal, &cluster.repository_error) {
+        (Some(refusal), _) => format!("not ours to write: {refusal}"),
+        (None, Some(error)) => format!("ours to write, but not there: {error}"),
+        (None, None) => "ours to write".to_owned(),
     };
+    let timestamps = format!(
+        "up to {} reserved, up to {} noted in the repository",
+        cluster.timestamp_bound, cluster.timestamp_recorded
+    );
     let head = table::fields(&[
         ("group", cluster.group_id.clone()),
         ("leader", leader),
         ("repository", text(&cluster.repository_url)),
         ("repository id", text(&cluster.repository_id)),
         ("repository state", repository_state),
+        ("timestamps", timestamps),
     ]);
-    let rows = cluster.members.iter().map(|member| {
-        vec![
-            member.id.to_string(),
-            member.address.clone(),
-            match (member.leader, member.voter) {
-                (true, _) => "leader",
-                (false, true) => "voter",
-                (false, false) => "learner",
-            }
-            .to_owned(),
-            table::yes_no(member.answers),
-            number(member.applied_index),
-            number(member.matched_index),
-            text(&member.version),
-            text(&member.error),
-        ]
-    });
     let heads = [
-        "ID>", "ADDRESS", "ROLE", "ANSWERS", "APPLIED>", "MATCHED>", "VERSION", "ERROR",
+        "ID>",
+        "ADDRESS",
+        "ROLE",
+        "ANSWERS",
+        "APPLIED>",
+        "LAG>",
+        "LOG>",
+        "SNAPSHOTS>",
+        "FREE>",
+        "VERSION",
+        "ERROR",
     ];
+    let rows = cluster.members.iter().map(member_row);
     format!("{head}\n\n{}", table::render(&heads, rows))
+}
+
+fn member_row(member: &json::Member) -> Vec<String> {
+    let text = |value: &Option<String>| or_dash(value.as_deref().unwrap_or_default());
+    let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    let bytes = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), size);
+    let role = match (member.leader, member.voter) {
+        (true, _) => "leader",
+        (false, true) => "voter",
+        (false, false) => "learner",
+    };
+    let answers = match &member.away_since_at {
+        Some(since) => format!("no, for {}", away_for(since)),
+        None => table::yes_no(member.answers),
+    };
+    vec![
+        member.id.to_string(),
+        member.address.clone(),
+        role.to_owned(),
+        answers,
+        number(member.applied_index),
+        number(member.lag_entries),
+        bytes(member.log_bytes),
+        bytes(member.snapshot_bytes),
+        bytes(member.disk_free_bytes),
+        text(&member.version),
+        text(&member.error),
+    ]
+}
+
+/// By this machine's clock.
+fn away_for(since: &str) -> String {
+    let since = since.parse::<jiff::Timestamp>().ok();
+    let since = since.and_then(|at| u64::try_from(at.as_millisecond()).ok());
+    age(since, now_unix_ms())
 }

@@ -1,7 +1,9 @@
 //! The commands, one file each: arguments, the request, what is printed.
 
+mod add_member;
 mod add_recipient;
 mod backup;
+mod backup_coordinator;
 mod backup_lock;
 mod backup_shard;
 mod backup_status;
@@ -31,6 +33,7 @@ mod pause_schedule;
 mod pin_backup;
 mod planned_reparent_shard;
 mod remove_backup;
+mod remove_member;
 mod remove_recipient;
 mod remove_schedule;
 mod remove_tablet;
@@ -127,6 +130,14 @@ pub enum Command {
     CancelOperation(cancel_operation::CancelOperation),
     #[command(alias = "cluster-status")]
     ClusterStatus(cluster_status::ClusterStatus),
+    #[command(alias = "add-member")]
+    AddMember(add_member::AddMember),
+    #[command(alias = "remove-member")]
+    RemoveMember(remove_member::RemoveMember),
+    #[command(alias = "backup-coordinator")]
+    BackupCoordinator(backup_coordinator::BackupCoordinator),
+    #[command(alias = "list-coordinator-backups")]
+    ListCoordinatorBackups(backup_coordinator::ListCoordinatorBackups),
     #[command(name = "repository", subcommand)]
     Repository(repository::RepositoryCommand),
     #[command(alias = "generate-identity")]
@@ -208,6 +219,10 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::WatchOperation(command) => command.run(&context()?).await,
         Command::CancelOperation(command) => command.run(&context()?).await,
         Command::ClusterStatus(command) => command.run(&context()?).await,
+        Command::AddMember(command) => command.run(&context()?).await,
+        Command::RemoveMember(command) => command.run(&context()?).await,
+        Command::BackupCoordinator(command) => command.run(&context()?).await,
+        Command::ListCoordinatorBackups(command) => command.run(&context()?).await,
         Command::Repository(command) => command.run(&global).await,
         Command::GenerateIdentity(command) => command.run(global.output).await,
         Command::AddRecipient(command) => command.run(global.output).await,

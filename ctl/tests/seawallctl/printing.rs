@@ -76,18 +76,25 @@ fn script() -> Script {
                     address: "127.0.0.1:1".into(),
                     voter: true,
                     matched_index: Some(42),
+                    ..Default::default()
                 },
                 v1::Member {
                     id: 2,
                     address: "127.0.0.1:1".into(),
                     voter: true,
                     matched_index: Some(40),
+                    silent_since_unix_ms: Some(1_792_000_000_000),
                 },
             ],
             repository_url: "file:///backups".into(),
             repository_id: "r-1".into(),
             repository_refusal: String::new(),
             version: "0.1.0".into(),
+            last_log_index: 45,
+            log_bytes: 1 << 20,
+            disk_free_bytes: Some(5 << 30),
+            timestamp_recorded: 1_000_000_000,
+            ..Default::default()
         },
         next_timestamp: 41,
         ..Default::default()
@@ -317,30 +324,21 @@ async fn the_cluster_is_shown_with_the_members_that_do_not_answer() {
     assert_eq!(status["members"][0]["answers"], json!(true));
     assert_eq!(status["members"][1]["answers"], json!(false));
     assert!(status["members"][1]["error"].is_string());
+    let away = &status["members"][1]["away_since_at"];
+    assert_eq!(away, &json!("2026-10-14T17:46:40.000Z"));
+    assert_eq!(status["members"][0]["lag_entries"], json!(3));
+    assert_eq!(status["members"][0]["away_since_at"], json!(null));
+    assert_eq!(status["members"][0]["disk_free_bytes"], json!(5_u64 << 30));
+    assert_eq!(status["timestamp_recorded"], json!(1_000_000_000));
     let table = run(&coordinator.url(), &["ClusterStatus"]).await;
+    assert!(table.result().contains("no, for "), "{}", table.stdout);
+    assert!(table.result().contains("5.0 GiB"), "{}", table.stdout);
     assert!(
         table.result().contains("member 1, term 3"),
         "{}",
         table.stdout
     );
     assert!(table.result().contains("ours to write"));
-}
-
-#[tokio::test]
-async fn a_member_of_another_group_is_not_shown_as_one_of_this() {
-    let mut theirs = script();
-    theirs.cluster.group_id = "g-2".into();
-    let theirs = Coordinator::start(theirs);
-    let mut ours = script();
-    ours.cluster.members[1].address = theirs.address.to_string();
-    let ours = Coordinator::start(ours);
-    let status = run(&ours.url(), &["-ojson", "ClusterStatus"]).await.json();
-    assert_eq!(status["members"][0]["answers"], json!(true));
-    assert_eq!(status["members"][1]["answers"], json!(false));
-    assert_eq!(
-        status["members"][1]["error"],
-        json!("answers, but belongs to another group (g-2)")
-    );
 }
 
 #[tokio::test]

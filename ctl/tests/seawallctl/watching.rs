@@ -81,7 +81,7 @@ async fn a_watch_finds_members_that_were_not_named() {
         id: 2,
         address: second.address.to_string(),
         voter: true,
-        matched_index: None,
+        ..Default::default()
     });
     let first = Coordinator::start(script);
     let child = seawallctl(&first.url(), &["Backup", "zone1-102"])
@@ -108,7 +108,7 @@ async fn members_of_another_group_are_not_learned() {
         id,
         address: of.address.to_string(),
         voter: true,
-        matched_index: None,
+        ..Default::default()
     };
     let mut script = running();
     script.cluster.group_id = "g-2".into();

@@ -110,6 +110,23 @@ impl Coordinator {
         Ok(())
     }
 
+    /// `seawall-coordinator join`: makes the data directory of a member that is to be added.
+    pub fn join(&self, peers: &str) -> Result<()> {
+        let output = Command::new(binary("seawall-coordinator")?)
+            .args(["join", "--data-dir"])
+            .arg(self.data_dir())
+            .args(["--id", &self.id.to_string(), "--peers", peers])
+            .output()?;
+        if !output.status.success() {
+            bail!(
+                "join of member {} failed: {}",
+                self.id,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(())
+    }
+
     /// Environment of its next start.
     pub fn environment(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));

@@ -7,6 +7,7 @@
 mod backup;
 mod border;
 mod clouds;
+mod coordinators;
 mod damaged_page;
 mod directories;
 mod disk_full;

@@ -3,6 +3,7 @@
 use object_store::path::Path;
 use uuid::Uuid;
 
+use super::super::layout::number;
 use crate::ids::{BackupName, ShardId};
 
 /// An object below a shard.
@@ -37,12 +38,7 @@ fn known(names: &[&str]) -> Option<Object> {
         ["backups", name, "parts", part] => {
             Object::Part(name.parse().ok()?, number(part, 6)?.try_into().ok()?)
         }
-        ["packs", name, "keys", file] => {
-            let (session, rest) = file.split_once('.')?;
-            let recipient = rest.strip_suffix(".age")?;
-            is_hex(recipient, 16).then_some(())?;
-            Object::Key(name.parse().ok()?, id(session)?)
-        }
+        ["packs", name, "keys", file] => Object::Key(name.parse().ok()?, session_of(file)?),
         ["packs", name, pack] => Object::Pack(name.parse().ok()?, id(pack)?),
         ["epochs", number_] => Object::Epoch(number(number_, 20)?),
         ["log", ..] => Object::Later,
@@ -50,10 +46,16 @@ fn known(names: &[&str]) -> Option<Object> {
     })
 }
 
-/// A number with all its digits.
-pub(super) fn number(text: &str, digits: usize) -> Option<u64> {
-    let all_digits = text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
-    all_digits.then(|| text.parse().ok()).flatten()
+/// The session of a key file.
+fn session_of(file: &str) -> Option<Uuid> {
+    let (session, rest) = file.split_once('.')?;
+    let recipient = rest.strip_suffix(".age")?;
+    is_hex(recipient, 16).then_some(())?;
+    id(session)
+}
+
+pub(super) fn is_key_file(file: &str) -> bool {
+    session_of(file).is_some()
 }
 
 fn id(text: &str) -> Option<Uuid> {

@@ -6,6 +6,7 @@
 //! the first of it is named.
 
 mod backup;
+mod coordinator;
 mod key;
 mod reach;
 mod shard;
@@ -193,7 +194,7 @@ impl Inspector<'_> {
         for listed in store.list(&layout::owners()).await? {
             let key = listed.key.clone();
             let name = key.filename().unwrap_or_default();
-            let Some(number) = key::number(name, 20) else {
+            let Some(number) = layout::number(name, 20) else {
                 found.unknown.add(listed);
                 continue;
             };
@@ -209,6 +210,7 @@ impl Inspector<'_> {
                 Err(e) => found.damaged(&key, format!("cannot be understood: {e}")),
             }
         }
+        coordinator::inspect(store, found).await?;
         if !has_owner {
             found
                 .notes

@@ -18,7 +18,7 @@ use uuid::Uuid;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use packs::decode_pack_list;
 pub(super) use packs::{PackOrigin, encode_pack_list, pack_list_parts};
-pub(super) use part::{get_part, get_part_object, load_key};
+pub(super) use part::{get_part, get_part_object, load_key, open_key};
 pub(super) use reach::read_needed_packs;
 pub(super) use read::{check_origins, check_totals, decode_header, get_pack_list, open_body};
 pub(super) use write::encode_manifest;

@@ -81,6 +81,7 @@ pub(in super::super) async fn get_part(
         .map_err(|e| Error::internal(format!("the thread that opens a part died: {e}")))?
 }
 
+const NOBODY_OPENS: &str = "Nobody can open it: take another one.";
 const OTHER_KEYS: &str = "Use the identity of another of its recipients; with it, taking this one out and in again (docs/alarms.md) makes the file anew.";
 
 /// The data key of a session, opened with the repository's identity.
@@ -90,16 +91,30 @@ pub(in super::super) async fn load_key(
     name: &BackupName,
     session: Uuid,
 ) -> Result<DataKey> {
-    let Some(identities) = repository.identities() else {
-        return Err(Error::invalid(format!(
-            "backup {name} is encrypted and no identity is configured"
-        ))
-        .hint(format!(
-            "The private key that opens it: {WAYS_TO_AN_IDENTITY}."
-        )));
-    };
     let folder = layout::keys(shard, name);
-    let files = key_files(repository, &folder, session).await?;
+    open_key(repository, &format!("backup {name}"), &folder, session)
+        .await
+        .map_err(|e| match e.kind() {
+            ErrorKind::Corrupt if e.hint_text() == Some(NOBODY_OPENS) => e.hint("Nobody can open it: restore another backup, and take this one out of use with MarkBackupBroken."),
+            _ => e,
+        })
+}
+
+/// The data key of the session that wrote `what`, from the key files in `folder`.
+pub(in super::super) async fn open_key(
+    repository: &Repository,
+    what: &str,
+    folder: &Path,
+    session: Uuid,
+) -> Result<DataKey> {
+    let Some(identities) = repository.identities() else {
+        return Err(
+            Error::invalid(format!("{what} is encrypted and no identity is configured")).hint(
+                format!("The private key that opens it: {WAYS_TO_AN_IDENTITY}."),
+            ),
+        );
+    };
+    let files = key_files(repository, folder, session).await?;
     let mut others = 0;
     let mut broken: Option<Error> = None;
     for (file, fingerprint) in &files {
@@ -132,13 +147,12 @@ pub(in super::super) async fn load_key(
         return Err(broken);
     }
     if others == 0 {
-        return Err(Error::corrupt(format!(
-            "no key of backup {name} is left under {folder}"
-        ))
-        .hint("Nobody can open it: restore another backup, and take this one out of use with MarkBackupBroken."));
+        return Err(
+            Error::corrupt(format!("no key of {what} is left under {folder}")).hint(NOBODY_OPENS),
+        );
     }
     Err(Error::refused(format!(
-        "{identities} does not open backup {name}, which is encrypted for {others} other recipient{}",
+        "{identities} does not open {what}, which is encrypted for {others} other recipient{}",
         if others == 1 { "" } else { "s" }
     ))
     .hint("Use the private key of one of its recipients; AddRecipient opens it for another one."))

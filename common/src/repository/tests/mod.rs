@@ -8,6 +8,7 @@ mod forged;
 mod forged_lists;
 mod format;
 mod golden;
+mod group_state;
 mod hanging;
 mod incremental;
 mod key_files;

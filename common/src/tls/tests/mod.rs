@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use authority::{Authority, DAY_S, Wanted};
 use seawall_proto::v1::{
-    ClusterStatusRequest, ClusterStatusResponse,
+    ClusterStatusRequest, ClusterStatusResponse, GroupStatusRequest, GroupStatusResponse,
     cluster_client::ClusterClient,
     cluster_server::{Cluster, ClusterServer},
 };
@@ -36,6 +36,13 @@ impl Cluster for Mirror {
             group_id: certificate.map_or_else(String::new, |c| c.who()),
             ..Default::default()
         }))
+    }
+
+    async fn group_status(
+        &self,
+        _request: Request<GroupStatusRequest>,
+    ) -> Result<Response<GroupStatusResponse>, Status> {
+        Err(Status::unimplemented("nobody asks for it here"))
     }
 }
 

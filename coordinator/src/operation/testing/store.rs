@@ -11,8 +11,8 @@ use seawall_common::{
     Error, Result,
     ids::{BackupName, ShardId},
     repository::{
-        BatchLimits, Collected, CollectionRequest, EpochRecord, KeyFiles, LeftOf, ManifestHeader,
-        RemovedKeys, StoredBackup, StoredState,
+        BatchLimits, Collected, CollectionRequest, EpochRecord, GroupBackup, KeyFiles, LeftOf,
+        ManifestHeader, RemovedKeys, StoredBackup, StoredState,
     },
 };
 
@@ -46,6 +46,8 @@ pub struct FakeStore {
     pub keys: Mutex<(usize, u64)>,
     /// Deleting them never ends.
     pub hang_keys: Mutex<bool>,
+    /// Backups of the group itself, by name.
+    pub group_states: Mutex<BTreeMap<String, (GroupBackup, Vec<u8>)>>,
     /// The shards that were read, one after the other.
     pub scans: Mutex<Vec<ShardId>>,
     /// Reading one does not end for as long as this is set.
@@ -68,6 +70,7 @@ impl FakeStore {
             packs_failures: Mutex::default(),
             keys: Mutex::default(),
             hang_keys: Mutex::default(),
+            group_states: Mutex::default(),
             scans: Mutex::default(),
             hang_scans: Mutex::default(),
         }
@@ -96,6 +99,28 @@ impl Store for FakeStore {
 
     async fn check_owner(&self, _group_id: &str) -> Result<()> {
         self.owner.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    async fn put_group_state(&self, backup: GroupBackup, state: Vec<u8>) -> Result<GroupBackup> {
+        self.note(format!("state of {}", backup.group_id))?;
+        let mut states = self.group_states.lock().unwrap();
+        states.insert(backup.name.clone(), (backup.clone(), state));
+        Ok(backup)
+    }
+
+    async fn group_backup_names(&self) -> Result<Vec<String>> {
+        Ok(self.group_states.lock().unwrap().keys().cloned().collect())
+    }
+
+    async fn group_backup(&self, name: &str) -> Result<GroupBackup> {
+        let states = self.group_states.lock().unwrap();
+        let found = states.get(name).map(|(backup, _)| backup.clone());
+        found.ok_or_else(|| Error::not_found(format!("no {name}")))
+    }
+
+    async fn remove_group_backup(&self, name: &str) -> Result<()> {
+        self.group_states.lock().unwrap().remove(name);
+        Ok(())
     }
 
     async fn put_epoch(&self, _shard: &ShardId, record: &EpochRecord) -> Result<()> {

@@ -287,6 +287,16 @@ impl Schedule {
         self.end_run_if_done(now_unix_ms);
     }
 
+    /// The run that is at work ends, for nobody is at it any more.
+    pub(super) fn lose_run(&mut self, why: &str, now_unix_ms: u64) {
+        let parts = self.run.iter_mut().flat_map(|run| &mut run.parts);
+        for part in parts.filter(|part| part.state == PartState::Running) {
+            part.state = PartState::Failed;
+            part.error = cut(why);
+        }
+        self.call_off_waiting(now_unix_ms);
+    }
+
     /// Ends a run of which no operation is open.
     fn give_up(&mut self, waiting_are: PartState, now_unix_ms: u64) {
         let parts = self.run.iter_mut().flat_map(|run| &mut run.parts);

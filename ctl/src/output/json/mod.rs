@@ -18,7 +18,9 @@ mod transfer;
 
 pub use backup::{Backup, BackupRef, BackupRefs, Backups, GotBackup, RestorePlan};
 pub use certificate::{Certificate, Certificates};
-pub use cluster::{Cluster, Member};
+pub use cluster::{
+    Cluster, CoordinatorBackupTaken, CoordinatorBackups, Member, MemberAdded, MemberRemoved,
+};
 pub use keys::{AddedRecipient, Identity, Recipients, Writers};
 pub use lock::{Broken, Hold, Holds};
 pub use operation::{Operation, Operations, kind_and_alias};

@@ -350,4 +350,25 @@ impl cluster_server::Cluster for Fake {
         let (_, script) = self.take("Cluster.Status", request)?;
         answer(script.cluster.clone())
     }
+
+    /// Nobody but the one that is asked answers.
+    async fn group_status(
+        &self,
+        request: Request<GroupStatusRequest>,
+    ) -> Answer<GroupStatusResponse> {
+        let (_, script) = self.take("Cluster.GroupStatus", request)?;
+        let asked = script.cluster.clone();
+        let members = asked.members.iter().map(|member| MemberStatus {
+            member: Some(member.clone()),
+            own: (member.id == asked.answered_by).then(|| asked.clone()),
+            error: match member.id == asked.answered_by {
+                true => String::new(),
+                false => "no answer within 1s".to_owned(),
+            },
+        });
+        answer(GroupStatusResponse {
+            members: members.collect(),
+            asked: Some(asked),
+        })
+    }
 }

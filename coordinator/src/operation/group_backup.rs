@@ -1,0 +1,99 @@
+//! The group's own state, into the repository: what `BackupCoordinator` does, and a schedule may.
+//!
+//! It is quick and changes nothing of the group, so it is no operation: one that is cut off is taken
+//! again. What it puts is checked by reading it back; the oldest beyond those that are kept go.
+
+use seawall_common::{
+    Error, Result,
+    repository::{GroupBackup, check_group_backup_name},
+};
+
+use super::Coordination;
+use crate::state::State;
+
+pub const KEPT: usize = 7;
+pub const KEPT_MAX: usize = 1000;
+/// How many a listing reads.
+const LISTED_MAX: usize = 200;
+
+/// What was taken, and what went for it.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    pub backup: GroupBackup,
+    pub removed: Vec<String>,
+}
+
+/// Takes a backup of the group's state as it is now and keeps the newest `keep` of all that lie in
+/// the repository. For the leader.
+pub async fn take(context: &Coordination, keep: usize) -> Result<Taken> {
+    if keep == 0 || keep > KEPT_MAX {
+        return Err(Error::invalid(format!(
+            "cannot keep {keep} coordinator backups: at least one and at most {KEPT_MAX}"
+        )));
+    }
+    context.check_owner().await?;
+    let group_id = context.group_id()?;
+    let term = context.group.prove_leadership().await?;
+    let member = context.group.leadership().borrow().leader;
+    // Before the look: the state covers at least as much.
+    let last_index = context.group.applied().borrow().saturating_sub(1);
+    let state = context.group.look(Clone::clone);
+    let encoded = encode(state).await?;
+    let backup = GroupBackup::new(&group_id, member.unwrap_or_default(), (term, last_index));
+    let backup = context.store.put_group_state(backup, encoded).await?;
+    tracing::info!(
+        backup = backup.name,
+        "took a backup of the coordinator group"
+    );
+    let names = context.store.group_backup_names().await?;
+    let mut removed = Vec::new();
+    for name in going(&names, keep) {
+        context.check_owner().await?;
+        context.store.remove_group_backup(name).await?;
+        removed.push(name.clone());
+    }
+    Ok(Taken { backup, removed })
+}
+
+/// The oldest, as names sort, beyond so many.
+fn going(names: &[String], keep: usize) -> &[String] {
+    &names[..names.len().saturating_sub(keep)]
+}
+
+/// The newest last. Those that cannot be read are named with why.
+pub async fn list(context: &Coordination) -> Result<(Vec<GroupBackup>, Vec<String>)> {
+    let names = context.store.group_backup_names().await?;
+    let mut found = Vec::new();
+    let mut unreadable = Vec::new();
+    for name in &names[names.len().saturating_sub(LISTED_MAX)..] {
+        check_group_backup_name(name)?;
+        match context.store.group_backup(name).await {
+            Ok(backup) => found.push(backup),
+            Err(e) if e.is_retryable() => return Err(e),
+            Err(e) => unreadable.push(format!("{name}: {e}")),
+        }
+    }
+    Ok((found, unreadable))
+}
+
+async fn encode(state: State) -> Result<Vec<u8>> {
+    let encode = move || {
+        serde_json::to_vec(&state)
+            .map_err(|e| Error::internal(format!("cannot write the state: {e}")))
+    };
+    tokio::task::spawn_blocking(encode)
+        .await
+        .map_err(|e| Error::internal(format!("the thread that writes the state died: {e}")))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_stay() {
+        let names: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
+        assert_eq!(going(&names, 2), ["a".to_owned()]);
+        assert!(going(&names, 3).is_empty() && going(&names, 9).is_empty());
+    }
+}
