@@ -27,11 +27,14 @@ use seawall_proto::v1::{RaftRequest, RaftSender};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 
-use super::{members::MEMBERS_MAX, roster::Roster};
+use super::{
+    members::MEMBERS_MAX,
+    refusals::{check_instance, removed, stranger, wiped},
+    roster::Roster,
+};
 use crate::platform::{blocking, files};
 
 const FILE: &str = "identity.json";
-const INSTANCE_BYTES_MAX: usize = 64;
 /// Instances that are noted, of members that are gone too.
 const PEERS_MAX: usize = 256;
 
@@ -471,38 +474,6 @@ enum Standing {
     /// It was one, and will be none again.
     Retired,
     Unknown,
-}
-
-fn check_instance(member: u64, instance: &str) -> Result<()> {
-    if member == 0 || instance.is_empty() || instance.len() > INSTANCE_BYTES_MAX {
-        return Err(Error::invalid(format!(
-            "a call in the name of member {member} without a right to it"
-        )));
-    }
-    Ok(())
-}
-
-fn stranger(member: u64) -> Error {
-    Error::refused(format!("member {member} is not known to this group"))
-        .hint("Add it with seawallctl AddMember.")
-}
-
-pub(super) fn removed(member: u64) -> Error {
-    Error::fenced(format!(
-        "member {member} was removed from the group, and its id is not used again"
-    ))
-    .hint(
-        "To have a coordinator here again, run seawall-coordinator join with a new id on an empty data \
-         directory, and seawallctl AddMember.",
-    )
-}
-
-pub(super) fn wiped(member: u64) -> Error {
-    Error::fenced(format!(
-        "the data directory of member {member} is not the one that the group knows under this \
-         number: it was wiped or replaced, and may not vote again"
-    ))
-    .hint("Remove the member from the group and add it under a new id.")
 }
 
 fn save(path: &Path, record: &Record) -> Result<()> {

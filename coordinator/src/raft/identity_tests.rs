@@ -1,5 +1,5 @@
 use super::{
-    super::{Seat, StoredMembership},
+    super::{Seat, StoredMembership, refusals::INSTANCE_BYTES_MAX},
     *,
 };
 

@@ -13,6 +13,10 @@ const ASK_LIMIT: Duration = Duration::from_secs(2);
 
 /// Asks the members that were named to `join` until one says which group it belongs to.
 pub async fn learn_group(identity: &Identity, channels: &Channels) -> Result<()> {
+    if identity.join().is_empty() {
+        // Made by init: it forms its group itself, and learns the name with the log.
+        return Ok(());
+    }
     let mut is_told = false;
     while !identity.has_group() {
         let mut failures = Vec::new();

@@ -17,7 +17,7 @@ use openraft::{
 use seawall_common::{Error, ErrorKind, Result};
 use tokio::time::Instant;
 
-use super::{Node, Seat, identity, network::Peer};
+use super::{Node, Seat, network::Peer, refusals};
 
 /// Members of a group, learners too.
 pub const MEMBERS_MAX: usize = 9;
@@ -176,7 +176,7 @@ impl Node {
         }
         let sender = self.peer(id, address).hello().await.map_err(|e| {
             if e.kind() == ErrorKind::Conflict {
-                return identity::wiped(id);
+                return refusals::wiped(id);
             }
             let hint = "Start it there first: seawall-coordinator join on an empty data directory, then \
                         seawall-coordinator with that directory.";
@@ -197,7 +197,7 @@ impl Node {
             .hint("Run seawall-coordinator join there, with this group's members as --peers."));
         }
         match self.identity().instance_of(id) {
-            Some(known) if known != sender.instance_id => Err(identity::wiped(id)),
+            Some(known) if known != sender.instance_id => Err(refusals::wiped(id)),
             _ => Ok(sender.instance_id),
         }
     }

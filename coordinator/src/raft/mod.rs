@@ -18,6 +18,7 @@ mod members;
 mod network;
 mod node;
 mod proposals;
+mod refusals;
 mod restored;
 mod roster;
 mod rounds;

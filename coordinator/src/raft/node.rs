@@ -14,11 +14,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Channel;
 
 use super::{
-    Identity, Raft, RaftService, Seat, identity, joining,
+    Identity, Raft, RaftService, Seat, joining,
     log::LogStore,
     machine::Machine,
     network::{Channels, Network, Peer},
     proposals::Proposals,
+    refusals,
     roster::Roster,
     rounds::Rounds,
 };
@@ -214,7 +215,7 @@ impl Node {
         let retired = self.look(|state| state.members.retired().clone());
         let roster = Roster::new(&membership, retired);
         if roster.is_retired(identity.id()) {
-            identity.refuse(identity::removed(identity.id()));
+            identity.refuse(refusals::removed(identity.id()));
         }
         identity.set_roster(roster);
     }
