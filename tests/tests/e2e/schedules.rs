@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use seawall_common::clock::now_unix_ms;
 use seawall_tests::harness::{
     Cluster, ClusterPlan, http,
     wait::{PATIENCE, wait_for, wait_until},
@@ -10,6 +11,7 @@ use seawall_tests::harness::{
 use serde_json::Value;
 
 const SHARD: &str = "commerce/0";
+const PRIMARY: &str = "zone1-101";
 const REPLICA: &str = "zone1-102";
 const NAME: &str = "often";
 /// A slot every ten seconds.
@@ -136,6 +138,92 @@ async fn slots_come_and_go_under_one_leader_and_the_next_and_none_begins_twice()
     cluster.ctl(&["RemoveSchedule", NAME]).await?.done()?;
     let gone = cluster.ctl(&["ListSchedules", NAME]).await?;
     gone.refused(1, &["no schedule often", "ListSchedules shows them"])?;
+    cluster.wait_serving(REPLICA).await?;
+    cluster.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_says_why_it_does_not_run_and_that_a_log_is_too_short() -> Result<()> {
+    let mut cluster = ClusterPlan::new("schedule-says").start().await?;
+    cluster.start_small_shard(2).await?;
+    // Its agent is away: there is nobody to back up.
+    cluster.tablet_mut(REPLICA)?.kill()?;
+    wait_until("its silence is noticed", PATIENCE, || async {
+        let tablet = cluster.known_tablet(REPLICA).await?;
+        let seen_unix_ms = tablet.and_then(|tablet| tablet.last_seen_unix_ms);
+        let silence_ms = now_unix_ms().saturating_sub(seen_unix_ms.unwrap_or(0));
+        Ok(silence_ms > 11_000)
+    })
+    .await?;
+    set(&cluster, &["--tries", "2", "--retry-after", "1s"]).await?;
+    wait_until("the alarm is up", PATIENCE, || async {
+        Ok(metric(&cluster, 0, "consecutive_failures").await? >= 1.0)
+    })
+    .await?;
+    let failed = wait_ended(&cluster, 1).await?;
+    ensure!(failed[0]["outcome"] == "failed", "{failed:#?}");
+    let error = failed[0]["errors"][0].as_str().unwrap_or_default();
+    ensure!(error.contains("zone1-102 is not heard"), "{error}");
+    let table = cluster.ctl(&["ListSchedules"]).await?.done()?;
+    ensure!(table.contains("failed, 0 of 1 shards"), "{table}");
+    ensure!(table.contains("zone1-102 is not heard"), "{table}");
+    cluster.tablet_mut(REPLICA)?.start()?;
+    wait_until("the alarm is down", PATIENCE * 2, || async {
+        Ok(metric(&cluster, 0, "consecutive_failures").await? == 0.0)
+    })
+    .await?;
+    // Every ten seconds is too often for a log to be too short.
+    let weekly = [
+        "SetSchedule",
+        NAME,
+        SHARD,
+        "--cron",
+        "0 3 * * SUN",
+        "--zone",
+        "Europe/Zurich",
+    ];
+    cluster.ctl(&weekly).await?.done()?;
+    ensure!(schedule(&cluster).await?["short_logs"] == Value::Array(Vec::new()));
+    let server = &cluster.tablet(PRIMARY)?.server;
+    server
+        .execute(&["SET GLOBAL binlog_expire_logs_seconds = 345600"])
+        .await?;
+    wait_until("the warning stands", PATIENCE, || async {
+        Ok(metric(&cluster, 0, "short_logs").await? == 1.0)
+    })
+    .await?;
+    let short = schedule(&cluster).await?["short_logs"][0].clone();
+    ensure!(short["alias"] == PRIMARY, "{short:#}");
+    ensure!(short["kept_ms"] == 345_600_000, "{short:#}");
+    ensure!(
+        short["gap_ms"].as_u64() >= Some(7 * 24 * 3_600_000),
+        "{short:#}"
+    );
+    let said = cluster.ctl(&["ListSchedules"]).await?.done()?;
+    let warning = "WARNING: zone1-101 keeps its binary log for 4d00h";
+    ensure!(said.contains(warning), "{said}");
+
+    for (args, words) in [
+        (
+            ["SetSchedule", "x", SHARD, "--cron", "0 3 30 2 *"],
+            "never comes",
+        ),
+        (
+            ["SetSchedule", "x", SHARD, "--cron", "0 3 * *"],
+            "malformed cron",
+        ),
+        (
+            ["SetSchedule", "x", "comerce", "--cron", CRON],
+            "Did you mean commerce?",
+        ),
+    ] {
+        cluster.ctl(&args).await?.refused(1, &[words])?;
+    }
+    let zone = [&weekly[..6], &["Zurich"]].concat();
+    cluster
+        .ctl(&zone)
+        .await?
+        .refused(1, &["no time zone \"Zurich\"", "Europe/Zurich"])?;
     cluster.wait_serving(REPLICA).await?;
     cluster.finish().await
 }
