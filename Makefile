@@ -7,7 +7,7 @@ CARGO := cargo
 # pause points that let a test stop or kill a program in the middle of a step.
 TESTED := --workspace --all-features --locked
 
-.PHONY: help setup setup-tests build test lint quickstart bench soak fuzz
+.PHONY: help setup setup-tests build test lint quickstart bench soak sim fuzz
 
 help:
 	@echo "make quickstart   a small cluster on this machine: backup, restore, compare (ARGS=--keep leaves it up)"
@@ -16,6 +16,7 @@ help:
 	@echo "make build        the programs, into target/debug"
 	@echo "make bench        backup and restore against tar+zstd+age, mariabackup and restic; memory"
 	@echo "make soak         the long fault tests; every case of the damage matrix, of the recorded store, of random trees"
+	@echo "make sim          so many simulated worlds (SEEDS=20), from the one that SEED names on"
 	@echo "make fuzz         the readers of the repository's format, each for SECONDS (60)"
 
 setup:
@@ -62,6 +63,12 @@ soak: setup-tests
 	    SEAWALL_SOAK=1 deploy/cargo-test $(TESTED) --test e2e $(ARGS); \
 	    SEAWALL_SOAK=1 deploy/cargo-test -p seawall-common --all-features --locked --lib repository:: $(ARGS); \
 	fi
+
+SEEDS := 20
+SEED := 1
+sim:
+	$(CARGO) build $(TESTED)
+	for seed in $$(seq $(SEED) $$(($(SEED) + $(SEEDS) - 1))); do target/debug/sim --seed $$seed $(ARGS) || exit 1; done
 
 SECONDS := 60
 fuzz:

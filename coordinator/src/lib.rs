@@ -8,6 +8,7 @@ mod data_dir;
 mod forward;
 mod group;
 mod http;
+mod leases;
 mod office;
 mod operation;
 mod platform;
@@ -15,6 +16,8 @@ mod raft;
 mod restoring;
 mod server;
 mod service;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod state;
 mod timestamps;
 

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use futures::Stream;
 use seawall_common::{
     Error, Result,
     access::Access,
@@ -17,11 +18,16 @@ use seawall_proto::v1::{
     transfers_server::TransfersServer,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::Server};
+use tonic::{
+    service::Routes,
+    transport::{Server, server::Connected},
+};
 
 use crate::{
     agents::client::GrpcAgents,
@@ -32,7 +38,7 @@ use crate::{
     http::{self, Metrics},
     office,
     operation::{Coordination, Patience, runner},
-    raft::{MESSAGE_BYTES_MAX, Node, NodeOptions},
+    raft::{Compaction, MESSAGE_BYTES_MAX, Node, NodeOptions},
     service,
     timestamps::{AHEAD, Allocator, Recorder, keep_bounds_ahead, note_times},
 };
@@ -69,59 +75,109 @@ pub async fn run(settings: Settings) -> Result<()> {
         "coordinator starts"
     );
     let context = Arc::new(Context::new(settings, node.clone(), repository));
-    let bounds = Arc::new(context.repository.clone());
-    let recorder = Arc::new(Recorder::new(node.clone(), bounds, AHEAD));
-    let allocator = Arc::new(Allocator::new(node.clone(), recorder.clone()));
-    let coordination = coordination(&context, Dialer::new(tls.clone()));
     let limits = context.settings.limits;
     let grpc = listen(grpc, &tls, Port::Grpc, limits.connections)?;
     let access = Access::new(tls.clone(), limits.calls());
-    let mut metrics = Metrics::new(node.proposals(), allocator.given(), coordination.clone());
-    metrics.count_connections(TlsNumbers::new(tls.clone(), grpc.numbers()));
+    let connections = TlsNumbers::new(tls.clone(), grpc.numbers());
+    let mut works = start(&context, grpc, access.clone(), Dialer::new(tls.clone()));
+    let mut metrics = works.metrics();
+    metrics.count_connections(connections);
     metrics.count_calls(access.numbers());
-    let notes = tokio::spawn(note_times(allocator.clone(), coordination.clone()));
-    let mut serving = tokio::spawn(serve_grpc(
-        grpc,
-        access,
-        context.clone(),
-        coordination.clone(),
-        allocator,
-    ));
     let serving_http = tokio::spawn(serve_http(
         listen(http, &tls, Port::Http, limits.connections)?,
         http::router(node.clone(), metrics),
         context.stop.clone(),
     ));
-    let bounds = tokio::spawn(keep_bounds_ahead(recorder, context.stop.clone()));
-    let office = tokio::spawn(office::run(context.clone()));
-    let owner = tokio::spawn(office::watch_owner(context.clone()));
-    let sagas = tokio::spawn(runner::run(coordination, context.stop.clone()));
     let certificates = tokio::spawn(async move { tls.watch(LOOK_EVERY).await });
-
     let ended = tokio::select! {
         () = signals.asked_to_end() => Ok(()),
-        error = failed(&node) => Err(error),
-        served = &mut serving => Err(match served {
-            Ok(Err(e)) => e,
-            _ => Error::internal("the gRPC server ended"),
-        }),
+        error = works.failed() => Err(error),
     };
     context.stop.cancel();
-    notes.abort();
     certificates.abort();
-    let tasks = async {
-        let _ = tokio::join!(office, owner, sagas, bounds, serving_http);
-        // A finished task must not be waited for twice.
-        if !serving.is_finished() {
-            let _ = serving.await;
-        }
-    };
+    let tasks = async { tokio::join!(works.end(), serving_http) };
     if tokio::time::timeout(STOP_GRACE, tasks).await.is_err() {
         tracing::warn!("not everything ended within {STOP_GRACE:?}");
     }
     node.stop().await;
     tracing::info!("coordinator ends");
     ended
+}
+
+/// A member that takes part and answers calls.
+pub struct Works {
+    context: Arc<Context>,
+    coordination: Arc<Coordination>,
+    allocator: Arc<Allocator>,
+    serving: JoinHandle<Result<()>>,
+    behind: Vec<JoinHandle<()>>,
+}
+
+/// Begins to answer the calls that come in, and all that goes on behind them; until the context is
+/// told to stop.
+pub fn start<I, C>(context: &Arc<Context>, incoming: I, access: Access, dialer: Dialer) -> Works
+where
+    I: Stream<Item = std::io::Result<C>> + Send + 'static,
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    C::ConnectInfo: Clone + Send + Sync + 'static,
+{
+    let bounds = Arc::new(context.repository.clone());
+    let recorder = Arc::new(Recorder::new(context.node.clone(), bounds, AHEAD));
+    let allocator = Arc::new(Allocator::new(context.node.clone(), recorder.clone()));
+    let coordination = coordination(context, dialer);
+    let serving = tokio::spawn(serve_grpc(
+        incoming,
+        access,
+        context.clone(),
+        coordination.clone(),
+        allocator.clone(),
+    ));
+    let notes = note_times(allocator.clone(), coordination.clone());
+    let stop = context.stop.clone();
+    let behind = vec![
+        tokio::spawn(office::run(context.clone())),
+        tokio::spawn(office::watch_owner(context.clone())),
+        tokio::spawn(keep_bounds_ahead(recorder, context.stop.clone())),
+        tokio::spawn(runner::run(coordination.clone(), context.stop.clone())),
+        tokio::spawn(async move { stop.run_until_cancelled(notes).await.unwrap_or_default() }),
+    ];
+    Works {
+        context: context.clone(),
+        coordination,
+        allocator,
+        serving,
+        behind,
+    }
+}
+
+impl Works {
+    fn metrics(&self) -> Metrics {
+        Metrics::new(
+            self.context.node.proposals(),
+            self.allocator.given(),
+            self.coordination.clone(),
+        )
+    }
+
+    /// Waits until this member can no longer take part, and says why.
+    pub async fn failed(&mut self) -> Error {
+        tokio::select! {
+            error = failed(&self.context.node) => error,
+            served = &mut self.serving => match served {
+                Ok(Err(e)) => e,
+                _ => Error::internal("the gRPC server ended"),
+            },
+        }
+    }
+
+    /// Waits for what was begun, when the context has been told to stop.
+    async fn end(self) {
+        futures::future::join_all(self.behind).await;
+        // A finished task must not be waited for twice.
+        if !self.serving.is_finished() {
+            let _ = self.serving.await;
+        }
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener> {
@@ -181,6 +237,7 @@ async fn open(settings: &Settings, tls: &Tls) -> Result<Opened> {
         heartbeat_interval: settings.heartbeat_interval,
         election_timeout: settings.election_timeout,
         dialer: Dialer::new(tls.clone()),
+        compaction: Compaction::default(),
     };
     Ok(Opened {
         node: Node::open(identity, options).await?,
@@ -233,13 +290,18 @@ impl Signals {
     }
 }
 
-async fn serve_grpc(
-    listener: Listener,
+async fn serve_grpc<I, C>(
+    incoming: I,
     access: Access,
     context: Arc<Context>,
     coordination: Arc<Coordination>,
     allocator: Arc<Allocator>,
-) -> Result<()> {
+) -> Result<()>
+where
+    I: Stream<Item = std::io::Result<C>>,
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    C::ConnectInfo: Clone + Send + Sync + 'static,
+{
     let stop = context.stop.clone();
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
@@ -248,7 +310,7 @@ async fn serve_grpc(
         .layer(access.layer())
         .layer(ForwardLayer::new(context.node.clone()))
         .add_routes(routes(&context, &coordination, allocator).await?)
-        .serve_with_incoming_shutdown(listener, stop.cancelled());
+        .serve_with_incoming_shutdown(incoming, stop.cancelled());
     server
         .await
         .map_err(|e| Error::internal(format!("the gRPC server failed: {}", chain(&e))))

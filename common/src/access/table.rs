@@ -121,6 +121,11 @@ pub static METHODS: &[Method] = &[
     changes("Timestamps/FastForward", objects::fast_forward),
     reads("Timestamps/Notes"),
     changes("Locks/Acquire", objects::acquire),
+    unnoted(
+        "Locks/KeepAlive",
+        Least::Operator,
+        "a holder says every moment that it is there; its hold was noted when it was granted",
+    ),
     changes("Locks/Release", objects::release),
     changes("Locks/Break", objects::break_hold),
     reads("Locks/List"),

@@ -43,6 +43,9 @@ pub(super) enum Location {
         /// Empty: the whole bucket.
         prefix: Path,
     },
+    /// One that lives and ends with the process: of a simulation.
+    #[cfg(feature = "fault-injection")]
+    Memory(String),
 }
 
 const HINT: &str = "A repository is written file:///path/to/directory, s3://bucket/prefix, \
@@ -74,6 +77,10 @@ impl Location {
                 .filter(|path| path.parent().is_some())
                 .map(Self::Directory)
                 .ok_or_else(|| malformed("it names no local directory"));
+        }
+        #[cfg(feature = "fault-injection")]
+        if url.scheme() == "memory" {
+            return Ok(Self::Memory(url.path().to_owned()));
         }
         let Some(cloud) = Cloud::from_scheme(url.scheme()) else {
             return Err(Error::invalid(format!(

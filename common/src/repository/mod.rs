@@ -31,6 +31,8 @@ mod list;
 mod local;
 mod location;
 mod manifest;
+#[cfg(feature = "fault-injection")]
+mod memory;
 mod object;
 mod owner;
 mod pack;

@@ -15,6 +15,8 @@ use seawall_common::{
 use seawall_proto::v1::{self, agent_client::AgentClient};
 use tonic::transport::Channel;
 
+use crate::platform::connect;
+
 const DIAL: Dial = Dial::within(Duration::from_secs(3))
     .keep_alive(Duration::from_secs(5), Duration::from_secs(10));
 /// An agent answers at once; the step's own time is spent in the stream.
@@ -69,7 +71,7 @@ impl GrpcAgents {
             return Ok(channel.clone());
         }
         let url: ServerUrl = address.parse()?;
-        let channel = self.dialer.channel(&url, Whom::Agent, DIAL)?;
+        let channel = connect(&self.dialer, &url, Whom::Agent, DIAL)?;
         if channels.len() >= CHANNELS_MAX {
             channels.clear();
         }

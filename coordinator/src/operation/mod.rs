@@ -42,6 +42,7 @@ use seawall_common::{Error, Result, clock::now_unix_ms};
 use crate::{
     agents::{client::AgentCalls, heartbeats::Heartbeats},
     group::Group,
+    leases::Leases,
 };
 
 /// Times that decide how patient the sagas are.
@@ -80,6 +81,7 @@ pub struct Coordination {
     pub store: Arc<dyn store::Store>,
     pub agents: Arc<dyn AgentCalls>,
     pub heartbeats: Heartbeats,
+    pub leases: Leases,
     pub readings: listing::Readings,
     pub collections: collection::Collections,
     pub retention: retention::Applied,
@@ -106,6 +108,7 @@ impl Coordination {
             store,
             agents,
             heartbeats: Heartbeats::new(),
+            leases: Leases::default(),
             readings: listing::Readings::default(),
             collections: collection::Collections::default(),
             retention: retention::Applied::default(),

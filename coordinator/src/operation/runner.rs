@@ -18,7 +18,6 @@ use super::{
     driver::{self, Backoff, Run},
     retention, schedules,
 };
-use crate::agents::leases;
 
 /// Before an operation whose driver panicked is given another.
 const RESPAWN_AFTER: Duration = Duration::from_secs(5);
@@ -73,7 +72,7 @@ async fn hold_office(context: &Arc<Coordination>) {
     tracing::info!(term, "in office: taking up the open operations");
     tokio::join!(
         drive_all(context, term),
-        leases::watch(context.group.as_ref()),
+        context.leases.watch(context.group.as_ref()),
         retention::run(context),
         schedules::run(context)
     );

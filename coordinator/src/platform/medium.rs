@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 
 use seawall_common::Result;
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Tree {
     Records,
     /// A few values beside the records, with numbers below 256.
@@ -17,7 +18,7 @@ pub enum Order {
     Backwards,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Change {
     Put(u64, Vec<u8>),
     Delete(u64),

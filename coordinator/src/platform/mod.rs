@@ -1,5 +1,6 @@
 //! What the consensus takes from the machine: threads for blocking work, files, the medium of its
-//! log, connections. It is in one place so that a simulation can give its own.
+//! log, connections. Within a simulation (feature `sim`) each comes from the simulator; nothing
+//! outside of here and of `sim/` knows that there is one.
 
 pub mod files;
 mod medium;
@@ -18,6 +19,10 @@ use tonic::transport::Channel;
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    #[cfg(feature = "sim")]
+    if turmoil::in_simulation() {
+        return crate::sim::disk::work(work).await;
+    }
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| Error::internal(format!("a storage task ended early: {e}")))?
@@ -25,16 +30,28 @@ pub async fn blocking<T: Send + 'static>(
 
 /// Opens or creates what the log in `directory` lies on.
 pub fn open_medium(directory: &Path) -> Result<Box<dyn Medium>> {
+    #[cfg(feature = "sim")]
+    if turmoil::in_simulation() {
+        return Ok(Box::new(crate::sim::medium::SimMedium::open(directory)?));
+    }
     Ok(Box::new(sled_medium::SledMedium::open(directory)?))
 }
 
-/// A channel to another member that connects when it is first used.
-pub fn connect(dialer: &Dialer, url: &ServerUrl, dial: Dial) -> Result<Channel> {
-    dialer.channel(url, Whom::Coordinator, dial)
+/// A channel that connects when it is first used.
+pub fn connect(dialer: &Dialer, url: &ServerUrl, whom: Whom, dial: Dial) -> Result<Channel> {
+    #[cfg(feature = "sim")]
+    if turmoil::in_simulation() {
+        return Ok(crate::sim::connect(&dialer.endpoint(url, dial)?));
+    }
+    dialer.channel(url, whom, dial)
 }
 
 /// Ends the process: what is on the disk is no longer known, and a retry could hide the loss.
 pub fn die(what: &str, error: &dyn std::fmt::Display) -> ! {
+    #[cfg(feature = "sim")]
+    if turmoil::in_simulation() {
+        panic!("a simulated member ends: {what}: {error}");
+    }
     tracing::error!("{what}: {error}; ending, because nothing may be acknowledged after this");
     std::process::exit(1)
 }

@@ -9,7 +9,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
-use super::{Identity, Members, Node, NodeOptions};
+use super::{Compaction, Identity, Members, Node, NodeOptions};
 use crate::state::{
     Command, Response, State,
     timestamps::{Command as Timestamps, Granted},
@@ -34,6 +34,7 @@ impl Place {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(500),
             dialer: Dialer::new(Tls::off().unwrap()),
+            compaction: Compaction::default(),
         };
         let node = Node::open(identity, options).await.unwrap();
         let stop = CancellationToken::new();

@@ -55,6 +55,10 @@ impl Machine {
         };
         if let Some(StoredSnapshot { meta, state }) = newest {
             machine.replace(&meta, &state)?;
+            #[cfg(feature = "sim")]
+            if crate::sim::is_planted(crate::sim::Bug::ForgottenBound) {
+                machine.exclusive().state.timestamps = Default::default();
+            }
         }
         Ok(machine)
     }
@@ -106,10 +110,20 @@ impl Applied {
         self.last = Some(entry.log_id);
         match entry.payload {
             EntryPayload::Blank => Vec::new(),
-            EntryPayload::Normal(commands) => commands
-                .iter()
-                .map(|command| self.state.apply(command))
-                .collect(),
+            EntryPayload::Normal(commands) => {
+                #[cfg(feature = "sim")]
+                if crate::sim::is_planted(crate::sim::Bug::AppliedTwice)
+                    && rand::random_range(0..20) == 0
+                {
+                    commands.iter().for_each(|command| {
+                        self.state.apply(command);
+                    });
+                }
+                commands
+                    .iter()
+                    .map(|command| self.state.apply(command))
+                    .collect()
+            }
             EntryPayload::Membership(membership) => {
                 let ids = membership.nodes().map(|(id, _)| *id).collect();
                 self.state.members.observe(ids);

@@ -22,13 +22,14 @@ mod refusals;
 mod restored;
 mod roster;
 mod rounds;
+mod runtime;
 mod service;
 mod snapshot;
 
 pub use identity::{Identity, Members};
 pub use members::CaughtUp;
 pub use network::MESSAGE_BYTES_MAX;
-pub use node::{Leadership, Node, NodeOptions};
+pub use node::{Compaction, Leadership, Node, NodeOptions};
 pub use restored::{Beginning, make as make_restored};
 pub use service::RaftService;
 
@@ -56,6 +57,7 @@ openraft::declare_raft_types!(
         NodeId = u64,
         Node = Seat,
         SnapshotData = Cursor<Vec<u8>>,
+        AsyncRuntime = runtime::Runtime,
 );
 
 type LogId = openraft::LogId<u64>;

@@ -18,7 +18,7 @@ use openraft::{
 use seawall_common::{
     Error, Result,
     clock::now_unix_ms,
-    tls::{Dial, Dialer, ServerUrl, error_of},
+    tls::{Dial, Dialer, ServerUrl, Whom, error_of},
 };
 use seawall_proto::v1::{RaftRequest, RaftResponse, RaftSender, raft_client::RaftClient};
 use serde::{Serialize, de::DeserializeOwned};
@@ -60,7 +60,7 @@ impl Channels {
             return Ok(channel.clone());
         }
         let url = ServerUrl::new(self.dialer.scheme(), address)?;
-        let channel = connect(&self.dialer, &url, DIAL)?;
+        let channel = connect(&self.dialer, &url, Whom::Coordinator, DIAL)?;
         open.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }
@@ -119,6 +119,7 @@ pub struct Peer {
     channels: Channels,
 }
 
+#[derive(Clone, Copy)]
 enum Call {
     Append,
     Vote,
@@ -155,10 +156,10 @@ impl Peer {
         let payload = serde_json::to_vec(question)
             .map_err(|e| Error::internal(format!("cannot write a message: {e}")))?;
         let request = self.identity.request(self.target, payload);
-        let mut client = RaftClient::new(self.channels.to(&self.address)?)
+        let client = RaftClient::new(self.channels.to(&self.address)?)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let answer = tokio::time::timeout(timeout, send(&mut client, call, request))
+        let answer = tokio::time::timeout(timeout, send(client, call, request))
             .await
             .map_err(|_| {
                 Error::timeout(format!(
@@ -209,7 +210,20 @@ impl Peer {
 }
 
 async fn send(
-    client: &mut RaftClient<Channel>,
+    client: RaftClient<Channel>,
+    call: Call,
+    request: RaftRequest,
+) -> Result<Response<RaftResponse>, Status> {
+    #[cfg(feature = "sim")]
+    if turmoil::in_simulation() {
+        let deliver = move || deliver(client.clone(), call, request.clone());
+        return crate::sim::network::meddled(deliver).await;
+    }
+    deliver(client, call, request).await
+}
+
+async fn deliver(
+    mut client: RaftClient<Channel>,
     call: Call,
     request: RaftRequest,
 ) -> Result<Response<RaftResponse>, Status> {

@@ -28,8 +28,6 @@ use crate::{
     state::{Command, Response, State},
 };
 
-const SNAPSHOT_AFTER_ENTRIES: u64 = 5000;
-const ENTRIES_KEPT: u64 = 1000;
 const PURGE_BATCH_ENTRIES: u64 = 256;
 const MESSAGE_ENTRIES_MAX: u64 = 256;
 const SNAPSHOT_CHUNK_BYTES: u64 = 512 * 1024;
@@ -45,6 +43,24 @@ pub struct NodeOptions {
     pub election_timeout: Duration,
     /// Reaches the other members.
     pub dialer: Dialer,
+    pub compaction: Compaction,
+}
+
+/// How long the log grows.
+#[derive(Clone, Copy, Debug)]
+pub struct Compaction {
+    pub snapshot_after_entries: u64,
+    /// Before a snapshot, for followers that are a little behind.
+    pub entries_kept: u64,
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        Self {
+            snapshot_after_entries: 5000,
+            entries_kept: 1000,
+        }
+    }
 }
 
 /// Who leads, as this member knows.
@@ -387,6 +403,10 @@ impl Node {
 fn config(options: &NodeOptions) -> Result<Config> {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4);
     let election_ms = millis(options.election_timeout);
+    let Compaction {
+        snapshot_after_entries,
+        entries_kept,
+    } = options.compaction;
     Config {
         cluster_name: "seawall".to_owned(),
         heartbeat_interval: millis(options.heartbeat_interval),
@@ -394,11 +414,11 @@ fn config(options: &NodeOptions) -> Result<Config> {
         election_timeout_max: election_ms.saturating_mul(2),
         install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
         max_payload_entries: MESSAGE_ENTRIES_MAX,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_AFTER_ENTRIES),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_after_entries),
         snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,
-        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        max_in_snapshot_log_to_keep: entries_kept,
         purge_batch_size: PURGE_BATCH_ENTRIES,
-        replication_lag_threshold: SNAPSHOT_AFTER_ENTRIES + ENTRIES_KEPT,
+        replication_lag_threshold: snapshot_after_entries + entries_kept,
         ..Config::default()
     }
     .validate()

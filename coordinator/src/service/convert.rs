@@ -205,6 +205,7 @@ pub fn hold(hold: &Hold) -> v1::Hold {
         token: hold.token,
         granted_unix_ms: hold.granted_unix_ms,
         expires_unix_ms: hold.expires_unix_ms.unwrap_or(0),
+        lease_ms: hold.lease_ms.unwrap_or(0),
         operation_id: hold.operation.map_or_else(String::new, |id| id.to_string()),
     }
 }

@@ -1,6 +1,6 @@
-//! The backup lock, by hand.
+//! The backup lock, by hand and for programs that keep their holds alive.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use seawall_common::{Error, clock::now_unix_ms};
 use seawall_proto::v1::{self, locks_server::Locks};
@@ -11,12 +11,17 @@ use crate::{
     operation::{Coordination, driver::millis},
     state::{
         Command, Response as Answer,
-        locks::{self, Which},
+        locks::{self, Side, Which},
     },
 };
 
 const DURATION_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 const DURATION_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
+/// A shorter lease would end while the group elects a leader.
+const LEASE_MIN: Duration = Duration::from_secs(2);
+const LEASE_MAX: Duration = Duration::from_secs(3600);
+/// Holds that one call keeps alive.
+const KEPT_MAX: usize = 64;
 
 pub struct LocksService {
     pub context: Arc<Coordination>,
@@ -61,8 +66,87 @@ fn duration_ms(asked_ms: u64) -> seawall_common::Result<u64> {
     Ok(asked_ms)
 }
 
+/// For how long: a time (by hand), or a lease.
+fn times_ms(request: &v1::AcquireHoldRequest) -> seawall_common::Result<(u64, Option<u64>)> {
+    let lease_ms = request.lease_ms;
+    if lease_ms == 0 {
+        return Ok((duration_ms(request.duration_ms)?, None));
+    }
+    if request.duration_ms != 0 {
+        return Err(Error::invalid("a hold has a duration or a lease, not both"));
+    }
+    if !(millis(LEASE_MIN)..=millis(LEASE_MAX)).contains(&lease_ms) {
+        return Err(Error::invalid(format!(
+            "a lease of {lease_ms} ms is not between {} and {} s",
+            LEASE_MIN.as_secs(),
+            LEASE_MAX.as_secs()
+        )));
+    }
+    Ok((0, Some(lease_ms)))
+}
+
+fn side(request: &v1::AcquireHoldRequest) -> seawall_common::Result<Side> {
+    let side = v1::LockSide::try_from(request.side)
+        .map_err(|_| Error::invalid(format!("there is no side {} of the lock", request.side)))?;
+    match side {
+        v1::LockSide::Unspecified | v1::LockSide::Backup => Ok(Side::Backup),
+        v1::LockSide::Delete if request.lease_ms == 0 => {
+            Err(Error::invalid("the delete side is not held by hand")
+                .hint("Give a lease, and keep the hold alive."))
+        }
+        v1::LockSide::Delete => Ok(Side::Delete),
+    }
+}
+
+impl LocksService {
+    /// The holds among those named that do not stand with the token that is said.
+    fn lost(&self, holds: &[v1::HeldToken]) -> BTreeSet<String> {
+        self.context.group.look(|state| {
+            let lost = |held: &&v1::HeldToken| !state.locks.is_valid(&held.hold_id, held.token);
+            holds
+                .iter()
+                .filter(lost)
+                .map(|held| held.hold_id.clone())
+                .collect()
+        })
+    }
+
+    /// Gives those that stand their whole lease again; answers those that have none, or for which
+    /// it is too late.
+    fn keep(&self, holds: &[v1::HeldToken]) -> BTreeSet<String> {
+        let leases = &self.context.leases;
+        self.context.group.look(|state| {
+            let is_lost = |held: &&v1::HeldToken| {
+                let hold = state.locks.hold(&held.hold_id);
+                !state.locks.is_valid(&held.hold_id, held.token)
+                    || hold.is_some_and(|hold| hold.lease_ms.is_none() || !leases.keep(hold))
+            };
+            let lost = holds.iter().filter(is_lost);
+            lost.map(|held| held.hold_id.clone()).collect()
+        })
+    }
+}
+
 #[tonic::async_trait]
 impl Locks for LocksService {
+    async fn keep_alive(
+        &self,
+        request: Request<v1::KeepHoldsAliveRequest>,
+    ) -> Result<Response<v1::KeepHoldsAliveResponse>, Status> {
+        let holds = request.into_inner().holds;
+        if holds.len() > KEPT_MAX {
+            let error = format!("{} holds are more than {KEPT_MAX} at once", holds.len());
+            return Err(Error::invalid(error).into());
+        }
+        // In this order: what is proved and looked at afterwards was true all the while.
+        let mut lost = self.keep(&holds);
+        self.context.group.prove_leadership().await?;
+        lost.extend(self.lost(&holds));
+        Ok(Response::new(v1::KeepHoldsAliveResponse {
+            lost_holds: lost.into_iter().collect(),
+        }))
+    }
+
     async fn acquire(
         &self,
         request: Request<v1::AcquireHoldRequest>,
@@ -72,15 +156,20 @@ impl Locks for LocksService {
         check_text("reason", &request.reason)?;
         let scope = convert::scope_from(request.scope.as_ref())?;
         let id = hold_id(&request.id)?;
-        let duration_ms = duration_ms(request.duration_ms)?;
-        wait_for_deleters(&self.context, &scope).await;
+        let (duration_ms, lease_ms) = times_ms(&request)?;
+        let side = side(&request)?;
+        if side == Side::Backup {
+            wait_for_deleters(&self.context, &scope).await;
+        }
         let acquire = locks::Command::Acquire {
             id,
+            side,
             scope,
             owner: request.owner,
             reason: request.reason,
             now_unix_ms: now_unix_ms(),
             duration_ms,
+            lease_ms,
         };
         match self.propose(acquire).await? {
             Answer::Hold(hold) => Ok(Response::new(convert::hold(&hold))),

@@ -244,7 +244,7 @@ async fn the_backup_lock_is_taken_shown_and_let_go_of_by_hand() {
             scope: None,
             owner: "ana".into(),
             reason: "a copy by hand".into(),
-            duration_ms: 0,
+            ..v1::AcquireHoldRequest::default()
         })
     };
     assert_eq!(

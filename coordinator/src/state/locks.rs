@@ -2,8 +2,9 @@
 //!
 //! Any number of holders share one side; the two sides never stand in overlapping scopes. Each
 //! grant has a token greater than all before it. By hand there is one hold for each scope, for a
-//! stated time; the holds of operations live and end with them. Apart from that, one backup and
-//! one reparenting at a time may be at work in a shard.
+//! stated time; other programs keep theirs alive by a lease; the holds of operations live and end
+//! with them. The id of a hold is used once: a request for it that comes late is refused. Apart
+//! from that, one backup and one reparenting at a time may be at work in a shard.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,9 +23,12 @@ use super::Response;
 const HOLDS_MAX: usize = 10_000;
 /// Holds broken by hand that are remembered.
 const BROKEN_MAX: usize = 100;
+/// Ids of holds that have ended, of programs and by hand, that are remembered.
+const ENDED_MAX: usize = 4096;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Side {
+    #[default]
     Backup,
     Delete,
 }
@@ -67,8 +71,11 @@ pub struct Hold {
     pub reason: String,
     pub token: u64,
     pub granted_unix_ms: u64,
-    /// None: lives as long as its operation.
+    /// None: lives as long as its operation, or as its holder keeps it alive.
     pub expires_unix_ms: Option<u64>,
+    /// Its holder keeps it alive: it ends when the leader has not heard of it for so long.
+    #[serde(default)]
+    pub lease_ms: Option<u64>,
     pub operation: Option<OperationId>,
 }
 
@@ -95,6 +102,9 @@ pub struct Locks {
     broken: VecDeque<BrokenHold>,
     backups: BTreeMap<ShardId, OperationId>,
     reparents: BTreeMap<ShardId, OperationId>,
+    /// Oldest first.
+    #[serde(default)]
+    ended: VecDeque<String>,
 }
 
 /// By id, or (empty id) by scope.
@@ -106,14 +116,20 @@ pub struct Which {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
-    /// By hand, on the backup side. The id is the client's: a repetition finds its hold.
+    /// By hand, for a time, or by a program, which keeps it alive. The id is the client's: a
+    /// repetition finds its hold.
     Acquire {
         id: String,
+        #[serde(default)]
+        side: Side,
         scope: Scope,
         owner: String,
         reason: String,
         now_unix_ms: u64,
+        /// 0 with a lease.
         duration_ms: u64,
+        #[serde(default)]
+        lease_ms: Option<u64>,
     },
     /// The one hold by hand, of that id or in that scope.
     Release { which: Which },
@@ -124,7 +140,7 @@ pub enum Command {
         operator: String,
         now_unix_ms: u64,
     },
-    /// Lets go of holds by hand whose time is over.
+    /// Lets go of holds whose time or lease is over; those of operations have none.
     Expire { ids: Vec<String> },
 }
 
@@ -170,24 +186,28 @@ impl Locks {
         match command {
             Command::Acquire {
                 id,
+                side,
                 scope,
                 owner,
                 reason,
                 now_unix_ms,
                 duration_ms,
+                lease_ms,
             } => {
+                let end = now_unix_ms.saturating_add(*duration_ms);
                 let hold = Hold {
                     id: id.clone(),
-                    side: Side::Backup,
+                    side: *side,
                     scope: scope.clone(),
                     owner: owner.clone(),
                     reason: reason.clone(),
                     token: 0,
                     granted_unix_ms: *now_unix_ms,
-                    expires_unix_ms: Some(now_unix_ms.saturating_add(*duration_ms)),
+                    expires_unix_ms: lease_ms.is_none().then_some(end),
+                    lease_ms: *lease_ms,
                     operation: None,
                 };
-                self.acquire_by_hand(hold)
+                self.acquire(hold)
             }
             Command::Release { which } => self.release_by_hand(which),
             Command::Break {
@@ -197,16 +217,25 @@ impl Locks {
                 now_unix_ms,
             } => self.break_by_hand(which, reason, operator, *now_unix_ms),
             Command::Expire { ids } => {
-                self.holds
-                    .retain(|id, hold| hold.expires_unix_ms.is_none() || !ids.contains(id));
+                for id in ids {
+                    if self
+                        .holds
+                        .get(id)
+                        .is_some_and(|hold| hold.operation.is_none())
+                    {
+                        self.end(id);
+                    }
+                }
                 Ok(Response::Done)
             }
         }
     }
 
-    fn acquire_by_hand(&mut self, hold: Hold) -> Result<Response> {
+    fn acquire(&mut self, hold: Hold) -> Result<Response> {
         if let Some(known) = self.holds.get(&hold.id) {
-            return if known.scope == hold.scope && known.operation.is_none() {
+            let asked = (&hold.scope, hold.side, hold.lease_ms.is_some());
+            let is_the_same = asked == (&known.scope, known.side, known.lease_ms.is_some());
+            return if is_the_same && known.operation.is_none() {
                 Ok(Response::Hold(Box::new(known.clone())))
             } else {
                 Err(Error::conflict(format!(
@@ -215,10 +244,16 @@ impl Locks {
                 )))
             };
         }
-        if let Some(holder) = self.by_hand(&hold.scope) {
+        if self.ended.contains(&hold.id) {
+            return Err(Error::refused(format!("hold {} has ended", hold.id))
+                .hint("Acquire another one, under a new id."));
+        }
+        if hold.lease_ms.is_none()
+            && let Some(holder) = self.by_hand(&hold.scope)
+        {
             return Err(Error::refused(holder.described()).hint(holder.way_out()));
         }
-        self.check_other_side(Side::Backup, &hold.scope)?;
+        self.check_other_side(hold.side, &hold.scope)?;
         self.grant(hold)
             .map(|hold| Response::Hold(Box::new(hold.clone())))
     }
@@ -226,7 +261,16 @@ impl Locks {
     fn by_hand(&self, scope: &Scope) -> Option<&Hold> {
         self.holds
             .values()
-            .find(|hold| hold.operation.is_none() && hold.scope == *scope)
+            .find(|hold| hold.expires_unix_ms.is_some() && hold.scope == *scope)
+    }
+
+    /// Lets go of a hold that is no operation's.
+    fn end(&mut self, id: &str) {
+        self.holds.remove(id);
+        if self.ended.len() == ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(id.to_owned());
     }
 
     fn release_by_hand(&mut self, which: &Which) -> Result<Response> {
@@ -250,7 +294,7 @@ impl Locks {
             .hint("Cancel the operation; backup-lock --break takes the hold from it."));
         }
         let released = found.clone();
-        self.holds.remove(&released.id);
+        self.end(&released.id);
         Ok(Response::Hold(Box::new(released)))
     }
 
@@ -286,7 +330,7 @@ impl Locks {
             });
         }
         for broken in &broken {
-            self.holds.remove(&broken.hold.id);
+            self.end(&broken.hold.id);
             self.broken.push_front(broken.clone());
         }
         self.broken.truncate(BROKEN_MAX);
@@ -360,6 +404,7 @@ impl Locks {
             token: 0,
             granted_unix_ms: claim.now_unix_ms,
             expires_unix_ms: None,
+            lease_ms: None,
             operation: Some(operation),
         })
         .cloned()
@@ -396,9 +441,17 @@ impl Locks {
 
     /// Whether work under this hold and token may still be done.
     pub fn is_valid(&self, hold_id: &str, token: u64) -> bool {
+        #[cfg(feature = "sim")]
+        if crate::sim::is_planted(crate::sim::Bug::OldToken) {
+            return true;
+        }
         self.holds
             .get(hold_id)
             .is_some_and(|hold| hold.token == token)
+    }
+
+    pub fn hold(&self, id: &str) -> Option<&Hold> {
+        self.holds.get(id)
     }
 
     pub fn holds(&self) -> impl Iterator<Item = &Hold> {

@@ -36,11 +36,13 @@ fn restoration() -> Restoration {
 fn acquire(cluster: &mut Cluster) -> u64 {
     let acquire = locks::Command::Acquire {
         id: OperationId::generate().to_string(),
+        side: locks::Side::Backup,
         scope: Scope::Cluster,
         owner: "ann".into(),
         reason: "a copy".into(),
         now_unix_ms: cluster.now_unix_ms,
         duration_ms: 1_000,
+        lease_ms: None,
     };
     match cluster.apply(Command::Locks(acquire)).unwrap() {
         Response::Hold(hold) => hold.token,

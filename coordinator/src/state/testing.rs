@@ -90,6 +90,8 @@ pub fn registration(alias_text: &str) -> Registration {
 pub struct Cluster {
     pub state: State,
     pub now_unix_ms: u64,
+    /// All that was applied.
+    pub log: Vec<Command>,
 }
 
 impl Cluster {
@@ -98,6 +100,7 @@ impl Cluster {
         let mut cluster = Self {
             state: State::default(),
             now_unix_ms: 1_792_000_000_000,
+            log: Vec::new(),
         };
         for alias in ["zone1-100", "zone1-101", "zone1-102"] {
             cluster.register(registration(alias)).unwrap();
@@ -169,6 +172,7 @@ impl Cluster {
     }
 
     pub fn apply(&mut self, command: Command) -> Result<Response, Refusal> {
+        self.log.push(command.clone());
         let before = self.state.clone();
         match self.state.apply(&command) {
             Response::Refused(refusal) => {

@@ -16,7 +16,7 @@ use seawall_common::{
 
 use super::{AHEAD, Allocator, BLOCK, Recorder, bounds::Bounds};
 use crate::{
-    raft::{Identity, Members, Node, NodeOptions},
+    raft::{Compaction, Identity, Members, Node, NodeOptions},
     state::Command,
 };
 
@@ -81,6 +81,7 @@ pub async fn group_of_one(directory: &Path) -> Node {
         data_dir: directory.to_owned(),
         heartbeat_interval: Duration::from_millis(50),
         election_timeout: Duration::from_millis(200),
+        compaction: Compaction::default(),
         dialer: Dialer::new(Tls::off().unwrap()),
     };
     let node = Node::open(identity, options).await.unwrap();

@@ -18,6 +18,8 @@ pub use notes::note_times;
 use prometheus_client::metrics::counter::Counter;
 use seawall_common::{Error, Result, timestamps::RANGE_MAX};
 
+#[cfg(feature = "sim")]
+use crate::sim;
 use crate::{
     raft::Node,
     state::{
@@ -90,7 +92,9 @@ impl Allocator {
         let count = u64::from(count.max(1));
         for _ in 0..TRIES_MAX {
             let (first, term) = self.take(count).await?;
-            let proved = self.node.prove_leadership().await?;
+            #[cfg(feature = "sim")]
+            sim::moment().await;
+            let proved = self.prove(term).await?;
             if proved == term {
                 self.given.inc_by(count);
                 return Ok(first);
@@ -116,6 +120,21 @@ impl Allocator {
             }
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// The term in which this member leads now; `term` is that of what was taken.
+    async fn prove(
+        &self,
+        #[cfg_attr(not(feature = "sim"), allow(unused_variables))] term: u64,
+    ) -> Result<u64> {
+        #[cfg(feature = "sim")]
+        if sim::was_proved(term) {
+            return Ok(term);
+        }
+        let proved = self.node.prove_leadership().await?;
+        #[cfg(feature = "sim")]
+        sim::note_proof(proved);
+        Ok(proved)
     }
 
     fn block(&self) -> MutexGuard<'_, Option<Block>> {

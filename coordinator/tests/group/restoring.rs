@@ -56,7 +56,7 @@ async fn acquire(member: &Member) {
         scope: Some(LockScope::default()),
         owner: "ann".into(),
         reason: "a copy".into(),
-        duration_ms: 0,
+        ..AcquireHoldRequest::default()
     };
     LocksClient::new(member.channel())
         .acquire(request)

@@ -95,6 +95,7 @@ impl BackupLock {
             owner: who(),
             reason: self.reason.unwrap_or_default(),
             duration_ms: u64::try_from(duration_ms).unwrap_or(u64::MAX),
+            ..v1::AcquireHoldRequest::default()
         };
         let hold = context
             .client

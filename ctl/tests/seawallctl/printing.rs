@@ -60,7 +60,7 @@ fn script() -> Script {
                 token: 7,
                 granted_unix_ms: 1_792_000_000_000,
                 expires_unix_ms: 1_792_000_086_400,
-                operation_id: String::new(),
+                ..v1::Hold::default()
             }],
             broken: vec![],
         },
@@ -270,7 +270,7 @@ async fn json_of_locks_and_timestamps_is_the_contract() {
         json!({"holds": [{
             "id": "h-1", "side": "backup", "keyspace": null, "shard": null, "owner": "ann@db1",
             "reason": "a copy", "token": 7, "granted_at": "2026-10-14T17:46:40.000Z",
-            "expires_at": "2026-10-14T17:48:06.400Z", "operation_id": null
+            "expires_at": "2026-10-14T17:48:06.400Z", "lease_ms": null, "operation_id": null
         }], "broken": []})
     );
     let fetch = ["-ojson", "timestamp", "fetch", "--count", "3"];

@@ -100,7 +100,7 @@ async fn known(cluster: &Cluster) -> Result<Known> {
         }),
         owner: "a test".to_owned(),
         reason: "it plays coordinator".to_owned(),
-        duration_ms: 0,
+        ..v1::AcquireHoldRequest::default()
     };
     Ok(Known {
         view: v1::ShardView {

@@ -54,6 +54,8 @@ impl Store {
                 bucket,
                 prefix,
             } => (cloud::open(config, cloud, &bucket, &prefix).await?, None),
+            #[cfg(feature = "fault-injection")]
+            Location::Memory(name) => (super::memory::open(&name), None),
         };
         Ok(Self {
             inner,

@@ -3,11 +3,13 @@ use super::*;
 fn acquire(locks: &mut Locks, id: &str, scope: Scope, now: u64) -> Result<Hold> {
     let answer = locks.apply(&Command::Acquire {
         id: id.into(),
+        side: Side::Backup,
         scope,
         owner: "ana".into(),
         reason: "copying by hand".into(),
         now_unix_ms: now,
         duration_ms: 100,
+        lease_ms: None,
     })?;
     match answer {
         Response::Hold(hold) => Ok(*hold),
@@ -69,7 +71,7 @@ fn a_second_hold_by_hand_in_one_scope_is_refused_and_shown_the_first() {
 }
 
 #[test]
-fn every_grant_has_a_greater_token_also_after_a_release() {
+fn every_grant_has_a_greater_token_and_an_id_is_used_once() {
     let mut locks = Locks::default();
     let first = acquire(&mut locks, "one", Scope::Cluster, 0).unwrap();
     let which = Which {
@@ -78,12 +80,52 @@ fn every_grant_has_a_greater_token_also_after_a_release() {
     };
     locks.apply(&Command::Release { which }).unwrap();
     assert!(!locks.is_valid("one", first.token));
-    let again = acquire(&mut locks, "one", Scope::Cluster, 0).unwrap();
-    assert!(again.token > first.token);
+    // As a call that was repeated, and was long on its way, would.
+    let late = acquire(&mut locks, "one", Scope::Cluster, 0).unwrap_err();
+    assert!(late.message().contains("has ended"), "{late}");
+    let second = acquire(&mut locks, "two", Scope::Cluster, 0).unwrap();
+    assert!(second.token > first.token);
     assert!(
-        !locks.is_valid("one", first.token),
+        !locks.is_valid("two", first.token),
         "the old token is stale"
     );
+}
+
+#[test]
+fn i9_the_ids_of_holds_that_have_ended_are_bounded() {
+    let mut locks = Locks::default();
+    for turn in 0..ENDED_MAX + 10 {
+        let id = format!("hold {turn}");
+        acquire(&mut locks, &id, Scope::Cluster, 0).unwrap();
+        locks.apply(&Command::Expire { ids: vec![id] }).unwrap();
+    }
+    assert_eq!(locks.ended.len(), ENDED_MAX);
+    acquire(&mut locks, "hold 20", Scope::Cluster, 0).unwrap_err();
+}
+
+#[test]
+fn i5_programs_share_a_side_in_one_scope_and_keep_the_other_out() {
+    let mut locks = Locks::default();
+    let mut acquire = |id: &str, side| {
+        locks.apply(&Command::Acquire {
+            id: id.into(),
+            side,
+            scope: of_shard("a/0"),
+            owner: "sweeper".into(),
+            reason: "batch 7".into(),
+            now_unix_ms: 0,
+            duration_ms: 0,
+            lease_ms: Some(5_000),
+        })
+    };
+    acquire("one", Side::Delete).unwrap();
+    acquire("two", Side::Delete).unwrap();
+    acquire("two", Side::Delete).unwrap();
+    acquire("two", Side::Backup).unwrap_err();
+    acquire("three", Side::Backup).unwrap_err();
+    let ids = vec!["one".to_owned(), "two".to_owned()];
+    locks.apply(&Command::Expire { ids }).unwrap();
+    assert_eq!(locks.holds().count(), 0);
 }
 
 #[test]

@@ -182,11 +182,13 @@ fn a_hold_by_hand_keeps_deleters_out() {
     let old = cluster.backed_up("zone1-101", "0-100-1");
     let acquire = locks::Command::Acquire {
         id: "hand".into(),
+        side: locks::Side::Backup,
         scope: locks::Scope::Cluster,
         owner: "ana".into(),
         reason: "r".into(),
         now_unix_ms: 0,
         duration_ms: 1,
+        lease_ms: None,
     };
     cluster
         .apply(crate::state::Command::Locks(acquire))

@@ -216,6 +216,7 @@ proptest! {
         let mut restored = Cluster {
             state: serde_json::from_slice(&snapshot).unwrap(),
             now_unix_ms: cluster.now_unix_ms,
+            log: Vec::new(),
         };
         for next in &after {
             for cluster in [&mut cluster, &mut restored] {

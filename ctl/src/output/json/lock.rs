@@ -16,6 +16,7 @@ pub struct Hold {
     token: u64,
     granted_at: Option<String>,
     expires_at: Option<String>,
+    lease_ms: Option<u64>,
     operation_id: Option<String>,
 }
 
@@ -32,6 +33,7 @@ impl From<&v1::Hold> for Hold {
             token: hold.token,
             granted_at: time(hold.granted_unix_ms),
             expires_at: time(hold.expires_unix_ms),
+            lease_ms: (hold.lease_ms != 0).then_some(hold.lease_ms),
             operation_id: known(&hold.operation_id),
         }
     }

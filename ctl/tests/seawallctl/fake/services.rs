@@ -89,6 +89,14 @@ impl locks_server::Locks for Fake {
         })
     }
 
+    async fn keep_alive(
+        &self,
+        request: Request<KeepHoldsAliveRequest>,
+    ) -> Answer<KeepHoldsAliveResponse> {
+        let (_request, _script) = self.take("Locks.KeepAlive", request)?;
+        answer(KeepHoldsAliveResponse::default())
+    }
+
     async fn release(&self, request: Request<ReleaseHoldRequest>) -> Answer<ReleaseHoldResponse> {
         let (request, _script) = self.take("Locks.Release", request)?;
         answer(ReleaseHoldResponse {
