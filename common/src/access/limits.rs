@@ -21,11 +21,14 @@ use prometheus_client::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, body::Body};
 
-use super::table::{Least, Method};
+use super::table::Method;
 use crate::{
     error::{Error, Result},
     tls::Peer,
 };
+
+/// Calls of this service are never refused: a group that is busy must not lose its leader.
+const BETWEEN_MEMBERS: &str = "Raft/";
 
 #[derive(Clone, Copy, Debug)]
 pub struct CallLimits {
@@ -144,7 +147,7 @@ impl Places {
         peer: Option<&Peer>,
         is_passed_on: bool,
     ) -> Result<Place> {
-        if method.is_some_and(|method| method.least == Least::Coordinator) {
+        if method.is_some_and(|method| method.name.starts_with(BETWEEN_MEMBERS)) {
             return Ok(Place {
                 _among_all: None,
                 _on_connection: None,

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -18,7 +18,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -97,6 +97,7 @@ impl Listener {
             limits,
             numbers: numbers.clone(),
             done,
+            told: Arc::default(),
         };
         Ok(Self {
             ready,
@@ -154,6 +155,32 @@ struct Door {
     limits: ConnectionLimits,
     numbers: ConnectionNumbers,
     done: mpsc::Sender<Connection>,
+    told: Arc<Told>,
+}
+
+/// Of connections that are turned away a line is written now and then: whoever tries all the time
+/// must not fill the log.
+#[derive(Default)]
+struct Told {
+    last: Mutex<Option<Instant>>,
+    untold: AtomicU64,
+}
+
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+impl Told {
+    fn tell(&self, address: SocketAddr, error: &Error) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|at| at.elapsed() < TOLD_EVERY) {
+            self.untold.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        *last = Some(Instant::now());
+        match self.untold.swap(0, Ordering::Relaxed) {
+            0 => tracing::warn!("{address} is turned away: {error}"),
+            others => tracing::warn!("{address} is turned away, and {others} before: {error}"),
+        }
+    }
 }
 
 async fn accept(listener: TcpListener, door: Door) {
@@ -188,7 +215,7 @@ async fn accept(listener: TcpListener, door: Door) {
                     let _ = door.done.send(connection.holding(place)).await;
                 }
                 Ok(None) => {}
-                Err(e) => tracing::warn!("{address} is turned away: {e}"),
+                Err(e) => door.told.tell(address, &e),
             }
         });
     }

@@ -139,6 +139,11 @@ async fn there_are_only_so_many_calls_and_watches_and_members_are_not_counted() 
         (list(&one), "2 calls are under way on this connection"),
         (list(&other), "3 calls are under way already"),
         (watch(&other), "1 watches are under way already"),
+        // An agent is bounded as well.
+        (
+            call("Agent/Execute", &other, Bytes::new()),
+            "3 calls are under way already",
+        ),
     ] {
         let refusal = pass(&access, request).await.0.unwrap_err();
         assert_eq!(refusal.code(), Code::ResourceExhausted);
@@ -151,7 +156,7 @@ async fn there_are_only_so_many_calls_and_watches_and_members_are_not_counted() 
     open.clear();
     assert_eq!(access.numbers().requests(), 0);
     pass(&access, watch(&other)).await.0.unwrap();
-    assert_eq!(access.numbers().refused(), 3);
+    assert_eq!(access.numbers().refused(), 4);
 }
 
 #[tokio::test]
