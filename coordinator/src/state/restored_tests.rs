@@ -141,6 +141,7 @@ fn i4_reigns_that_only_the_repository_knows_of_count_and_no_number_is_used_again
 #[test]
 fn schedules_are_paused_and_the_run_that_was_at_work_is_lost() {
     let mut cluster = schedules::cluster(schedules::spec());
+    cluster.now_unix_ms += 60_000;
     schedules::slot(&mut cluster, 0).unwrap();
     schedules::begin(&mut cluster, "commerce/1").unwrap();
     let (state, changes) = cluster.state.clone().restored(&restoration());
