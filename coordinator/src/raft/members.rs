@@ -186,7 +186,10 @@ impl Node {
             }
         })?;
         let group_id = self.look(|state| state.group_id.clone());
-        if Some(&sender.group_id) != group_id.as_ref() {
+        let known = self.identity().instance_of(id);
+        // A member of init that was moved before it learned the group's name is known all the same.
+        let is_known = sender.group_id.is_empty() && known.as_ref() == Some(&sender.instance_id);
+        if Some(&sender.group_id) != group_id.as_ref() && !is_known {
             return Err(Error::refused(format!(
                 "the coordinator at {address} does not want to join this group: it belongs to {}",
                 match sender.group_id.as_str() {
@@ -196,7 +199,7 @@ impl Node {
             ))
             .hint("Run seawall-coordinator join there, with this group's members as --peers."));
         }
-        match self.identity().instance_of(id) {
+        match known {
             Some(known) if known != sender.instance_id => Err(refusals::wiped(id)),
             _ => Ok(sender.instance_id),
         }
