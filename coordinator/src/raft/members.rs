@@ -15,6 +15,7 @@ use openraft::{
     error::{ChangeMembershipError, ClientWriteError, RaftError},
 };
 use seawall_common::{Error, ErrorKind, Result};
+use seawall_proto::v1::RaftSender;
 use tokio::time::Instant;
 
 use super::{Node, Seat, network::Peer, refusals};
@@ -29,6 +30,8 @@ const CATCH_UP_LIMIT: Duration = Duration::from_secs(3600);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long a new member may stand still before it is no longer waited for.
 const STALL_LIMIT: Duration = Duration::from_secs(30);
+const NEWCOMER_LIMIT: Duration = Duration::from_secs(5);
+const NEWCOMER_PAUSE: Duration = Duration::from_millis(200);
 const CHANGE_LIMIT: Duration = Duration::from_secs(15);
 
 /// How far a new member has come on its way.
@@ -174,7 +177,7 @@ impl Node {
         for other in members.iter().filter(|member| member.id != id) {
             check_reachable_for(&other.address, other.id, address)?;
         }
-        let sender = self.peer(id, address).hello().await.map_err(|e| {
+        let sender = self.greet_newcomer(id, address).await.map_err(|e| {
             if e.kind() == ErrorKind::Conflict {
                 return refusals::wiped(id);
             }
@@ -202,6 +205,19 @@ impl Node {
         match known {
             Some(known) if known != sender.instance_id => Err(refusals::wiped(id)),
             _ => Ok(sender.instance_id),
+        }
+    }
+
+    /// Who answers there. One that was started a moment ago is given time to find its group.
+    async fn greet_newcomer(&self, id: u64, address: &str) -> Result<RaftSender> {
+        let until = Instant::now() + NEWCOMER_LIMIT;
+        loop {
+            match self.peer(id, address).hello().await {
+                Err(e) if e.is_retryable() && Instant::now() < until => {
+                    tokio::time::sleep(NEWCOMER_PAUSE).await;
+                }
+                answer => return answer,
+            }
         }
     }
 

@@ -21,7 +21,7 @@ async fn a_group_grows_shrinks_and_is_backed_up_by_command() -> Result<()> {
     let urls = vec![first.url()];
     let address = second.address();
 
-    let nowhere = ctl::run(&urls, &["--timeout", "4s", "AddMember", "3", "127.0.0.1:1"]).await?;
+    let nowhere = ctl::run(&urls, &["--timeout", "8s", "AddMember", "3", "127.0.0.1:1"]).await?;
     ensure!(nowhere.code != 0, "{nowhere}");
     let added = ctl::run(&urls, &["AddMember", "2", &address])
         .await?
