@@ -78,9 +78,14 @@ impl Stage {
             stop: CancellationToken::new(),
         };
         tokio::spawn(runner::run(stage.context.clone(), stage.stop.clone()));
+        let aliases = stage.look(|state| {
+            let tablets = state.topology.tablets();
+            tablets.map(|tablet| tablet.alias.clone()).collect()
+        });
         tokio::spawn(beat(
             stage.context.clone(),
             stage.agents.clone(),
+            aliases,
             stage.stop.clone(),
         ));
         stage.lead(1);
@@ -225,8 +230,13 @@ impl Stage {
     }
 }
 
-/// All agents are heard each second, until one is told to vanish.
-async fn beat(context: Arc<Coordination>, agents: Arc<FakeAgents>, stop: CancellationToken) {
+/// The agents that were there from the beginning are heard each second, until one is told to vanish.
+async fn beat(
+    context: Arc<Coordination>,
+    agents: Arc<FakeAgents>,
+    aliases: Vec<Alias>,
+    stop: CancellationToken,
+) {
     while !stop.is_cancelled() {
         let called: Vec<String> = {
             let calls = agents.calls.lock().unwrap();
@@ -238,12 +248,7 @@ async fn beat(context: Arc<Coordination>, agents: Arc<FakeAgents>, stop: Cancell
                 .any(|(step, does)| *does == Does::Vanish && called.contains(step))
         };
         if !has_vanished {
-            let group = &context.group;
-            let aliases: Vec<Alias> = group.look(|state| {
-                let tablets = state.topology.tablets();
-                tablets.map(|tablet| tablet.alias.clone()).collect()
-            });
-            for alias in aliases {
+            for alias in &aliases {
                 let heard = Heard {
                     instance: format!("instance of {alias}"),
                     at: tokio::time::Instant::now(),
@@ -258,7 +263,7 @@ async fn beat(context: Arc<Coordination>, agents: Arc<FakeAgents>, stop: Cancell
                         ..v1::TabletStatus::default()
                     },
                 };
-                context.heartbeats.record(&alias, heard);
+                context.heartbeats.record(alias, heard);
             }
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
