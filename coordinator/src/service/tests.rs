@@ -11,8 +11,10 @@ use super::{
     operations::OperationsService, topology::TopologyService,
 };
 use crate::{
+    group::Group as _,
     operation::testing::{Does, Stage, keep_in_store},
     state::{
+        self, Command,
         operations::OperationState,
         testing::{Cluster, backup_of, shard},
     },
@@ -389,13 +391,12 @@ async fn a_recipient_that_nobody_knows_is_not_removed_and_one_that_goes_is_asked
 /// A start of `InitShardPrimary`, while the agent says each second, for so many seconds, that its
 /// database does not run, and that it does afterwards.
 async fn init_with_database_after(seconds: u64) -> Result<v1::Operation, Status> {
-    let mut cluster = Cluster::new();
-    // One whose heartbeats the stage does not send.
-    cluster
-        .register(crate::state::testing::registration("zone1-103"))
-        .unwrap();
-    let stage = Stage::new(cluster);
+    let stage = Stage::new(Cluster::new());
     let (agents, operations) = (agents(&stage), operations(&stage));
+    // One that comes later, whose heartbeats the stage does not send.
+    let late = state::testing::registration("zone1-103");
+    let register = Command::Topology(state::topology::Command::Register(late));
+    stage.group.propose(register).await.unwrap();
     let request = v1::StartOperationRequest {
         id: Uuid::new_v4().to_string(),
         spec: Some(v1::OperationSpec {
