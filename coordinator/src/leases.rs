@@ -13,11 +13,10 @@ use std::{
     time::Duration,
 };
 
-use seawall_common::clock::now_unix_ms;
 use tokio::time::Instant;
 
 use crate::{
-    group::Group,
+    operation::{Coordination, clock},
     state::{
         Command,
         locks::{self, Hold},
@@ -40,12 +39,21 @@ struct End {
 
 impl Leases {
     /// Runs for as long as this member leads; the caller ends it with the office.
-    pub async fn watch(&self, group: &dyn Group) {
+    pub async fn watch(&self, context: &Coordination) {
+        let group = context.group.as_ref();
         let mut every = tokio::time::interval(LOOK_EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.ends().clear();
-        // Of a hold that an earlier leader granted for a time, part of that time is over.
-        group.look(|state| self.see(state.locks.holds(), |hold| left(hold, now_unix_ms())));
+        // Of a hold that an earlier leader granted for a time, part of that time is over: how much,
+        // only a clock that is believed can tell.
+        let is_doubtful = clock::doubt(context).is_some();
+        let now_unix_ms = (context.wall_unix_ms)();
+        group.look(|state| {
+            self.see(state.locks.holds(), |hold| match is_doubtful {
+                true => stated(hold),
+                false => left(hold, now_unix_ms),
+            });
+        });
         loop {
             every.tick().await;
             group.look(|state| self.see(state.locks.holds(), stated));
@@ -69,7 +77,9 @@ impl Leases {
         let end = ends
             .entry(hold.id.clone())
             .or_insert(End { at, is_over: false });
-        end.at = at;
+        if !end.is_over {
+            end.at = at;
+        }
         !end.is_over
     }
 
@@ -179,6 +189,11 @@ mod tests {
         tokio::time::advance(Duration::from_secs(4)).await;
         assert_eq!(leases.take_over_ones(), ["left alone"]);
         assert!(!leases.keep(&left_alone), "it is being let go of");
+        assert_eq!(
+            leases.take_over_ones(),
+            ["left alone"],
+            "and is not kept by asking"
+        );
         assert!(leases.keep(&kept));
         // One that was granted a moment ago, before anybody looked.
         let new = leased("new", 5);

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     context::{Context, Ownership},
     state::{Command, State},
+    timestamps::Recorder,
 };
 
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -71,7 +72,7 @@ async fn name_group(context: &Context) -> Result<()> {
 }
 
 /// Keeps an eye on whose the repository is: the leader claims it, all others look.
-pub async fn watch_owner(context: Arc<Context>) {
+pub async fn watch_owner(context: Arc<Context>, recorder: Arc<Recorder>) {
     let mut leadership = context.node.leadership();
     let mut applied = context.node.applied();
     let mut take_over = context.settings.take_over_repository;
@@ -84,7 +85,7 @@ pub async fn watch_owner(context: Arc<Context>) {
                 .node
                 .look(|s| check_repository(s, &context.repository))
             {
-                Ok(()) => ask_owner(&context, &group_id, is_ours, take_over).await,
+                Ok(()) => ask_owner(&context, &recorder, &group_id, is_ours, take_over).await,
                 Err(e) => Ownership::Refused(e),
             };
             if is_ours && asked == Ownership::Ours {
@@ -121,24 +122,50 @@ fn check_repository(state: &State, repository: &Repository) -> Result<()> {
     }
 }
 
-async fn ask_owner(context: &Context, group_id: &str, is_ours: bool, take_over: bool) -> Ownership {
-    let asked = if is_ours {
-        let claimed = context.repository.claim(group_id, take_over).await;
-        claimed.map(|_| ())
-    } else {
-        context.repository.check_owner(group_id).await
+async fn ask_owner(
+    context: &Context,
+    recorder: &Recorder,
+    group_id: &str,
+    is_ours: bool,
+    take_over: bool,
+) -> Ownership {
+    let asked = match is_ours {
+        true => claim(&context.repository, recorder, group_id, take_over).await,
+        false => context.repository.check_owner(group_id).await,
     };
-    let is_there = match &asked {
-        Err(e) => e.kind() == ErrorKind::Refused,
-        Ok(()) => true,
-    };
+    let is_there = asked.as_ref().map_or_else(is_refusal, |()| true);
     context.set_looked(asked.clone().err().filter(|_| !is_there));
     match asked {
         Ok(()) => Ownership::Ours,
-        Err(e) if e.kind() == ErrorKind::Refused => Ownership::Refused(e),
+        Err(e) if is_refusal(&e) => Ownership::Refused(e),
         Err(e) => {
             tracing::warn!("cannot find out whose the repository is: {e}");
             context.ownership()
         }
+    }
+}
+
+fn is_refusal(error: &Error) -> bool {
+    error.kind() == ErrorKind::Refused
+}
+
+/// Makes the repository this group's. The order matters when another group has it: that one may have
+/// given out timestamps above ours, so none of ours is given out before their bounds have been read,
+/// which happens once it is ours.
+async fn claim(
+    repository: &Repository,
+    recorder: &Recorder,
+    group_id: &str,
+    take_over: bool,
+) -> Result<()> {
+    match repository.claim(group_id, false).await {
+        Err(refused) if is_refusal(&refused) => {
+            recorder.disown().await?;
+            match take_over {
+                true => repository.claim(group_id, true).await.map(drop),
+                false => Err(refused),
+            }
+        }
+        claimed => claimed.map(drop),
     }
 }

@@ -136,7 +136,7 @@ where
     let stop = context.stop.clone();
     let behind = vec![
         tokio::spawn(office::run(context.clone())),
-        tokio::spawn(office::watch_owner(context.clone())),
+        tokio::spawn(office::watch_owner(context.clone(), recorder.clone())),
         tokio::spawn(keep_bounds_ahead(recorder, context.stop.clone())),
         tokio::spawn(runner::run(coordination.clone(), context.stop.clone())),
         tokio::spawn(async move { stop.run_until_cancelled(notes).await.unwrap_or_default() }),

@@ -49,11 +49,10 @@ impl Caller {
         };
         match &certificate.identity {
             Some(member) if member.role == Role::Coordinator && was_forwarded => {
+                // A member that calls for itself says so too: nobody gets its rights by saying less.
                 let caller = passed_on.as_ref().and_then(identity);
-                (
-                    Caller::Known(caller.unwrap_or_else(|| member.clone())),
-                    true,
-                )
+                let nobody = || Caller::Nameless(format!("nobody that {member} can name"));
+                (caller.map_or_else(nobody, Caller::Known), true)
             }
             Some(identity) => {
                 headers.remove(FORWARDED_KEY);

@@ -111,7 +111,8 @@ impl Metrics {
     }
 
     pub fn count_calls(&mut self, numbers: CallNumbers) {
-        self.registry.register_collector(Box::new(numbers));
+        let registry = self.registry.sub_registry_with_prefix(PREFIX);
+        registry.register_collector(Box::new(numbers));
     }
 
     pub fn encode(&self, node: &Node) -> Result<String, std::fmt::Error> {

@@ -47,7 +47,7 @@ pub async fn take(context: &Coordination, keep: usize) -> Result<Taken> {
     );
     let names = context.store.group_backup_names().await?;
     let mut removed = Vec::new();
-    for name in going(&names, keep) {
+    for name in going(&names, keep, &backup.name) {
         context.check_owner().await?;
         context.store.remove_group_backup(name).await?;
         removed.push(name.clone());
@@ -55,9 +55,11 @@ pub async fn take(context: &Coordination, keep: usize) -> Result<Taken> {
     Ok(Taken { backup, removed })
 }
 
-/// The oldest, as names sort, beyond so many.
-fn going(names: &[String], keep: usize) -> &[String] {
-    &names[..names.len().saturating_sub(keep)]
+/// The oldest, as names sort, beyond so many; never the one that was just taken, wherever it sorts:
+/// a clock may have gone back since the others.
+fn going<'a>(names: &'a [String], keep: usize, taken: &str) -> impl Iterator<Item = &'a String> {
+    let excess = names.len().saturating_sub(keep);
+    names.iter().filter(move |name| *name != taken).take(excess)
 }
 
 /// The newest last. Those that cannot be read are named with why.
@@ -93,7 +95,11 @@ mod tests {
     #[test]
     fn the_newest_stay() {
         let names: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
-        assert_eq!(going(&names, 2), ["a".to_owned()]);
-        assert!(going(&names, 3).is_empty() && going(&names, 9).is_empty());
+        let gone = |keep, taken: &str| going(&names, keep, taken).cloned().collect::<String>();
+        assert_eq!(gone(2, "c"), "a");
+        assert_eq!(gone(1, "c"), "ab");
+        assert_eq!(gone(3, "c") + &gone(9, "c"), "");
+        assert_eq!(gone(2, "a"), "b", "the clock went back");
+        assert_eq!(gone(1, "b"), "ac", "within one second");
     }
 }

@@ -72,7 +72,7 @@ async fn hold_office(context: &Arc<Coordination>) {
     tracing::info!(term, "in office: taking up the open operations");
     tokio::join!(
         drive_all(context, term),
-        context.leases.watch(context.group.as_ref()),
+        context.leases.watch(context),
         retention::run(context),
         schedules::run(context)
     );

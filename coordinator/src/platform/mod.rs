@@ -1,6 +1,6 @@
 //! What the consensus takes from the machine: threads for blocking work, files, the medium of its
-//! log, connections. Within a simulation (feature `sim`) each comes from the simulator; nothing
-//! outside of here and of `sim/` knows that there is one.
+//! log, connections. Within a simulation (feature `sim`) each comes from the simulator. Outside of
+//! here and of `sim/` only messages that are meddled with and planted defects know that there is one.
 
 pub mod files;
 mod medium;

@@ -186,10 +186,6 @@ impl DurableLog {
     }
 
     fn commit(&self) {
-        #[cfg(feature = "sim")]
-        if crate::sim::is_planted(crate::sim::Bug::NoFsync) {
-            return;
-        }
         if let Err(e) = self.medium.sync() {
             die("cannot sync the log to disk", &e);
         }

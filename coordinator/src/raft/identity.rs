@@ -257,7 +257,9 @@ impl Identity {
                 "this is member {id}, not member {}",
                 request.target_member_id
             ))
-            .hint("Compare the addresses of the members that were given to init."));
+            .hint(
+                "Compare the addresses that ClusterStatus shows with where the members listen.",
+            ));
         }
         self.admit_caller(sender, &request.target_instance_id)
             .await?;
@@ -357,7 +359,9 @@ impl Identity {
                     "member {} belongs to group {}, this one to group {ours}",
                     sender.member_id, sender.group_id
                 ))
-                .hint("Compare the addresses of the members that were given to init."))
+                .hint(
+                    "Compare the addresses that ClusterStatus shows with where the members listen.",
+                ))
             }
             _ => Ok(()),
         }
@@ -393,7 +397,9 @@ impl Identity {
                 Err(Error::refused(format!(
                     "member {member} is not known here yet and does not name the group"
                 ))
-                .hint("It is let in once it answers at the address that was given to init."))
+                .hint(
+                    "It is let in once it answers at the address that ClusterStatus shows for it.",
+                ))
             }
             Standing::Member => self.admit(member, instance).await,
             Standing::Unknown => match self.instance_of(member) {

@@ -172,6 +172,10 @@ impl Node {
             return Err(Error::conflict(format!(
                 "{address} is the address of member {}",
                 other.id
+            ))
+            .hint(format!(
+                "Give the new one another, or remove member {} first.",
+                other.id
             )));
         }
         for other in members.iter().filter(|member| member.id != id) {
@@ -308,7 +312,7 @@ impl Node {
             voters.len(),
             away.join(", ")
         ))
-        .hint("Remove those that are lost, or bring them back, first. If most are lost for good: RestoreCoordinator."))
+        .hint("Remove those that are lost, or bring them back, first. If most are lost for good: seawall-coordinator restore (docs/coordinators.md)."))
     }
 
     async fn change(&self, change: Change, retain: bool) -> Result<()> {

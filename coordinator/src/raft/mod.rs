@@ -17,6 +17,7 @@ mod machine;
 mod members;
 mod network;
 mod node;
+mod options;
 mod proposals;
 mod refusals;
 mod restored;
@@ -29,7 +30,8 @@ mod snapshot;
 pub use identity::{Identity, Members};
 pub use members::CaughtUp;
 pub use network::MESSAGE_BYTES_MAX;
-pub use node::{Compaction, Leadership, Node, NodeOptions};
+pub use node::{Leadership, Node};
+pub use options::{Compaction, NodeOptions};
 pub use restored::{Beginning, make as make_restored};
 pub use service::RaftService;
 

@@ -4,11 +4,11 @@
 //! state after a quorum has confirmed that nothing newer exists; [`Node::look`] looks at what this
 //! member has applied, however old.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use openraft::{Config, ServerState, SnapshotPolicy};
+use openraft::ServerState;
 use prometheus_client::metrics::counter::Counter;
-use seawall_common::{Error, Result, tls::Dialer};
+use seawall_common::{Error, Result};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Channel;
@@ -18,6 +18,7 @@ use super::{
     log::LogStore,
     machine::Machine,
     network::{Channels, Network, Peer},
+    options::NodeOptions,
     proposals::Proposals,
     refusals,
     roster::Roster,
@@ -28,40 +29,8 @@ use crate::{
     state::{Command, Response, State},
 };
 
-const PURGE_BATCH_ENTRIES: u64 = 256;
-const MESSAGE_ENTRIES_MAX: u64 = 256;
-const SNAPSHOT_CHUNK_BYTES: u64 = 512 * 1024;
-const SNAPSHOT_TIMEOUT_MS: u64 = 10_000;
 const HELLO_INTERVAL: Duration = Duration::from_secs(1);
 const SETTLED_HELLO_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How a member takes part.
-pub struct NodeOptions {
-    pub data_dir: PathBuf,
-    pub heartbeat_interval: Duration,
-    /// Elections begin after this to twice this time without a leader.
-    pub election_timeout: Duration,
-    /// Reaches the other members.
-    pub dialer: Dialer,
-    pub compaction: Compaction,
-}
-
-/// How long the log grows.
-#[derive(Clone, Copy, Debug)]
-pub struct Compaction {
-    pub snapshot_after_entries: u64,
-    /// Before a snapshot, for followers that are a little behind.
-    pub entries_kept: u64,
-}
-
-impl Default for Compaction {
-    fn default() -> Self {
-        Self {
-            snapshot_after_entries: 5000,
-            entries_kept: 1000,
-        }
-    }
-}
 
 /// Who leads, as this member knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,7 +94,7 @@ impl Node {
         };
         let raft = Raft::new(
             identity.id(),
-            Arc::new(config(&options)?),
+            Arc::new(options.raft_config()?),
             network,
             log.clone(),
             machine.clone(),
@@ -398,35 +367,6 @@ impl Node {
             stop.run_until_cancelled(task).await;
         });
     }
-}
-
-fn config(options: &NodeOptions) -> Result<Config> {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4);
-    let election_ms = millis(options.election_timeout);
-    let Compaction {
-        snapshot_after_entries,
-        entries_kept,
-    } = options.compaction;
-    Config {
-        cluster_name: "seawall".to_owned(),
-        heartbeat_interval: millis(options.heartbeat_interval),
-        election_timeout_min: election_ms,
-        election_timeout_max: election_ms.saturating_mul(2),
-        install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
-        max_payload_entries: MESSAGE_ENTRIES_MAX,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_after_entries),
-        snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,
-        max_in_snapshot_log_to_keep: entries_kept,
-        purge_batch_size: PURGE_BATCH_ENTRIES,
-        replication_lag_threshold: snapshot_after_entries + entries_kept,
-        ..Config::default()
-    }
-    .validate()
-    .map_err(|e| {
-        Error::invalid(format!(
-            "heartbeat_interval and election_timeout do not fit: {e}"
-        ))
-    })
 }
 
 async fn follow_leadership(raft: Raft, leadership: watch::Sender<Leadership>) {

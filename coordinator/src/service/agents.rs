@@ -14,7 +14,7 @@ use seawall_common::{
 use seawall_proto::v1::{self, agents_server::Agents};
 use tonic::{Request, Response, Status};
 
-use super::{check_given, check_text, convert, topology::too_young};
+use super::{check_given, check_holds, check_text, convert, lost_holds, topology::too_young};
 use crate::{
     agents::heartbeats::{Heard, Seen},
     operation::Coordination,
@@ -23,9 +23,6 @@ use crate::{
         topology::{self, DatabaseAddress, Registration, Tablet},
     },
 };
-
-/// Holds that one heartbeat may name.
-const HOLDS_MAX: usize = 64;
 
 pub struct AgentsService {
     pub context: Arc<Coordination>,
@@ -196,9 +193,7 @@ impl Agents for AgentsService {
         let status = request
             .status
             .ok_or_else(|| Error::invalid("a heartbeat without a status"))?;
-        if request.holds.len() > HOLDS_MAX {
-            return Err(Error::invalid(format!("more than {HOLDS_MAX} holds are named")).into());
-        }
+        check_holds(&request.holds)?;
         let tablet = self.check_instance(&alias, &request.instance).await?;
         let heard = Heard {
             instance: request.instance,
@@ -218,14 +213,10 @@ impl Agents for AgentsService {
         }
         let answer = self.context.group.look(|state| {
             let tablet = state.topology.tablet(&alias)?;
-            let lost = request
-                .holds
-                .iter()
-                .filter(|held| !state.locks.is_valid(&held.hold_id, held.token));
             Ok::<_, Error>(v1::HeartbeatResponse {
                 view: Some(convert::view(state, &tablet.shard)),
                 r#type: convert::tablet_type(tablet.tablet_type).into(),
-                lost_holds: lost.map(|held| held.hold_id.clone()).collect(),
+                lost_holds: lost_holds(state, &request.holds).into_iter().collect(),
             })
         });
         Ok(Response::new(answer?))

@@ -6,12 +6,15 @@ use seawall_common::{Error, clock::now_unix_ms};
 use seawall_proto::v1::{self, locks_server::Locks};
 use tonic::{Request, Response, Status};
 
-use super::{check_given, check_text, convert, read, unexpected, wait_for_deleters};
+use super::{
+    check_given, check_holds, check_text, convert, is_held, lost_holds, read, unexpected,
+    wait_for_deleters,
+};
 use crate::{
     operation::{Coordination, driver::millis},
     state::{
         Command, Response as Answer,
-        locks::{self, Side, Which},
+        locks::{self, Hold, Side, Which},
     },
 };
 
@@ -20,8 +23,6 @@ const DURATION_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 /// A shorter lease would end while the group elects a leader.
 const LEASE_MIN: Duration = Duration::from_secs(2);
 const LEASE_MAX: Duration = Duration::from_secs(3600);
-/// Holds that one call keeps alive.
-const KEPT_MAX: usize = 64;
 
 pub struct LocksService {
     pub context: Arc<Coordination>,
@@ -99,18 +100,6 @@ fn side(request: &v1::AcquireHoldRequest) -> seawall_common::Result<Side> {
 }
 
 impl LocksService {
-    /// The holds among those named that do not stand with the token that is said.
-    fn lost(&self, holds: &[v1::HeldToken]) -> BTreeSet<String> {
-        self.context.group.look(|state| {
-            let lost = |held: &&v1::HeldToken| !state.locks.is_valid(&held.hold_id, held.token);
-            holds
-                .iter()
-                .filter(lost)
-                .map(|held| held.hold_id.clone())
-                .collect()
-        })
-    }
-
     /// Gives those that stand their whole lease again; answers those that have none, or for which
     /// it is too late.
     fn keep(&self, holds: &[v1::HeldToken]) -> BTreeSet<String> {
@@ -118,12 +107,37 @@ impl LocksService {
         self.context.group.look(|state| {
             let is_lost = |held: &&v1::HeldToken| {
                 let hold = state.locks.hold(&held.hold_id);
-                !state.locks.is_valid(&held.hold_id, held.token)
+                !is_held(state, held)
                     || hold.is_some_and(|hold| hold.lease_ms.is_none() || !leases.keep(hold))
             };
             let lost = holds.iter().filter(is_lost);
             lost.map(|held| held.hold_id.clone()).collect()
         })
+    }
+
+    /// As [`Self::keep`], and what it answers was true all the while: it is proved and looked at
+    /// afterwards.
+    async fn keep_proved(
+        &self,
+        holds: &[v1::HeldToken],
+    ) -> seawall_common::Result<BTreeSet<String>> {
+        let mut lost = self.keep(holds);
+        self.context.group.prove_leadership().await?;
+        lost.extend(self.context.group.look(|state| lost_holds(state, holds)));
+        Ok(lost)
+    }
+
+    /// The lease of a hold begins with the answer, also when a repeated call finds one that has run
+    /// for a while.
+    async fn begin_lease(&self, hold: &Hold) -> seawall_common::Result<()> {
+        let held = v1::HeldToken {
+            hold_id: hold.id.clone(),
+            token: hold.token,
+        };
+        match self.keep_proved(&[held]).await?.is_empty() {
+            true => Ok(()),
+            false => Err(locks::has_ended(&hold.id)),
+        }
     }
 }
 
@@ -134,14 +148,8 @@ impl Locks for LocksService {
         request: Request<v1::KeepHoldsAliveRequest>,
     ) -> Result<Response<v1::KeepHoldsAliveResponse>, Status> {
         let holds = request.into_inner().holds;
-        if holds.len() > KEPT_MAX {
-            let error = format!("{} holds are more than {KEPT_MAX} at once", holds.len());
-            return Err(Error::invalid(error).into());
-        }
-        // In this order: what is proved and looked at afterwards was true all the while.
-        let mut lost = self.keep(&holds);
-        self.context.group.prove_leadership().await?;
-        lost.extend(self.lost(&holds));
+        check_holds(&holds)?;
+        let lost = self.keep_proved(&holds).await?;
         Ok(Response::new(v1::KeepHoldsAliveResponse {
             lost_holds: lost.into_iter().collect(),
         }))
@@ -172,7 +180,12 @@ impl Locks for LocksService {
             lease_ms,
         };
         match self.propose(acquire).await? {
-            Answer::Hold(hold) => Ok(Response::new(convert::hold(&hold))),
+            Answer::Hold(hold) => {
+                if hold.lease_ms.is_some() {
+                    self.begin_lease(&hold).await?;
+                }
+                Ok(Response::new(convert::hold(&hold)))
+            }
             other => Err(unexpected(&other).into()),
         }
     }

@@ -90,7 +90,10 @@ impl members_server::Members for MembersService {
     ) -> Result<Response<RemoveMemberResponse>, Status> {
         let id = request.into_inner().id;
         check_id(id)?;
-        self.context.node.remove_member(id).await?;
+        let node = self.context.node.clone();
+        // A task of its own: a client that goes away must not leave it half done.
+        let removed = tokio::spawn(async move { node.remove_member(id).await }).await;
+        removed.map_err(|e| Error::internal(format!("the removal of member {id} died: {e}")))??;
         tracing::info!(member = id, "a member was removed");
         Ok(Response::new(RemoveMemberResponse {}))
     }

@@ -31,9 +31,10 @@ mod schedules_tests;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use seawall_common::{Error, Result};
+use seawall_proto::v1;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
@@ -48,6 +49,33 @@ use crate::{
 
 /// Characters of a reason or an owner.
 const TEXT_MAX: usize = 512;
+
+/// Holds that one call may name.
+const HOLDS_MAX: usize = 64;
+
+fn check_holds(holds: &[v1::HeldToken]) -> Result<()> {
+    if holds.len() > HOLDS_MAX {
+        let count = holds.len();
+        return Err(Error::invalid(format!(
+            "{count} holds are named, at most {HOLDS_MAX} at once"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether a hold stands with the token that its holder says.
+fn is_held(state: &State, held: &v1::HeldToken) -> bool {
+    #[cfg(feature = "sim")]
+    if crate::sim::is_planted(crate::sim::Bug::OldToken) {
+        return true;
+    }
+    state.locks.is_valid(&held.hold_id, held.token)
+}
+
+fn lost_holds(state: &State, holds: &[v1::HeldToken]) -> BTreeSet<String> {
+    let lost = holds.iter().filter(|held| !is_held(state, held));
+    lost.map(|held| held.hold_id.clone()).collect()
+}
 
 /// Looks at the state as it is now, or, when the caller asks for it, as this member has it.
 pub(crate) async fn read<T>(

@@ -116,6 +116,9 @@ impl Medium for SimMedium {
     }
 
     fn sync(&self) -> Result<()> {
+        if super::is_planted(super::Bug::NoFsync) {
+            return Ok(());
+        }
         let synced = self.inner().file.sync_all();
         synced.map_err(|e| Error::internal(format!("the journal: {e}")))
     }

@@ -13,7 +13,7 @@ mod planted;
 pub use member::{Controls, Member, PORT, run, states};
 pub use network::{Accepted, connect, incoming};
 pub use planted::{Bug, plant};
-pub(crate) use planted::{is_planted, note_proof, was_proved};
+pub(crate) use planted::{is_planted, proved};
 
 /// Here the scheduler may take the processor away for as long as it likes.
 pub(crate) async fn moment() {

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use seawall_common::Result;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// Timestamps are given on a proof from before they were taken.
@@ -51,15 +53,24 @@ const BELIEVED_FOR: Duration = Duration::from_secs(3600);
 /// it starts.
 static PROVED: Mutex<BTreeMap<u64, Duration>> = Mutex::new(BTreeMap::new());
 
-/// With [`Bug::ProofFirst`]: whether a proof from before will do. Without it each proof is a new one.
-pub(crate) fn was_proved(term: u64) -> bool {
+/// What `proof` comes to; with [`Bug::ProofFirst`] one from before will do.
+pub(crate) async fn proved(term: u64, proof: impl Future<Output = Result<u64>>) -> Result<u64> {
+    if was_proved(term) {
+        return Ok(term);
+    }
+    let proved = proof.await?;
+    note_proof(proved);
+    Ok(proved)
+}
+
+fn was_proved(term: u64) -> bool {
     let proved = PROVED.lock().unwrap_or_else(PoisonError::into_inner);
     let now = turmoil::sim_elapsed().unwrap_or_default();
     let is_fresh = |at: &Duration| now < *at + BELIEVED_FOR;
     is_planted(Bug::ProofFirst) && proved.get(&term).is_some_and(is_fresh)
 }
 
-pub(crate) fn note_proof(term: u64) {
+fn note_proof(term: u64) {
     let mut proved = PROVED.lock().unwrap_or_else(PoisonError::into_inner);
     proved.insert(term, turmoil::sim_elapsed().unwrap_or_default());
 }

@@ -245,8 +245,7 @@ impl Locks {
             };
         }
         if self.ended.contains(&hold.id) {
-            return Err(Error::refused(format!("hold {} has ended", hold.id))
-                .hint("Acquire another one, under a new id."));
+            return Err(has_ended(&hold.id));
         }
         if hold.lease_ms.is_none()
             && let Some(holder) = self.by_hand(&hold.scope)
@@ -441,10 +440,6 @@ impl Locks {
 
     /// Whether work under this hold and token may still be done.
     pub fn is_valid(&self, hold_id: &str, token: u64) -> bool {
-        #[cfg(feature = "sim")]
-        if crate::sim::is_planted(crate::sim::Bug::OldToken) {
-            return true;
-        }
         self.holds
             .get(hold_id)
             .is_some_and(|hold| hold.token == token)
@@ -461,6 +456,10 @@ impl Locks {
     pub fn broken(&self) -> impl Iterator<Item = &BrokenHold> {
         self.broken.iter()
     }
+}
+
+pub fn has_ended(id: &str) -> Error {
+    Error::refused(format!("hold {id} has ended")).hint("Acquire another one, under a new id.")
 }
 
 fn no_hold(id: &str) -> Error {

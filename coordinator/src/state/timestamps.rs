@@ -46,6 +46,8 @@ pub enum Command {
     Note(Note),
     /// The repository has this bound.
     Record { bound: u64 },
+    /// Another group has had the repository, and given timestamps out above what is known here.
+    Disown,
 }
 
 /// Numbers `first..=last`, granted to nobody else.
@@ -68,6 +70,10 @@ impl Timestamps {
             }
             Command::Record { bound } => {
                 self.recorded = self.recorded.max(bound);
+                Ok(Response::Done)
+            }
+            Command::Disown => {
+                self.recorded = 0;
                 Ok(Response::Done)
             }
         }
@@ -192,7 +198,7 @@ mod tests {
                         let is_due = match command {
                             Command::Reserve { count } => count == 0 || floor == TIMESTAMP_MAX,
                             Command::FastForward { timestamp } => timestamp == u64::MAX,
-                            Command::Note(_) | Command::Record { .. } => false,
+                            Command::Note(_) | Command::Record { .. } | Command::Disown => false,
                         };
                         prop_assert!(is_due);
                     }

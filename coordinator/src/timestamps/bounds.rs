@@ -35,6 +35,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(10);
 #[async_trait]
 pub trait Bounds: Send + Sync + 'static {
     fn repository_id(&self) -> &str;
+    /// Makes sure that the group may write there; refused when another group may.
+    async fn own(&self, group_id: &str) -> Result<()>;
     /// As [`Repository::put_bound`].
     async fn put_bound(&self, group_id: &str, bound: u64) -> Result<()>;
     /// As [`Repository::highest_bound`].
@@ -45,6 +47,10 @@ pub trait Bounds: Send + Sync + 'static {
 impl Bounds for Repository {
     fn repository_id(&self) -> &str {
         self.id()
+    }
+
+    async fn own(&self, group_id: &str) -> Result<()> {
+        self.claim(group_id, false).await.map(drop)
     }
 
     async fn put_bound(&self, group_id: &str, bound: u64) -> Result<()> {
@@ -91,7 +97,14 @@ impl Recorder {
         if self.recorded() >= needed {
             return Ok(());
         }
-        let mut writing = self.writing.lock().await;
+        let until = Instant::now() + PATIENCE;
+        let too_late = |_| {
+            Error::unavailable(format!(
+                "the repository does not answer within {PATIENCE:?}"
+            ))
+        };
+        let writing = tokio::time::timeout_at(until, self.writing.lock()).await;
+        let mut writing = writing.map_err(|e| not_recorded(self.recorded(), too_late(e)))?;
         if self.recorded() >= needed {
             return Ok(());
         }
@@ -100,14 +113,9 @@ impl Recorder {
         {
             return Err(error.clone());
         }
-        let written = tokio::time::timeout(PATIENCE, self.write(needed)).await;
-        let written = written.unwrap_or_else(|_| {
-            Err(Error::unavailable(format!(
-                "the repository does not answer within {PATIENCE:?}"
-            )))
-        });
+        let written = tokio::time::timeout_at(until, self.write(needed)).await;
         *writing = None;
-        written.map_err(|e| {
+        written.unwrap_or_else(|e| Err(too_late(e))).map_err(|e| {
             let error = not_recorded(self.recorded(), e);
             *writing = Some((Instant::now(), error.clone()));
             error
@@ -131,8 +139,7 @@ impl Recorder {
     async fn write(&self, needed: u64) -> Result<()> {
         let group_id = self.group_id().await?;
         let floor = match self.recorded() {
-            // A group that begins with another's repository begins above what that one gave out.
-            0 => self.bounds.highest_bound().await?,
+            0 => self.floor(&group_id).await?,
             _ => 0,
         };
         if floor > BELIEVED_MAX {
@@ -153,6 +160,25 @@ impl Recorder {
         let record = timestamps::Command::Record { bound };
         self.node.propose(Command::Timestamps(record)).await?;
         tracing::info!(bound, "timestamps up to this bound may be given out");
+        Ok(())
+    }
+
+    /// A group that begins with another's repository begins above what that one gave out. First of
+    /// all nobody else may be writing there: one that still may could raise it after the look.
+    async fn floor(&self, group_id: &str) -> Result<u64> {
+        self.bounds.own(group_id).await?;
+        self.bounds.highest_bound().await
+    }
+
+    /// Another group has the repository. No timestamp is given out until it is ours again, and then
+    /// above all that the other gave out.
+    pub async fn disown(&self) -> Result<()> {
+        let _writing = self.writing.lock().await;
+        if self.recorded() > 0 {
+            let disown = Command::Timestamps(timestamps::Command::Disown);
+            self.node.propose(disown).await?;
+            tracing::warn!("another group has the repository: no timestamps are given out");
+        }
         Ok(())
     }
 
@@ -199,8 +225,12 @@ pub async fn keep_bounds_ahead(recorder: Arc<Recorder>, stop: CancellationToken)
     let mut told = None;
     loop {
         let mut pause = LOOK_EVERY;
-        if leadership.borrow().is_ours {
-            match recorder.keep_ahead().await {
+        let is_ours = leadership.borrow().is_ours;
+        if is_ours {
+            let Some(kept) = stop.run_until_cancelled(recorder.keep_ahead()).await else {
+                return;
+            };
+            match kept {
                 Ok(()) => told = None,
                 Err(e) => {
                     // Once for each reason: it is tried again for as long as it takes.
@@ -212,9 +242,12 @@ pub async fn keep_bounds_ahead(recorder: Arc<Recorder>, stop: CancellationToken)
                 }
             }
         }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = stop.cancelled() => return,
+        if stop
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_none()
+        {
+            return;
         }
     }
 }

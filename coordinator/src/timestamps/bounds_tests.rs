@@ -25,6 +25,8 @@ use crate::{
 pub struct Memory {
     bounds: Mutex<BTreeSet<u64>>,
     is_away: AtomicBool,
+    /// Another group has it.
+    is_others: AtomicBool,
 }
 
 impl Memory {
@@ -60,8 +62,16 @@ impl Bounds for Memory {
         "memory"
     }
 
-    async fn put_bound(&self, _group_id: &str, bound: u64) -> Result<()> {
+    async fn own(&self, _group_id: &str) -> Result<()> {
         self.answer()?;
+        match self.is_others.load(Ordering::SeqCst) {
+            true => Err(Error::refused("it belongs to another group")),
+            false => Ok(()),
+        }
+    }
+
+    async fn put_bound(&self, group_id: &str, bound: u64) -> Result<()> {
+        self.own(group_id).await?;
         self.bounds.lock().unwrap().insert(bound);
         Ok(())
     }
@@ -220,5 +230,37 @@ async fn a_group_that_begins_with_anothers_repository_begins_above_its_bounds() 
         refused.message().contains("too few timestamps"),
         "{refused}"
     );
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn i1_a_group_that_takes_its_repository_back_begins_above_what_another_gave_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = group_of_one(directory.path()).await;
+    let memory = Arc::<Memory>::default();
+    let (allocator, recorder) = over(&node, &memory, AHEAD);
+    assert_eq!(allocator.fetch(1).await.unwrap(), 1);
+    // Another group takes it over and begins above our bound.
+    let others = memory.greatest() + 5 * AHEAD;
+    memory.is_others.store(true, Ordering::SeqCst);
+    memory.bounds.lock().unwrap().insert(others);
+    recorder.disown().await.unwrap();
+    let refused = allocator.fetch(1).await.unwrap_err();
+    assert!(refused.message().contains("another group"), "{refused}");
+    memory.is_others.store(false, Ordering::SeqCst);
+    assert!(allocator.fetch(1).await.unwrap() > others);
+    node.stop().await;
+}
+
+/// Nobody may write a bound between our look at the bounds and our first one.
+#[tokio::test]
+async fn i1_a_group_owns_the_repository_before_it_reads_the_bounds_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = group_of_one(directory.path()).await;
+    let memory = Memory::with(100);
+    memory.is_others.store(true, Ordering::SeqCst);
+    let (allocator, _) = over(&node, &memory, AHEAD);
+    allocator.fetch(1).await.unwrap_err();
+    assert_eq!(node.look(|state| state.timestamps.bound()), 0);
     node.stop().await;
 }

@@ -4,7 +4,8 @@
 //! after the taking, that this member still leads in the term under which the block was reserved,
 //! *then* answer. A number whose proof fails is never answered and never used again. All who wait
 //! share one round. A block is thrown away when its term is over. Before a block is used, the
-//! repository has a bound that covers it ([`bounds`]).
+//! repository has a bound that covers it ([`bounds`]); a number that no bound of ours covers any more
+//! is not answered either.
 
 mod bounds;
 #[cfg(test)]
@@ -94,12 +95,18 @@ impl Allocator {
             let (first, term) = self.take(count).await?;
             #[cfg(feature = "sim")]
             sim::moment().await;
-            let proved = self.prove(term).await?;
-            if proved == term {
+            #[cfg(feature = "sim")]
+            let proved = sim::proved(term, self.node.prove_leadership()).await?;
+            #[cfg(not(feature = "sim"))]
+            let proved = self.node.prove_leadership().await?;
+            if proved != term {
+                self.discard_other_than(proved);
+            } else if first + (count - 1) > self.recorder.recorded() {
+                *self.block() = None;
+            } else {
                 self.given.inc_by(count);
                 return Ok(first);
             }
-            self.discard_other_than(proved);
         }
         Err(Error::unavailable(
             "the leader of the coordinators changes too fast",
@@ -120,21 +127,6 @@ impl Allocator {
             }
             other => Err(unexpected(&other)),
         }
-    }
-
-    /// The term in which this member leads now; `term` is that of what was taken.
-    async fn prove(
-        &self,
-        #[cfg_attr(not(feature = "sim"), allow(unused_variables))] term: u64,
-    ) -> Result<u64> {
-        #[cfg(feature = "sim")]
-        if sim::was_proved(term) {
-            return Ok(term);
-        }
-        let proved = self.node.prove_leadership().await?;
-        #[cfg(feature = "sim")]
-        sim::note_proof(proved);
-        Ok(proved)
     }
 
     fn block(&self) -> MutexGuard<'_, Option<Block>> {

@@ -81,24 +81,18 @@ impl Member {
     }
 
     pub fn init(&self, peers: &str) -> Output {
-        let data_dir = self.data_dir.to_str().unwrap();
-        let id = self.id.to_string();
-        run(&[
-            "init",
-            "--data-dir",
-            data_dir,
-            "--id",
-            &id,
-            "--peers",
-            peers,
-        ])
+        self.make_directory("init", peers)
     }
 
     pub fn join(&self, peers: &str) -> Output {
+        self.make_directory("join", peers)
+    }
+
+    fn make_directory(&self, command: &str, peers: &str) -> Output {
         let data_dir = self.data_dir.to_str().unwrap();
         let id = self.id.to_string();
         run(&[
-            "join",
+            command,
             "--data-dir",
             data_dir,
             "--id",

@@ -15,7 +15,10 @@ use crate::{
 /// came while no coordinator was there is caught up, once. A shard that fails is tried again.
 /// A schedule that there is already is replaced: what is not given is the default again.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("where").required(true))]
+#[command(
+    group = clap::ArgGroup::new("where").required(true),
+    override_usage = "seawallctl SetSchedule <NAME> <KEYSPACE[/SHARD]|--cluster> --cron <EXPRESSION> [OPTIONS]"
+)]
 pub struct SetSchedule {
     /// Its name: nightly
     #[arg(value_name = "NAME", value_parser = scope::schedule)]

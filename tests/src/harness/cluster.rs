@@ -94,6 +94,14 @@ impl Cluster {
 
     // --- tablets
 
+    /// Makes a tablet of `commerce/0` known, without an agent.
+    pub async fn init_tablet(&self, alias: &str) -> Result<()> {
+        let shard = ["--keyspace", "commerce", "--shard", "0"];
+        let init = [&["InitTablet"], &shard[..], &[alias]].concat();
+        self.ctl(&init).await?.done()?;
+        Ok(())
+    }
+
     /// Lays a tablet out without starting its agent.
     pub fn prepare_tablet(&mut self, plan: &TabletPlan) -> Result<&mut Tablet> {
         let mut merged = plan.clone();

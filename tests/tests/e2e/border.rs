@@ -92,15 +92,7 @@ fn shard() -> v1::ShardRef {
 
 async fn with_one_tablet(name: &str) -> Result<(Cluster, Channel)> {
     let cluster = ClusterPlan::new(name).start().await?;
-    let init = [
-        "InitTablet",
-        "--keyspace",
-        "commerce",
-        "--shard",
-        "0",
-        "zone1-101",
-    ];
-    cluster.ctl(&init).await?.done()?;
+    cluster.init_tablet("zone1-101").await?;
     let channel = cluster.channel().await?;
     Ok((cluster, channel))
 }

@@ -107,15 +107,7 @@ async fn whoever_has_not_the_role_is_told_which_one_it_takes_and_changes_nothing
         .certified()
         .start()
         .await?;
-    let init = [
-        "InitTablet",
-        "--keyspace",
-        "commerce",
-        "--shard",
-        "0",
-        "zone1-101",
-    ];
-    cluster.ctl(&init).await?.done()?;
+    cluster.init_tablet("zone1-101").await?;
     let before = known(&cluster).await?;
     ensure!(before.contains("zone1-101"), "{before}");
 
@@ -264,15 +256,7 @@ async fn what_stands_between_seawallctl_and_a_coordinator_is_said_at_once() -> R
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renewed_certificate_is_used_without_a_restart_and_streams_go_on() -> Result<()> {
     let mut cluster = ClusterPlan::new("tls-renewed").certified().start().await?;
-    let init = [
-        "InitTablet",
-        "--keyspace",
-        "commerce",
-        "--shard",
-        "0",
-        "zone1-101",
-    ];
-    cluster.ctl(&init).await?.done()?;
+    cluster.init_tablet("zone1-101").await?;
     let channel = cluster.channel().await?;
     let mut topology = TopologyClient::new(channel.clone());
     let request = v1::WatchServingRequest::default();

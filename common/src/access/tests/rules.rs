@@ -95,6 +95,18 @@ async fn a_caller_whom_a_member_names_is_believed_from_a_member_alone() {
         let (answer, _) = pass(&access, passed_on(by, caller)).await;
         assert_eq!(answer.unwrap_err().code(), Code::PermissionDenied, "{by}");
     }
+    // A caller that cannot be read, or is not named at all, has no rights; the member's least of all.
+    let mut unnamed = passed_on("coordinator/2", "operator/alice");
+    unnamed.headers_mut().remove(CALLER_KEY);
+    for request in [passed_on("coordinator/2", "king/alice"), unnamed] {
+        let (answer, _) = pass(&access, request).await;
+        let refusal = answer.unwrap_err();
+        assert_eq!(refusal.code(), Code::PermissionDenied);
+        assert!(
+            refusal.message().contains("nobody that coordinator/2"),
+            "{refusal}"
+        );
+    }
     // What it has made up does not travel on either.
     let (answer, seen) = pass(&access, passed_on("operator/alice", "coordinator/1")).await;
     answer.unwrap();
