@@ -143,16 +143,22 @@ async fn i1_a_group_that_is_restored_gives_timestamps_above_all_that_were_given(
     assert_eq!(tablets(&group.members[new]).await, ["zone1-101"]);
     assert_eq!(holds(&group.members[new]).await, 0);
 
-    // The old group comes back all the same: it is refused, and gives nothing that the new one gave.
+    // The old group comes back all the same: it is refused, and soon gives nothing any more; until
+    // then, what the new one has not given.
     for at in 0..3 {
         group.members[at].start(&[]);
     }
     until_refused(&group.members[0]).await;
-    let old = eventually("the old group gives what it has noted", || async {
-        group.members[0].fetch(1).await.ok()
-    })
-    .await;
-    assert!(old < next, "{old} is not below {next}");
+    let refused = eventually("the old group gives nothing", || async {
+        match group.members[0].fetch(1).await {
+            Ok(old) => {
+                assert!(old < next, "{old} is not below {next}");
+                None
+            }
+            Err(refused) => refused.message().contains("belongs to").then_some(refused),
+        }
+    });
+    refused.await;
     let beyond = next + 50_000_000_000;
     let refused = fast_forward(&group.members[0], beyond).await.unwrap_err();
     assert!(refused.message().contains("belongs to"), "{refused}");
@@ -174,6 +180,18 @@ async fn i1_a_group_that_is_restored_gives_timestamps_above_all_that_were_given(
     let kept = group.repository_directory().join("coordinator/backups");
     let kept: Vec<_> = std::fs::read_dir(kept).unwrap().collect();
     assert_eq!(kept.len(), 2, "{kept:?}");
+
+    // The old group takes its repository back.
+    let last = group.members[new].fetch(1000).await.unwrap() + 999;
+    group.members[new].kill();
+    for member in &mut group.members[..3] {
+        member.start(&["--take-over-repository"]);
+    }
+    let next = eventually("the old group gives timestamps again", || async {
+        group.members[0].fetch(1).await.ok()
+    });
+    let next = next.await;
+    assert!(next > last, "{next} after {last}");
 }
 
 #[tokio::test]
