@@ -30,12 +30,15 @@ const CALLS: CallLimits = CallLimits {
     requests: 256,
     requests_per_connection: 256,
     watchers: 0,
+    agents: 0,
 };
 const STREAMS_MAX: u32 = 512;
 /// All headers of a call together.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// How long calls under way may take when the process is asked to end.
 const STOP_GRACE: Duration = Duration::from_secs(3);
+/// How long the coordinators may take to hear that the agent ends.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long the first look at the repository may hold up the start.
 const REPOSITORY_LOOK: Duration = Duration::from_secs(10);
@@ -128,9 +131,10 @@ async fn until_the_end(
         Ok::<_, Error>(())
     };
     // Each a task of its own: a look at a file system that hangs must not silence the heartbeats.
+    let leave = CancellationToken::new();
+    let (shared, steps, leaving) = (tablet.clone(), executor.clone(), leave.clone());
+    let mut talking = tokio::spawn(async move { session::run(&shared, &steps, &leaving).await });
     let mut tasks = JoinSet::new();
-    let (shared, steps) = (tablet.clone(), executor.clone());
-    tasks.spawn(async move { Err(session::run(&shared, &steps).await) });
     tasks.spawn(keep);
     let shared = tablet.clone();
     tasks.spawn(async move {
@@ -152,15 +156,22 @@ async fn until_the_end(
         certificates.watch(LOOK_EVERY).await;
         Ok(())
     });
-    tokio::select! {
+    let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         () = heed_hangups(tls) => Ok(()),
+        talked = &mut talking => return talked
+            .unwrap_or_else(|e| Err(Error::internal(format!("the talk with coordinators ended: {e}")))),
         Some(ended) = tasks.join_next() => ended
             .unwrap_or_else(|e| Err(Error::internal(format!("a part of the agent ended: {e}")))),
         served = &mut serving => served
             .unwrap_or_else(|e| Err(Error::internal(format!("the gRPC server ended: {e}")))),
+    };
+    leave.cancel();
+    if tokio::time::timeout(GOODBYE_LIMIT, talking).await.is_err() {
+        tracing::warn!("no coordinator has heard that this agent ends");
     }
+    ended
 }
 
 /// No setting can be changed while the agent runs, but the TLS files can; nor does a hangup end it.

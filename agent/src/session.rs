@@ -1,4 +1,5 @@
-//! The agent's talk with the coordinators: registers, and then sends a heartbeat each second.
+//! The agent's talk with the coordinators: registers, and then sends a heartbeat each second, all in
+//! one session, which it begins anew when that breaks off.
 //!
 //! Each answer tells the shard's newest epoch and this tablet's type; work under a hold that it
 //! calls lost is given up.
@@ -10,8 +11,10 @@ use std::{
 
 use seawall_common::{Error, ErrorKind, Result, repository::Repository};
 use seawall_proto::v1::{self, TabletType};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    coordinators::Session,
     execute::Executor,
     journal::{Operation, OperationKind, Step},
     status,
@@ -21,28 +24,37 @@ use crate::{
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 const REGISTER_AGAIN: Duration = Duration::from_secs(1);
 
-/// Runs for ever; answers only when this agent must not go on under its alias or its repository.
-pub async fn run(tablet: &Tablet, executor: &Arc<Executor>) -> Error {
+/// Runs until the agent leaves, and says goodbye then; an error: this agent must not go on under its
+/// alias or its repository.
+pub async fn run(
+    tablet: &Tablet,
+    executor: &Arc<Executor>,
+    leave: &CancellationToken,
+) -> Result<()> {
     let mut last_trouble = String::new();
-    loop {
-        let server_id = match register(tablet).await {
-            Ok(server_id) => server_id,
-            Err(error) if is_final(&error) => return error,
-            Err(error) => {
+    while !leave.is_cancelled() {
+        let registered = leave.run_until_cancelled(register(tablet));
+        let server_id = match registered.await {
+            Some(Ok(server_id)) => server_id,
+            None => break,
+            Some(Err(error)) if is_final(&error) => return Err(error),
+            Some(Err(error)) => {
                 let trouble = error.to_string();
                 if trouble != last_trouble {
                     tracing::warn!("cannot register yet: {trouble}");
                     last_trouble = trouble;
                 }
-                tokio::time::sleep(REGISTER_AGAIN).await;
+                let pause = tokio::time::sleep(REGISTER_AGAIN);
+                leave.run_until_cancelled(pause).await;
                 continue;
             }
         };
         last_trouble.clear();
         tracing::info!("registered as {}", tablet.alias);
         tablet.live.set_registered(server_id);
-        heartbeats(tablet, executor, server_id).await;
+        heartbeats(tablet, executor, server_id, leave).await;
     }
+    Ok(())
 }
 
 /// What nobody but an operator can mend.
@@ -137,18 +149,30 @@ async fn check_group(tablet: &Tablet, group_id: String) -> Result<()> {
     tablet.shard.forget(group_id).await
 }
 
-/// Until the coordinator does not know this tablet any more, or there is news to register.
-async fn heartbeats(tablet: &Tablet, executor: &Arc<Executor>, told_server_id: u32) {
+/// Until the coordinator does not know this tablet any more, or there is news to register, or the
+/// agent leaves.
+async fn heartbeats(
+    tablet: &Tablet,
+    executor: &Arc<Executor>,
+    told_server_id: u32,
+    leave: &CancellationToken,
+) {
     let mut ticks = tokio::time::interval(HEARTBEAT_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut is_lost = false;
-    loop {
-        ticks.tick().await;
+    let mut talk = Talk::default();
+    while leave.run_until_cancelled(ticks.tick()).await.is_some() {
         let server_id = server_id(tablet);
         if server_id != 0 && server_id != told_server_id {
             return;
         }
-        match heartbeat(tablet, executor).await {
+        let Some(beat) = leave
+            .run_until_cancelled(heartbeat(tablet, executor, &mut talk))
+            .await
+        else {
+            break;
+        };
+        match beat {
             Ok(()) => {
                 if std::mem::take(&mut is_lost) {
                     tracing::info!("a coordinator answers again");
@@ -162,22 +186,59 @@ async fn heartbeats(tablet: &Tablet, executor: &Arc<Executor>, told_server_id: u
                 if !std::mem::replace(&mut is_lost, true) {
                     tracing::warn!("no coordinator answers: {error}");
                 }
+                // Not all agents at once, when it was the leader that went.
+                ticks.reset_after(HEARTBEAT_EVERY.mul_f64(rand::random_range(0.2..1.0)));
             }
+        }
+    }
+    talk.leave().await;
+}
+
+/// The session, while there is one.
+#[derive(Default)]
+struct Talk(Option<Box<dyn Session>>);
+
+impl Talk {
+    /// In the session that there is, or, when that has broken off meanwhile, in another one.
+    async fn say(&mut self, tablet: &Tablet) -> Result<v1::HeartbeatAnswer> {
+        if let Some(session) = &mut self.0 {
+            match session.heartbeat(beat(tablet)).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => tracing::debug!("the session has broken off: {error}"),
+            }
+            self.0 = None;
+        }
+        let begin = v1::BeginSession {
+            alias: tablet.alias.to_string(),
+            instance: tablet.instance.clone(),
+        };
+        let session = self.0.insert(tablet.coordinator.session(begin).await?);
+        let answer = session.heartbeat(beat(tablet)).await;
+        if answer.is_err() {
+            self.0 = None;
+        }
+        answer
+    }
+
+    async fn leave(self) {
+        if let Some(session) = self.0
+            && let Err(error) = session.leave().await
+        {
+            tracing::debug!("no coordinator has heard that this agent leaves: {error}");
         }
     }
 }
 
-async fn heartbeat(tablet: &Tablet, executor: &Arc<Executor>) -> Result<()> {
+fn beat(tablet: &Tablet) -> v1::Heartbeat {
+    v1::Heartbeat {
+        status: Some(status::status(tablet)),
+        holds: holds(tablet),
+    }
+}
+
+async fn heartbeat(tablet: &Tablet, executor: &Arc<Executor>, talk: &mut Talk) -> Result<()> {
     let sent = Instant::now();
-    let answer = tablet
-        .coordinator
-        .heartbeat(v1::HeartbeatRequest {
-            alias: tablet.alias.to_string(),
-            instance: tablet.instance.clone(),
-            status: Some(status::status(tablet)),
-            holds: holds(tablet),
-        })
-        .await?;
+    let answer = talk.say(tablet).await?;
     tablet.live.hear(sent);
     if let Some(view) = &answer.view {
         tablet.shard.learn(view, true).await?;

@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use crate::{
     call::{Action, Call, StepCall},
     config::{self, Settings},
-    coordinators::Coordinator,
+    coordinators::{Coordinator, Session},
     engine::fake::FakeEngine,
     execute::{Answer, Executor},
     instance::Instance,
@@ -76,7 +76,12 @@ pub struct Notes {
     pub away: bool,
     pub operations: BTreeMap<String, v1::Operation>,
     pub started: Vec<v1::StartOperationRequest>,
-    pub heartbeats: Vec<v1::HeartbeatRequest>,
+    pub sessions: Vec<v1::BeginSession>,
+    pub heartbeats: Vec<v1::Heartbeat>,
+    /// Said goodbye so many times.
+    pub goodbyes: usize,
+    /// The session that there is breaks off at the next heartbeat.
+    pub break_off: bool,
     pub lost_holds: Vec<String>,
     pub view: v1::ShardView,
     pub repository_id: String,
@@ -84,7 +89,7 @@ pub struct Notes {
 }
 
 #[derive(Default)]
-pub struct FakeCoordinator(Mutex<Notes>);
+pub struct FakeCoordinator(Arc<Mutex<Notes>>);
 
 impl FakeCoordinator {
     pub fn notes(&self) -> std::sync::MutexGuard<'_, Notes> {
@@ -112,15 +117,10 @@ impl Coordinator for FakeCoordinator {
         })
     }
 
-    async fn heartbeat(&self, request: v1::HeartbeatRequest) -> Result<v1::HeartbeatResponse> {
+    async fn session(&self, begin: v1::BeginSession) -> Result<Box<dyn Session>> {
         self.check_there()?;
-        let mut notes = self.notes();
-        notes.heartbeats.push(request);
-        Ok(v1::HeartbeatResponse {
-            view: Some(notes.view.clone()),
-            r#type: v1::TabletType::Replica.into(),
-            lost_holds: notes.lost_holds.clone(),
-        })
+        self.notes().sessions.push(begin);
+        Ok(Box::new(Self(self.0.clone())))
     }
 
     async fn announce(&self, request: v1::AnnounceManifestRequest) -> Result<()> {
@@ -149,6 +149,28 @@ impl Coordinator for FakeCoordinator {
         self.check_there()?;
         let known = self.notes().operations.get(&id).cloned();
         known.ok_or_else(|| Error::not_found("no such operation"))
+    }
+}
+
+#[async_trait]
+impl Session for FakeCoordinator {
+    async fn heartbeat(&mut self, heartbeat: v1::Heartbeat) -> Result<v1::HeartbeatAnswer> {
+        self.check_there()?;
+        let mut notes = self.notes();
+        if std::mem::take(&mut notes.break_off) {
+            return Err(Error::unavailable("the leader has gone"));
+        }
+        notes.heartbeats.push(heartbeat);
+        Ok(v1::HeartbeatAnswer {
+            view: Some(notes.view.clone()),
+            r#type: v1::TabletType::Replica.into(),
+            lost_holds: notes.lost_holds.clone(),
+        })
+    }
+
+    async fn leave(self: Box<Self>) -> Result<()> {
+        self.notes().goodbyes += 1;
+        Ok(())
     }
 }
 

@@ -81,7 +81,7 @@ const LIMIT_SETTINGS: &[Setting] = &[
     Setting::new(
         "limits.requests",
         Kind::Integer,
-        "Calls under way, watches not counted",
+        "Calls under way, watches and sessions of agents not counted",
     )
     .default("16384"),
     Setting::new(
@@ -91,6 +91,12 @@ const LIMIT_SETTINGS: &[Setting] = &[
     )
     .default("4096"),
     Setting::new("limits.watchers", Kind::Integer, "Watches under way").default("16384"),
+    Setting::new(
+        "limits.agents",
+        Kind::Integer,
+        "Sessions of agents under way",
+    )
+    .default("16384"),
 ];
 
 /// Longest name of a host, as DNS has it.
@@ -126,6 +132,7 @@ pub struct Limits {
     requests: usize,
     requests_per_connection: usize,
     watchers: usize,
+    agents: usize,
 }
 
 /// More than any machine has files and memory for.
@@ -137,6 +144,7 @@ impl Limits {
             requests: self.requests,
             requests_per_connection: self.requests_per_connection,
             watchers: self.watchers,
+            agents: self.agents,
         }
     }
 
@@ -146,6 +154,7 @@ impl Limits {
             ("requests", self.requests),
             ("requests_per_connection", self.requests_per_connection),
             ("watchers", self.watchers),
+            ("agents", self.agents),
         ] {
             if !(1..=LIMIT_MAX).contains(&value) {
                 return Err(Error::invalid(format!(

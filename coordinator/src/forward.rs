@@ -18,12 +18,14 @@ use seawall_common::{
     access::{CALLER_KEY, Caller, FORWARDED_KEY},
     error::chain,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service, ServiceExt as _};
 
 use crate::{
     context::{STALE_KEY, is_stale},
-    raft::Node,
+    ending::{is_stream, while_led},
+    raft::{Leadership, Node},
 };
 
 const PACKAGE: &str = "/seawall.v1.";
@@ -34,11 +36,13 @@ const LEADER_WAIT: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub struct ForwardLayer {
     node: Node,
+    stop: CancellationToken,
 }
 
 impl ForwardLayer {
-    pub fn new(node: Node) -> Self {
-        Self { node }
+    /// `stop`: ends all streams.
+    pub fn new(node: Node, stop: CancellationToken) -> Self {
+        Self { node, stop }
     }
 }
 
@@ -49,6 +53,7 @@ impl<S> Layer<S> for ForwardLayer {
         Forward {
             local,
             node: Arc::new(self.node.clone()),
+            stop: self.stop.clone(),
         }
     }
 }
@@ -57,6 +62,7 @@ impl<S> Layer<S> for ForwardLayer {
 pub struct Forward<S> {
     local: S,
     node: Arc<Node>,
+    stop: CancellationToken,
 }
 
 impl<S> Service<Request<Body>> for Forward<S>
@@ -78,19 +84,28 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let waiting = self.local.clone();
         let mut local = std::mem::replace(&mut self.local, waiting);
-        if !needs_leader(&request) || self.node.leadership().borrow().is_ours {
+        let is_stream = is_stream(&request);
+        let is_ours = self.node.leadership().borrow().is_ours;
+        if !needs_leader(&request) || (is_ours && !is_stream) {
             return Box::pin(local.call(request));
         }
-        let node = self.node.clone();
+        let (node, stop) = (self.node.clone(), self.stop.clone());
         let was_forwarded = request.headers().contains_key(FORWARDED_KEY);
         Box::pin(async move {
-            match leader(&node, was_forwarded).await {
-                Ok(Some(leader)) => Ok(pass_on(&node, leader, request)
+            let (led, leader) = match leader(&node, was_forwarded).await {
+                Ok(known) => known,
+                Err(e) => return Ok(Status::from(e).into_http()),
+            };
+            let response = match leader {
+                Some(leader) => pass_on(&node, leader, request, is_stream)
                     .await
-                    .unwrap_or_else(|e| Status::from(e).into_http())),
-                Ok(None) => local.call(request).await,
-                Err(e) => Ok(Status::from(e).into_http()),
-            }
+                    .unwrap_or_else(|e| Status::from(e).into_http()),
+                None => local.call(request).await?,
+            };
+            Ok(match is_stream {
+                true => while_led(response, &node, led, stop),
+                false => response,
+            })
         })
     }
 }
@@ -104,8 +119,8 @@ fn needs_leader(request: &Request<Body>) -> bool {
     !ANSWERED_BY_ALL.contains(&service) && !is_stale(stale)
 }
 
-/// Which other member leads; none when it is this one.
-async fn leader(node: &Node, was_forwarded: bool) -> Result<Option<u64>> {
+/// Who leads, and which other member that is; none when it is this one.
+async fn leader(node: &Node, was_forwarded: bool) -> Result<(Leadership, Option<u64>)> {
     let mut leadership = node.leadership();
     let known = leadership.wait_for(|now| now.leader.is_some());
     let leadership = match tokio::time::timeout(LEADER_WAIT, known).await {
@@ -116,7 +131,7 @@ async fn leader(node: &Node, was_forwarded: bool) -> Result<Option<u64>> {
         }
     };
     if leadership.is_ours {
-        return Ok(None);
+        return Ok((leadership, None));
     }
     if was_forwarded {
         return Err(Error::unavailable(format!(
@@ -124,10 +139,15 @@ async fn leader(node: &Node, was_forwarded: bool) -> Result<Option<u64>> {
             node.id()
         )));
     }
-    Ok(leadership.leader)
+    Ok((leadership, leadership.leader))
 }
 
-async fn pass_on(node: &Node, leader: u64, mut request: Request<Body>) -> Result<Response<Body>> {
+async fn pass_on(
+    node: &Node,
+    leader: u64,
+    mut request: Request<Body>,
+    is_stream: bool,
+) -> Result<Response<Body>> {
     let by = HeaderValue::from(node.id());
     let caller = request.extensions().get::<Caller>();
     let caller = caller.and_then(Caller::header);
@@ -143,7 +163,7 @@ async fn pass_on(node: &Node, leader: u64, mut request: Request<Body>) -> Result
             chain(e)
         ))
     };
-    let mut channel = node.channel_to(leader)?;
+    let mut channel = node.channel_to(leader, is_stream)?;
     let channel = channel.ready().await.map_err(|e| unreachable(&e))?;
     channel.call(request).await.map_err(|e| unreachable(&e))
 }

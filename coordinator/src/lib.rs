@@ -5,6 +5,7 @@ mod agents;
 mod config;
 mod context;
 mod data_dir;
+mod ending;
 mod forward;
 mod group;
 mod http;

@@ -43,6 +43,10 @@ use crate::{
     timestamps::{AHEAD, Allocator, Recorder, keep_bounds_ahead, note_times},
 };
 
+/// Bytes that may have come and not been read: of one call, and of all on one connection. Who says
+/// more than is listened to must not hold up others on another member's connection.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// All headers of a call together.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Beyond what one connection may have under way: so that whoever comes then is told so, and is
@@ -306,9 +310,11 @@ where
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(access.streams_max(SPARE_STREAMS))
         .layer(access.layer())
-        .layer(ForwardLayer::new(context.node.clone()))
+        .layer(ForwardLayer::new(context.node.clone(), stop.clone()))
         .add_routes(routes(&context, &coordination, allocator).await?)
         .serve_with_incoming_shutdown(incoming, stop.cancelled());
     server
@@ -372,9 +378,12 @@ async fn routes(
         .add_service(SchedulesServer::new(service::schedules::SchedulesService {
             context: coordination.clone(),
         }))
-        .add_service(AgentsServer::new(service::agents::AgentsService {
-            context: coordination.clone(),
-        }));
+        .add_service(
+            AgentsServer::new(service::agents::AgentsService {
+                context: coordination.clone(),
+            })
+            .max_decoding_message_size(service::session::MESSAGE_BYTES_MAX),
+        );
     Ok(routes.routes())
 }
 

@@ -1,23 +1,52 @@
 use super::*;
 use crate::{
     journal::OperationState,
-    testing::{ALIAS, Driver, HOLD, PATIENCE, PORT, World, backup_steps, is_done, view},
+    testing::{ALIAS, Agent, Driver, HOLD, PATIENCE, PORT, World, backup_steps, is_done, view},
 };
+
+/// For as long as the test goes on.
+async fn talk(agent: &Agent) -> Result<()> {
+    run(&agent.tablet, &agent.executor, &CancellationToken::new()).await
+}
+
+#[tokio::test]
+async fn a_session_that_breaks_off_is_begun_anew_and_one_that_leaves_says_goodbye() {
+    let world = World::new().await;
+    let (agent, coordinator) = (world.agent(), &world.coordinator);
+    let leave = CancellationToken::new();
+    let talking = run(&agent.tablet, &agent.executor, &leave);
+    let story = async {
+        let has_heard = |count| coordinator.notes().heartbeats.len() >= count;
+        agent.until("heard", |_| has_heard(1)).await;
+        coordinator.notes().break_off = true;
+        agent.until("heard again", |_| has_heard(2)).await;
+        leave.cancel();
+    };
+    let (ended, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(talking, story) })
+        .await
+        .unwrap();
+    ended.unwrap();
+    let notes = coordinator.notes();
+    assert_eq!(notes.sessions.len(), 2, "{:?}", notes.sessions);
+    assert_eq!(notes.sessions[1].alias, ALIAS);
+    assert_eq!(notes.sessions[1].instance, agent.tablet.instance);
+    assert_eq!(notes.goodbyes, 1);
+}
 
 #[tokio::test]
 async fn a_refused_alias_and_another_repository_end_the_agent() {
     let world = World::new().await;
     world.coordinator.notes().refuse_alias = true;
     let agent = world.agent();
-    let ended = tokio::time::timeout(PATIENCE, run(&agent.tablet, &agent.executor));
-    let error = ended.await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, talk(&agent));
+    let error = ended.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.message().contains(ALIAS), "{error}");
 
     world.coordinator.notes().refuse_alias = false;
     world.coordinator.notes().repository_id = "another".into();
-    let ended = tokio::time::timeout(PATIENCE, run(&agent.tablet, &agent.executor));
-    let error = ended.await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, talk(&agent));
+    let error = ended.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.message().contains("another"), "{error}");
 }
@@ -37,7 +66,7 @@ async fn it_registers_once_a_coordinator_is_there_and_hears_of_the_shard() {
             .await;
     };
     tokio::select! {
-        error = run(&agent.tablet, &agent.executor) => panic!("{error}"),
+        ended = talk(&agent) => panic!("{ended:?}"),
         () = come => {}
     }
     assert_eq!(agent.tablet.shard.now().epoch, 4);
@@ -64,7 +93,7 @@ async fn i2_work_under_a_lost_hold_is_given_up_before_the_manifest_and_not_after
             }
         };
         tokio::select! {
-            error = run(&agent.tablet, &agent.executor) => panic!("{error}"),
+            ended = talk(&agent) => panic!("{ended:?}"),
             () = heard => {}
         }
         let state = agent.operation(driver.id).state;

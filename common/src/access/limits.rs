@@ -21,7 +21,7 @@ use prometheus_client::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, body::Body};
 
-use super::table::Method;
+use super::table::{Lasts, Method};
 use crate::{
     error::{Error, Result},
     tls::Peer,
@@ -32,18 +32,21 @@ const BETWEEN_MEMBERS: &str = "Raft/";
 
 #[derive(Clone, Copy, Debug)]
 pub struct CallLimits {
-    /// Calls under way, watches not counted.
+    /// Calls under way, watches and sessions of agents not counted.
     pub requests: usize,
     /// On one connection; that of another member carries many callers' and is not counted.
     pub requests_per_connection: usize,
     /// Watches under way.
     pub watchers: usize,
+    /// Sessions of agents under way.
+    pub agents: usize,
 }
 
 pub(super) struct Places {
     limits: CallLimits,
     requests: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
+    agents: Arc<Semaphore>,
     refused: Arc<AtomicU64>,
 }
 
@@ -53,6 +56,7 @@ pub struct CallNumbers {
     limits: CallLimits,
     requests: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
+    agents: Arc<Semaphore>,
     refused: Arc<AtomicU64>,
 }
 
@@ -63,6 +67,10 @@ impl CallNumbers {
 
     pub fn watchers(&self) -> u64 {
         taken(self.limits.watchers, &self.watchers)
+    }
+
+    pub fn agents(&self) -> u64 {
+        taken(self.limits.agents, &self.agents)
     }
 
     /// Because there were too many.
@@ -82,10 +90,11 @@ impl Collector for CallNumbers {
         for (name, help, value) in [
             (
                 "grpc_requests",
-                "Calls under way, watches not counted",
+                "Calls under way, watches and sessions of agents not counted",
                 self.requests(),
             ),
             ("grpc_watchers", "Watches under way", self.watchers()),
+            ("grpc_agents", "Sessions of agents under way", self.agents()),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
@@ -122,6 +131,7 @@ impl Places {
             limits,
             requests: Arc::new(Semaphore::new(limits.requests)),
             watchers: Arc::new(Semaphore::new(limits.watchers)),
+            agents: Arc::new(Semaphore::new(limits.agents)),
             refused: Arc::default(),
         }
     }
@@ -131,12 +141,16 @@ impl Places {
             limits: self.limits,
             requests: self.requests.clone(),
             watchers: self.watchers.clone(),
+            agents: self.agents.clone(),
             refused: self.refused.clone(),
         }
     }
 
     pub fn streams_max(&self) -> u32 {
-        let most = self.limits.requests.saturating_add(self.limits.watchers);
+        let limits = &self.limits;
+        let most = [limits.requests, limits.watchers, limits.agents]
+            .into_iter()
+            .fold(0, usize::saturating_add);
         u32::try_from(most).unwrap_or(u32::MAX)
     }
 
@@ -153,14 +167,16 @@ impl Places {
                 _on_connection: None,
             });
         }
-        let is_watch = method.is_some_and(|method| method.is_watch);
+        let lasts = method.map_or(Lasts::ACall, |method| method.lasts);
         let on_connection = match peer {
-            Some(peer) if !is_passed_on && !is_watch => Some(self.on_connection(peer)?),
+            Some(peer) if !is_passed_on && lasts == Lasts::ACall => Some(self.on_connection(peer)?),
             _ => None,
         };
-        let (places, count, what, setting) = match is_watch {
-            true => (&self.watchers, self.limits.watchers, "watches", "watchers"),
-            false => (&self.requests, self.limits.requests, "calls", "requests"),
+        let limits = &self.limits;
+        let (places, count, what, setting) = match lasts {
+            Lasts::ACall => (&self.requests, limits.requests, "calls", "requests"),
+            Lasts::AWatch => (&self.watchers, limits.watchers, "watches", "watchers"),
+            Lasts::ASession => (&self.agents, limits.agents, "sessions of agents", "agents"),
         };
         let among_all = places.clone().try_acquire_owned();
         let among_all = among_all.map_err(|_| {

@@ -19,7 +19,7 @@ mod table;
 pub use caller::{CALLER_KEY, Caller, FORWARDED_KEY};
 pub use layer::{Access, AccessLayer};
 pub use limits::{CallLimits, CallNumbers};
-pub use table::{Least, METHODS, Method, Record, method};
+pub use table::{Lasts, Least, METHODS, Method, Record, method};
 
 /// Largest request of a client. Members of the group send each other larger ones.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -66,8 +66,18 @@ pub struct Method {
     pub name: &'static str,
     pub least: Least,
     pub record: Record,
-    /// Its answer is a stream that goes on until somebody ends it.
-    pub is_watch: bool,
+    pub lasts: Lasts,
+}
+
+/// How long a call is under way, and so which of the limits is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lasts {
+    /// Until it is answered.
+    ACall,
+    /// A client is told of changes, until somebody ends it.
+    AWatch,
+    /// An agent is heard, for as long as it is there.
+    ASession,
 }
 
 const fn reads(name: &'static str) -> Method {
@@ -75,7 +85,7 @@ const fn reads(name: &'static str) -> Method {
         name,
         least: Least::Viewer,
         record: Record::Reads,
-        is_watch: false,
+        lasts: Lasts::ACall,
     }
 }
 
@@ -84,7 +94,7 @@ const fn changes(name: &'static str, object: fn(&[u8]) -> Option<String>) -> Met
         name,
         least: Least::Operator,
         record: Record::Changes(object),
-        is_watch: false,
+        lasts: Lasts::ACall,
     }
 }
 
@@ -93,7 +103,7 @@ const fn unnoted(name: &'static str, least: Least, why: &'static str) -> Method 
         name,
         least,
         record: Record::Unnoted(why),
-        is_watch: false,
+        lasts: Lasts::ACall,
     }
 }
 
@@ -104,7 +114,12 @@ impl Method {
     }
 
     const fn watch(mut self) -> Self {
-        self.is_watch = true;
+        self.lasts = Lasts::AWatch;
+        self
+    }
+
+    const fn session(mut self) -> Self {
+        self.lasts = Lasts::ASession;
         self
     }
 }
@@ -174,10 +189,11 @@ pub static METHODS: &[Method] = &[
     reads("Members/ListBackups"),
     changes("Agents/Register", objects::register).least(Least::Agent),
     unnoted(
-        "Agents/Heartbeat",
+        "Agents/Session",
         Least::Agent,
-        "one a second from each agent; the group's state changes only by what follows from them",
-    ),
+        "a heartbeat a second; the group's state changes only by what follows from them",
+    )
+    .session(),
     changes("Agents/AnnounceManifest", objects::announce).least(Least::Agent),
     unnoted("Raft/AppendEntries", Least::Coordinator, RAFT),
     unnoted("Raft/Vote", Least::Coordinator, RAFT),

@@ -1,6 +1,7 @@
 //! A coordinator group as programs call it: any member that answers will do.
 
 mod member;
+mod session;
 
 use std::{
     future::Future,
@@ -9,6 +10,7 @@ use std::{
 };
 
 pub use member::{Member, NOT_A_COORDINATOR, refusal};
+pub use session::Session;
 use tonic::{Response, Status, transport::Channel};
 
 use crate::{

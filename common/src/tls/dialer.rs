@@ -122,6 +122,8 @@ pub struct Dial {
     pub keep_alive: Option<(Duration, Duration)>,
     /// For each call, when its caller does not see to that.
     pub call_limit: Option<Duration>,
+    /// Bytes that may have come and not been read: of one call, and of all together.
+    pub windows: Option<(u32, u32)>,
 }
 
 impl Dial {
@@ -130,12 +132,19 @@ impl Dial {
             connect_limit,
             keep_alive: None,
             call_limit: None,
+            windows: None,
         }
     }
 
     #[must_use]
     pub const fn keep_alive(mut self, every: Duration, limit: Duration) -> Self {
         self.keep_alive = Some((every, limit));
+        self
+    }
+
+    #[must_use]
+    pub const fn windows(mut self, of_call: u32, of_all: u32) -> Self {
+        self.windows = Some((of_call, of_all));
         self
     }
 
@@ -194,6 +203,11 @@ impl Dialer {
         }
         if let Some(limit) = dial.call_limit {
             endpoint = endpoint.timeout(limit);
+        }
+        if let Some((of_call, of_all)) = dial.windows {
+            endpoint = endpoint
+                .initial_stream_window_size(of_call)
+                .initial_connection_window_size(of_all);
         }
         Ok(endpoint)
     }

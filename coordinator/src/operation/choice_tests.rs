@@ -116,6 +116,7 @@ fn hear(heartbeats: &Heartbeats, text: &str, lag_ms: Option<u64>) {
 async fn a_shards_backup_is_taken_of_the_replica_with_the_least_known_lag() {
     let cluster = Cluster::with_primary();
     let heartbeats = Heartbeats::new();
+    heartbeats.take_office();
     let pick = |heartbeats: &Heartbeats, allow_primary| {
         tablet_to_back_up(&cluster.state, heartbeats, &shard(), allow_primary)
     };

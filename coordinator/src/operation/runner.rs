@@ -37,6 +37,7 @@ async fn take_offices(context: &Arc<Coordination>, stop: CancellationToken) {
             if now.is_ours {
                 hold_office(context).await;
             } else {
+                context.heartbeats.leave_office();
                 std::future::pending::<()>().await;
             }
         };

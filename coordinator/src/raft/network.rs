@@ -32,35 +32,50 @@ use crate::platform::connect;
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const DIAL: Dial = Dial::within(Duration::from_secs(1)).keep_alive(KEEP_ALIVE, KEEP_ALIVE);
+/// What one client does not read must not hold up the others' streams, nor calls.
+const DIAL_FOR_STREAMS: Dial = DIAL.windows(64 * 1024, 256 * 1024 * 1024);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// Names the instance that refuses a call, with the refusal.
 pub(super) const INSTANCE_KEY: &str = "seawall-raft-instance";
 
-/// Connections to other members, one for each address, opened when first used.
+/// Connections to other members, for each address one for calls and one for clients' streams, opened
+/// when first used.
 #[derive(Clone)]
 pub struct Channels {
     dialer: Dialer,
-    open: Arc<Mutex<BTreeMap<String, Channel>>>,
+    open: Open,
+    open_for_streams: Open,
     /// Members that do not answer, each with since when.
     silent: Arc<Mutex<BTreeMap<u64, u64>>>,
 }
+
+type Open = Arc<Mutex<BTreeMap<String, Channel>>>;
 
 impl Channels {
     pub fn new(dialer: Dialer) -> Self {
         Self {
             dialer,
             open: Arc::default(),
+            open_for_streams: Arc::default(),
             silent: Arc::default(),
         }
     }
 
     pub fn to(&self, address: &str) -> Result<Channel> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        self.open(&self.open, address, DIAL)
+    }
+
+    pub fn for_streams_to(&self, address: &str) -> Result<Channel> {
+        self.open(&self.open_for_streams, address, DIAL_FOR_STREAMS)
+    }
+
+    fn open(&self, open: &Open, address: &str, dial: Dial) -> Result<Channel> {
+        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = open.get(address) {
             return Ok(channel.clone());
         }
         let url = ServerUrl::new(self.dialer.scheme(), address)?;
-        let channel = connect(&self.dialer, &url, Whom::Coordinator, DIAL)?;
+        let channel = connect(&self.dialer, &url, Whom::Coordinator, dial)?;
         open.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }

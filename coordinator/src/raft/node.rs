@@ -302,15 +302,18 @@ impl Node {
             .collect()
     }
 
-    /// A connection to another member, by its number.
-    pub fn channel_to(&self, member: u64) -> Result<Channel> {
+    /// A connection to another member, by its number; streams have one of their own.
+    pub fn channel_to(&self, member: u64, is_stream: bool) -> Result<Channel> {
         let address = self
             .members()
             .into_iter()
             .find(|known| known.id == member)
             .map(|known| known.address)
             .ok_or_else(|| Error::unavailable(format!("member {member} is not known here")))?;
-        self.inner.channels.to(&address)
+        match is_stream {
+            true => self.inner.channels.for_streams_to(&address),
+            false => self.inner.channels.to(&address),
+        }
     }
 
     /// What answers the other members.

@@ -1,7 +1,4 @@
 //! What agents tell the coordinator.
-//!
-//! A heartbeat counts only after a quorum round that began after it came: so that what its answer
-//! says of epochs and holds was true while the agent waited.
 
 use std::sync::Arc;
 
@@ -12,11 +9,11 @@ use seawall_common::{
     ids::{Alias, BackupName, OperationId, ShardId},
 };
 use seawall_proto::v1::{self, agents_server::Agents};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::{check_given, check_holds, check_text, convert, lost_holds, topology::too_young};
+use super::{check_given, check_text, convert, session, topology::too_young};
 use crate::{
-    agents::heartbeats::{Heard, Seen},
+    agents::heartbeats::Seen,
     operation::Coordination,
     state::{
         Command, catalogue,
@@ -79,38 +76,26 @@ impl AgentsService {
         }
     }
 
-    async fn check_instance(
-        &self,
-        alias: &Alias,
-        instance: &str,
-    ) -> seawall_common::Result<Tablet> {
-        let tablet = self
-            .context
-            .group
-            .read(|state| state.topology.tablet(alias).cloned())
-            .await??;
-        if tablet.instance.as_deref() == Some(instance) {
-            return Ok(tablet);
-        }
-        Err(
-            Error::conflict(format!("{alias} belongs to another instance"))
-                .hint("Stop this agent, or register again."),
-        )
-    }
-}
-
-impl AgentsService {
     /// Two agents that are heard cannot be reached at one address, nor have one database.
     fn check_addresses(&self, new: &Registration) -> Result<(), Error> {
         let heartbeats = &self.context.heartbeats;
         self.context.group.look(|state| {
             let others = state.topology.tablets();
             for other in others.filter(|other| other.alias != new.alias) {
-                if heartbeats.seen_status(&other.alias).is_some() {
-                    check_other(new, other)?;
+                match check_other(new, other) {
+                    Err(error) if heartbeats.is_there(&other.alias) => return Err(error),
+                    _ => {}
                 }
             }
             Ok(())
+        })
+    }
+
+    /// Whether the log has it already: what was read before was the newest.
+    fn is_known(&self, new: &Registration) -> bool {
+        self.context.group.look(|state| {
+            let known = state.topology.tablet(&new.alias);
+            known.is_ok_and(|tablet| tablet.is_as(new))
         })
     }
 }
@@ -161,65 +146,32 @@ impl Agents for AgentsService {
             alias,
         };
         self.check_addresses(&registration)?;
-        let register = topology::Command::Register(registration.clone());
-        self.context
-            .group
-            .propose(Command::Topology(register))
-            .await?;
+        if !self.is_known(&registration) {
+            let register = topology::Command::Register(registration.clone());
+            let group = &self.context.group;
+            group.propose(Command::Topology(register)).await?;
+        }
         // Counts as heard, so that a second instance that registers next is refused at once.
-        self.context.heartbeats.record(
-            &registration.alias,
-            Heard {
-                instance: registration.instance,
-                at: tokio::time::Instant::now(),
-                at_unix_ms: now_unix_ms(),
-                status: v1::TabletStatus::default(),
-            },
-        );
+        let Registration {
+            alias, instance, ..
+        } = registration;
+        let heartbeats = &self.context.heartbeats;
+        heartbeats.meet(&alias, instance, now_unix_ms());
         Ok(Response::new(v1::RegisterResponse {
             group_id: self.context.group_id()?,
             repository_id: self.context.store.id().to_owned(),
         }))
     }
 
-    async fn heartbeat(
+    type SessionStream = session::Answers;
+
+    async fn session(
         &self,
-        request: Request<v1::HeartbeatRequest>,
-    ) -> Result<Response<v1::HeartbeatResponse>, Status> {
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<session::Answers>, Status> {
         let caller = Caller::of_request(&request);
-        let request = request.into_inner();
-        caller.check_alias(&request.alias)?;
-        let alias: Alias = request.alias.parse()?;
-        let status = request
-            .status
-            .ok_or_else(|| Error::invalid("a heartbeat without a status"))?;
-        check_holds(&request.holds)?;
-        let tablet = self.check_instance(&alias, &request.instance).await?;
-        let heard = Heard {
-            instance: request.instance,
-            at: tokio::time::Instant::now(),
-            at_unix_ms: now_unix_ms(),
-            status: status.clone(),
-        };
-        self.context.heartbeats.record(&alias, heard);
-        if status.caught_up && tablet.promote_when_caught_up {
-            let caught_up = topology::Command::CaughtUp {
-                alias: alias.clone(),
-            };
-            self.context
-                .group
-                .propose(Command::Topology(caught_up))
-                .await?;
-        }
-        let answer = self.context.group.look(|state| {
-            let tablet = state.topology.tablet(&alias)?;
-            Ok::<_, Error>(v1::HeartbeatResponse {
-                view: Some(convert::view(state, &tablet.shard)),
-                r#type: convert::tablet_type(tablet.tablet_type).into(),
-                lost_holds: lost_holds(state, &request.holds).into_iter().collect(),
-            })
-        });
-        Ok(Response::new(answer?))
+        let answers = session::begin(self.context.clone(), caller, request.into_inner());
+        Ok(Response::new(answers.await?))
     }
 
     async fn announce_manifest(

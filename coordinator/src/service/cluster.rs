@@ -79,7 +79,7 @@ impl Cluster {
 
     /// What a member says itself, as long as it is that member of this group.
     async fn ask(&self, member: &Member, group_id: &str) -> Result<ClusterStatusResponse, Error> {
-        let channel = self.context.node.channel_to(member.id)?;
+        let channel = self.context.node.channel_to(member.id, false)?;
         let mut client = ClusterClient::new(channel);
         let asked = client.status(ClusterStatusRequest {});
         let own = tokio::time::timeout(ASK_LIMIT, asked)

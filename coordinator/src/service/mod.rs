@@ -14,6 +14,7 @@ mod plans;
 pub mod retention;
 mod schedule_view;
 pub mod schedules;
+pub mod session;
 pub mod tablet_view;
 pub mod timestamps;
 pub mod topology;

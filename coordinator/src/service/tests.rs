@@ -11,6 +11,7 @@ use super::{
     operations::OperationsService, topology::TopologyService,
 };
 use crate::{
+    agents::heartbeats::Heard,
     group::Group as _,
     operation::testing::{Does, Stage, keep_in_store},
     state::{
@@ -57,19 +58,6 @@ fn registration(alias: &str, instance: &str) -> Request<v1::RegisterRequest> {
     })
 }
 
-fn heartbeat(alias: &str, caught_up: bool) -> v1::HeartbeatRequest {
-    v1::HeartbeatRequest {
-        alias: alias.into(),
-        instance: format!("instance of {alias}"),
-        status: Some(v1::TabletStatus {
-            database_running: true,
-            caught_up,
-            ..v1::TabletStatus::default()
-        }),
-        holds: Vec::new(),
-    }
-}
-
 fn backup_request(alias: &str) -> v1::StartOperationRequest {
     v1::StartOperationRequest {
         id: Uuid::new_v4().to_string(),
@@ -104,34 +92,6 @@ async fn a_second_agent_under_one_alias_is_refused_while_the_first_is_heard() {
     let welcome = service.register(first).await.unwrap().into_inner();
     assert_eq!(welcome.group_id, "group");
     assert_eq!(welcome.repository_id, "repository");
-    let mut stranger = heartbeat("zone1-101", false);
-    stranger.instance = "another".into();
-    let answer = service.heartbeat(Request::new(stranger)).await;
-    assert_eq!(code(answer), Code::AlreadyExists);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_heartbeat_is_told_the_newest_epoch_its_type_and_which_holds_are_gone() {
-    let stage = Stage::new(Cluster::new());
-    let service = agents(&stage);
-    let mut request = heartbeat("zone1-101", true);
-    request.holds.push(v1::HeldToken {
-        hold_id: "gone".into(),
-        token: 7,
-    });
-    let answer = service.heartbeat(Request::new(request)).await.unwrap();
-    let answer = answer.into_inner();
-    assert_eq!(answer.r#type(), v1::TabletType::Replica, "it has caught up");
-    assert_eq!(answer.lost_holds, ["gone"]);
-    assert_eq!(answer.view.unwrap().epoch, None);
-
-    let stage = Stage::new(Cluster::with_primary());
-    let answer = agents(&stage)
-        .heartbeat(Request::new(heartbeat("zone1-101", false)))
-        .await;
-    let view = answer.unwrap().into_inner().view.unwrap();
-    assert_eq!(view.epoch.unwrap().alias, "zone1-100");
-    assert_eq!(view.primary.unwrap().server_id, 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -392,7 +352,7 @@ async fn a_recipient_that_nobody_knows_is_not_removed_and_one_that_goes_is_asked
 /// database does not run, and that it does afterwards.
 async fn init_with_database_after(seconds: u64) -> Result<v1::Operation, Status> {
     let stage = Stage::new(Cluster::new());
-    let (agents, operations) = (agents(&stage), operations(&stage));
+    let operations = operations(&stage);
     // One that comes later, whose heartbeats the stage does not send.
     let late = state::testing::registration("zone1-103");
     let register = Command::Topology(state::topology::Command::Register(late));
@@ -410,19 +370,26 @@ async fn init_with_database_after(seconds: u64) -> Result<v1::Operation, Status>
         timeout_ms: 0,
     };
     let beat = |running: bool| {
-        let mut beat = heartbeat("zone1-103", false);
-        let status = beat.status.get_or_insert_default();
-        status.database_running = running;
-        status.message = "no user data: making a database".into();
-        agents.heartbeat(Request::new(beat))
+        let heard = Heard {
+            instance: "instance of zone1-103".into(),
+            at: tokio::time::Instant::now(),
+            at_unix_ms: 0,
+            status: v1::TabletStatus {
+                database_running: running,
+                message: "no user data: making a database".into(),
+                ..v1::TabletStatus::default()
+            },
+        };
+        let alias = "zone1-103".parse().unwrap();
+        stage.context.heartbeats.record(&alias, heard);
     };
     // In office by then: a leader that takes it forgets what was heard before.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    beat(seconds == 0).await.unwrap();
+    beat(seconds == 0);
     let beats = async {
         for second in 1.. {
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-            beat(second >= seconds).await.unwrap();
+            beat(second >= seconds);
         }
     };
     tokio::select! {

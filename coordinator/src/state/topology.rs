@@ -357,6 +357,28 @@ impl Tablet {
     pub fn is_registered(&self) -> bool {
         self.instance.is_some()
     }
+
+    /// Whether this registration would change nothing.
+    pub fn is_as(&self, registration: &Registration) -> bool {
+        let Registration {
+            alias,
+            shard,
+            instance,
+            agent_address,
+            database,
+            engine,
+            writer_key,
+            replace: _,
+            other_seen: _,
+        } = registration;
+        self.alias == *alias
+            && self.shard == *shard
+            && self.instance.as_ref() == Some(instance)
+            && self.agent_address == *agent_address
+            && self.database == *database
+            && self.engine == *engine
+            && self.writer_key == *writer_key
+    }
 }
 
 impl Topology {

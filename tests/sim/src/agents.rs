@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use seawall_common::coordinators::Session;
 use seawall_coordinator::sim::incoming;
 use seawall_proto::v1::{
     self,
@@ -59,12 +60,30 @@ async fn be_heard(group: Group, alias: String, port: u16) {
     let mut is_known = false;
     loop {
         if is_known {
-            is_known = !matches!(beat(&group, &alias).await, Answer::Refused(_));
+            is_known = !matches!(talk(&group, &alias).await, Answer::Refused(_));
         } else {
             is_known = matches!(register(&group, &alias, port).await, Answer::Done(_));
         }
         tokio::time::sleep(BEAT).await;
     }
+}
+
+/// Until the session breaks off.
+async fn talk(group: &Group, alias: &str) -> Answer<()> {
+    let begin = v1::BeginSession {
+        alias: alias.to_owned(),
+        instance: format!("instance of {alias}"),
+    };
+    let begun = group.call(|channel| Session::begin(channel, begin.clone()));
+    let mut session = match begun.await {
+        Answer::Done(session) => session,
+        Answer::Refused(error) => return Answer::Refused(error),
+        Answer::Unknown => return Answer::Unknown,
+    };
+    while session.heartbeat(beat()).await.is_ok() {
+        tokio::time::sleep(BEAT).await;
+    }
+    Answer::Unknown
 }
 
 async fn register(group: &Group, alias: &str, port: u16) -> Answer<v1::RegisterResponse> {
@@ -88,10 +107,8 @@ async fn register(group: &Group, alias: &str, port: u16) -> Answer<v1::RegisterR
     group.call(call).await
 }
 
-async fn beat(group: &Group, alias: &str) -> Answer<v1::HeartbeatResponse> {
-    let request = v1::HeartbeatRequest {
-        alias: alias.to_owned(),
-        instance: format!("instance of {alias}"),
+fn beat() -> v1::Heartbeat {
+    v1::Heartbeat {
         status: Some(v1::TabletStatus {
             database_running: true,
             position: "0-100-7".to_owned(),
@@ -102,12 +119,7 @@ async fn beat(group: &Group, alias: &str) -> Answer<v1::HeartbeatResponse> {
             ..v1::TabletStatus::default()
         }),
         holds: Vec::new(),
-    };
-    let call = |channel| {
-        let request = request.clone();
-        async move { AgentsClient::new(channel).heartbeat(request).await }
-    };
-    group.call(call).await
+    }
 }
 
 type Updates = std::pin::Pin<Box<dyn Stream<Item = Result<v1::ExecuteUpdate, Status>> + Send>>;

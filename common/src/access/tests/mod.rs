@@ -22,6 +22,7 @@ fn limits(requests: usize, requests_per_connection: usize, watchers: usize) -> C
         requests,
         requests_per_connection,
         watchers,
+        agents: watchers,
     }
 }
 

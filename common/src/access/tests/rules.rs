@@ -48,7 +48,7 @@ async fn each_role_may_do_what_is_its_own_and_the_refusal_names_both_roles() {
             "Operations/Start",
             &["coordinator/1", "agent/zone1-101", "operator/alice"],
         ),
-        ("Agents/Heartbeat", &["agent/zone1-101"]),
+        ("Agents/Session", &["agent/zone1-101"]),
         ("Raft/Vote", &["coordinator/1"]),
         ("Agent/Execute", &["coordinator/1"]),
     ] {
@@ -142,8 +142,15 @@ async fn there_are_only_so_many_calls_and_watches_and_members_are_not_counted() 
     );
     let list = |peer: &Peer| call("Topology/ListTablets", peer, Bytes::new());
     let watch = |peer: &Peer| call("Topology/WatchServing", peer, Bytes::new());
+    let session = |peer: &Peer| call("Agents/Session", peer, Bytes::new());
     let mut open = Vec::new();
-    for request in [list(&one), list(&one), list(&other), watch(&one)] {
+    for request in [
+        list(&one),
+        list(&one),
+        list(&other),
+        watch(&one),
+        session(&one),
+    ] {
         open.push(pass(&access, request).await.0.unwrap());
     }
     assert_eq!(access.numbers().requests(), 3);
@@ -151,6 +158,10 @@ async fn there_are_only_so_many_calls_and_watches_and_members_are_not_counted() 
         (list(&one), "2 calls are under way on this connection"),
         (list(&other), "3 calls are under way already"),
         (watch(&other), "1 watches are under way already"),
+        (
+            session(&other),
+            "1 sessions of agents are under way already",
+        ),
         // An agent is bounded as well.
         (
             call("Agent/Execute", &other, Bytes::new()),
@@ -168,7 +179,8 @@ async fn there_are_only_so_many_calls_and_watches_and_members_are_not_counted() 
     open.clear();
     assert_eq!(access.numbers().requests(), 0);
     pass(&access, watch(&other)).await.0.unwrap();
-    assert_eq!(access.numbers().refused(), 4);
+    pass(&access, session(&other)).await.0.unwrap();
+    assert_eq!(access.numbers().refused(), 5);
 }
 
 #[tokio::test]

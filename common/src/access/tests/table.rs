@@ -46,11 +46,12 @@ fn what_changes_something_is_not_for_viewers() {
 
 /// The line is written when the answer is there, which of a stream it never is.
 #[test]
-fn streams_of_the_coordinator_are_watches_and_no_changes() {
+fn streams_of_the_coordinator_are_watches_or_sessions_and_no_changes() {
     for (name, is_stream) in calls() {
         let method = method(&name).unwrap();
         let is_step = name.starts_with("Agent/");
-        assert_eq!(method.is_watch, is_stream && !is_step, "{name}");
+        let lasts = method.lasts != Lasts::ACall;
+        assert_eq!(lasts, is_stream && !is_step, "{name}");
         if is_stream {
             assert!(!matches!(method.record, Record::Changes(_)), "{name}");
         }

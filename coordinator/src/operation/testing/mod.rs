@@ -49,8 +49,31 @@ impl Stage {
         Self::with(cluster, |_| {})
     }
 
+    /// One whose agents are heard only when a test says so.
+    pub fn silent(cluster: Cluster) -> Self {
+        let stage = Self::build(cluster, |_| {});
+        stage.lead(1);
+        stage
+    }
+
     /// One in which something is other than usual.
     pub fn with(cluster: Cluster, change: impl FnOnce(&mut Coordination)) -> Self {
+        let stage = Self::build(cluster, change);
+        let aliases = stage.look(|state| {
+            let tablets = state.topology.tablets();
+            tablets.map(|tablet| tablet.alias.clone()).collect()
+        });
+        tokio::spawn(beat(
+            stage.context.clone(),
+            stage.agents.clone(),
+            aliases,
+            stage.stop.clone(),
+        ));
+        stage.lead(1);
+        stage
+    }
+
+    fn build(cluster: Cluster, change: impl FnOnce(&mut Coordination)) -> Self {
         let mut state = cluster.state;
         state.group_id = Some("group".into());
         let group = Arc::new(MemoryGroup::new(state));
@@ -78,18 +101,11 @@ impl Stage {
             stop: CancellationToken::new(),
         };
         tokio::spawn(runner::run(stage.context.clone(), stage.stop.clone()));
-        let aliases = stage.look(|state| {
-            let tablets = state.topology.tablets();
-            tablets.map(|tablet| tablet.alias.clone()).collect()
-        });
-        tokio::spawn(beat(
-            stage.context.clone(),
-            stage.agents.clone(),
-            aliases,
-            stage.stop.clone(),
-        ));
-        stage.lead(1);
         stage
+    }
+
+    pub async fn propose(&self, command: Command) {
+        self.group.propose(command).await.unwrap();
     }
 
     /// Another leader takes office; it is this one again, with nothing in its memory.
