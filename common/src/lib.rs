@@ -12,6 +12,8 @@ pub mod ids;
 pub mod position;
 pub mod rate;
 pub mod repository;
+pub mod serving;
+pub mod tablets;
 pub mod telemetry;
 pub mod timestamps;
 pub mod tls;

@@ -24,6 +24,12 @@ pub struct Failure {
 
 pub type Outcome<T = ()> = Result<T, Failure>;
 
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::failed(error)
+    }
+}
+
 impl Failure {
     fn new(exit: Exit, error: Error) -> Self {
         Self {

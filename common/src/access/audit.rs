@@ -5,7 +5,7 @@ use http_body_util::{BodyExt as _, Full};
 use tonic::{Code, Status, body::Body};
 
 use super::Caller;
-use crate::error::one_line;
+use crate::error::{Error, one_line};
 
 /// A call whose line is still to be written. When nobody waits for the answer any more the line
 /// says that it is not known.
@@ -77,19 +77,31 @@ impl Drop for Entry {
     }
 }
 
-/// What is answered in words of other libraries, in ours: the limits on a message, and what is none.
+/// What is answered in words of other libraries, in ours.
 pub(super) fn clarified(response: Response<Body>) -> Response<Body> {
-    let Some(status) = refusal(response.headers()) else {
-        return response;
-    };
+    match refusal(response.headers()).and_then(|status| clearer(&status)) {
+        Some(clearer) => clearer.into_http(),
+        None => response,
+    }
+}
+
+/// The limits on a message, and what is none, in our words.
+fn clearer(status: &Status) -> Option<Status> {
     let says = |part: &str| status.message().contains(part);
-    if status.code() == Code::OutOfRange && says("message length too large") {
-        return Status::resource_exhausted(status.message()).into_http();
+    match status.code() {
+        Code::OutOfRange if says("message length too large") => {
+            Some(Status::resource_exhausted(status.message()))
+        }
+        Code::Internal if says("failed to decode Protobuf") => {
+            Some(Status::invalid_argument(status.message()))
+        }
+        _ => None,
     }
-    if status.code() == Code::Internal && says("failed to decode Protobuf") {
-        return Status::invalid_argument(status.message()).into_http();
-    }
-    response
+}
+
+/// Why no message of a stream could be read: the layer sees only what answers a call.
+pub fn unreadable(status: Status) -> Error {
+    clearer(&status).unwrap_or(status).into()
 }
 
 fn refusal(headers: &HeaderMap) -> Option<Status> {

@@ -16,6 +16,7 @@ mod limits;
 mod objects;
 mod table;
 
+pub use audit::unreadable;
 pub use caller::{CALLER_KEY, Caller, FORWARDED_KEY};
 pub use layer::{Access, AccessLayer};
 pub use limits::{CallLimits, CallNumbers};

@@ -15,6 +15,8 @@ use seawall_common::{
 use seawall_proto::v1;
 use tokio::{sync::watch, time::Instant};
 
+use crate::state::topology::Tablet;
+
 /// An agent that was heard within this time is there.
 pub const SEEN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -37,6 +39,41 @@ pub enum Seen {
 /// One talk of an agent with this leader; whoever has begun a later one is the one that is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionId(u64);
+
+pub struct Presence {
+    pub heard: Option<Heard>,
+    pub is_silent: bool,
+    pub serves: bool,
+}
+
+/// What the leader has heard, for as long as it is looked at.
+pub struct Hearing<'a>(&'a Inner);
+
+impl Hearing<'_> {
+    /// Until when a tablet that serves does so, if nothing more is heard of its agent.
+    pub fn serves_until(&self, alias: &Alias) -> Option<Instant> {
+        let agent = self.0.tablets.get(alias).filter(|agent| agent.serves());
+        agent.map(|agent| agent.heard.at + SEEN_WITHIN)
+    }
+
+    /// Whether the agent of a tablet is not there, as far as this leader can tell.
+    pub fn is_silent(&self, tablet: &Tablet) -> bool {
+        let has_had_time = self.0.in_office_since.is_some() && !self.0.is_young();
+        let agent = self.0.tablets.get(&tablet.alias);
+        tablet.is_registered() && agent.map_or(has_had_time, |agent| !agent.is_there())
+    }
+
+    /// Whether nothing was heard of an agent that has not had the time for it.
+    pub fn is_awaited(&self, alias: &Alias) -> bool {
+        self.0.is_young() && !self.0.tablets.contains_key(alias)
+    }
+
+    /// Until when agents are awaited; none: no longer.
+    pub fn young_until(&self) -> Option<Instant> {
+        let since = self.0.in_office_since.filter(|_| self.0.is_young());
+        since.map(|since| since + SEEN_WITHIN)
+    }
+}
 
 pub struct Heartbeats {
     inner: Mutex<Inner>,
@@ -194,16 +231,27 @@ impl Heartbeats {
         inner.sessions.remove(alias);
     }
 
-    pub fn heard(&self, alias: &Alias) -> Option<Heard> {
-        let inner = self.inner();
-        inner.tablets.get(alias).map(|agent| agent.heard.clone())
-    }
-
     /// The last word of an agent that is there.
     pub fn seen_status(&self, alias: &Alias) -> Option<v1::TabletStatus> {
         let inner = self.inner();
         let agent = inner.tablets.get(alias).filter(|agent| agent.is_there());
         agent.map(|agent| agent.heard.status.clone())
+    }
+
+    /// What is known of an agent now.
+    pub fn presence(&self, tablet: &Tablet) -> Presence {
+        let inner = self.inner();
+        let agent = inner.tablets.get(&tablet.alias);
+        Presence {
+            heard: agent.map(|agent| agent.heard.clone()),
+            is_silent: Hearing(&inner).is_silent(tablet),
+            serves: agent.is_some_and(Agent::serves),
+        }
+    }
+
+    /// Looks at all agents at one moment.
+    pub fn look<T>(&self, look: impl FnOnce(&Hearing<'_>) -> T) -> T {
+        look(&Hearing(&self.inner()))
     }
 
     pub fn is_there(&self, alias: &Alias) -> bool {

@@ -2,3 +2,4 @@
 
 pub mod client;
 pub mod heartbeats;
+pub mod serving;

@@ -13,6 +13,7 @@ use seawall_common::{access::CallNumbers, tls::TlsNumbers};
 use super::{
     backups::{BackupNumbers, Shard},
     schedules::ScheduleNumbers,
+    tablets::TabletNumbers,
 };
 use crate::{operation::Coordination, raft::Node};
 
@@ -29,6 +30,7 @@ pub struct Metrics {
     applied_index: Number,
     log_bytes: Number,
     backups: BackupNumbers,
+    tablets: TabletNumbers,
     schedules: ScheduleNumbers,
     collection_stopped: Family<Shard, Number>,
     collected_objects: Number,
@@ -86,10 +88,12 @@ impl Metrics {
             timestamps,
         );
         let backups = BackupNumbers::new(registry);
+        let tablets = TabletNumbers::new(registry);
         Self {
             coordination,
             registry: all,
             backups,
+            tablets,
             schedules,
             term,
             leader,
@@ -123,6 +127,7 @@ impl Metrics {
         self.applied_index.set(node.last_applied());
         self.log_bytes.set(node.log_bytes());
         node.look(|state| self.backups.set(state));
+        self.tablets.set(&self.coordination);
         self.set_of_operations(leadership.is_ours);
         self.schedules.set(&self.coordination, leadership.is_ours);
         let mut text = String::new();

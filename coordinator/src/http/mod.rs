@@ -3,6 +3,7 @@
 mod backups;
 mod metrics;
 mod schedules;
+mod tablets;
 
 use std::sync::Arc;
 

@@ -40,7 +40,7 @@ use std::{sync::Arc, time::Duration};
 use seawall_common::{Error, Result, clock::now_unix_ms};
 
 use crate::{
-    agents::{client::AgentCalls, heartbeats::Heartbeats},
+    agents::{client::AgentCalls, heartbeats::Heartbeats, serving::Serving},
     group::Group,
     leases::Leases,
 };
@@ -81,6 +81,7 @@ pub struct Coordination {
     pub store: Arc<dyn store::Store>,
     pub agents: Arc<dyn AgentCalls>,
     pub heartbeats: Heartbeats,
+    pub serving: Serving,
     pub leases: Leases,
     pub readings: listing::Readings,
     pub collections: collection::Collections,
@@ -108,6 +109,7 @@ impl Coordination {
             store,
             agents,
             heartbeats: Heartbeats::new(),
+            serving: Serving::default(),
             leases: Leases::default(),
             readings: listing::Readings::default(),
             collections: collection::Collections::default(),

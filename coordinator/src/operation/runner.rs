@@ -18,6 +18,7 @@ use super::{
     driver::{self, Backoff, Run},
     retention, schedules,
 };
+use crate::agents::serving;
 
 /// Before an operation whose driver panicked is given another.
 const RESPAWN_AFTER: Duration = Duration::from_secs(5);
@@ -38,6 +39,7 @@ async fn take_offices(context: &Arc<Coordination>, stop: CancellationToken) {
                 hold_office(context).await;
             } else {
                 context.heartbeats.leave_office();
+                context.serving.forget();
                 std::future::pending::<()>().await;
             }
         };
@@ -58,6 +60,7 @@ async fn take_offices(context: &Arc<Coordination>, stop: CancellationToken) {
 /// Never returns while the office lasts; dropping it ends all drivers.
 async fn hold_office(context: &Arc<Coordination>) {
     context.heartbeats.take_office();
+    context.serving.forget();
     context.collections.take_office();
     let (first, max) = context.patience.retry;
     let mut wait = Backoff::new(first, max);
@@ -74,6 +77,7 @@ async fn hold_office(context: &Arc<Coordination>) {
     tokio::join!(
         drive_all(context, term),
         context.leases.watch(context),
+        serving::run(context),
         retention::run(context),
         schedules::run(context)
     );

@@ -20,6 +20,7 @@ pub mod timestamps;
 pub mod topology;
 pub mod transfers;
 pub mod watch;
+mod watch_serving;
 
 #[cfg(test)]
 mod catalogue_tests;

@@ -7,7 +7,12 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream};
-use seawall_common::{Error, Result, access::Caller, clock::now_unix_ms, ids::Alias};
+use seawall_common::{
+    Error, Result,
+    access::{Caller, unreadable},
+    clock::now_unix_ms,
+    ids::Alias,
+};
 use seawall_proto::v1::{self, agent_message::Message};
 use tokio::time::Instant;
 use tonic::Status;
@@ -90,7 +95,7 @@ where
     })?;
     match next {
         None => Ok(None),
-        Some(message) => match message?.message {
+        Some(message) => match message.map_err(unreadable)?.message {
             Some(message) => Ok(Some(message)),
             None => Err(Error::invalid("a message of no kind that is known")),
         },

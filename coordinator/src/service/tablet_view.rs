@@ -5,12 +5,16 @@ use seawall_proto::v1;
 
 use super::convert;
 use crate::{
-    agents::heartbeats::Heartbeats,
+    agents::heartbeats::{Heartbeats, Presence},
     state::{State, topology::Tablet},
 };
 
 pub fn tablet(state: &State, heartbeats: &Heartbeats, tablet: &Tablet) -> v1::Tablet {
-    let heard = heartbeats.heard(&tablet.alias);
+    let Presence {
+        heard,
+        is_silent,
+        serves,
+    } = heartbeats.presence(tablet);
     let newest = state.topology.newest_epoch(&tablet.shard);
     let last_seen_unix_ms = heard.as_ref().map(|heard| {
         let since = u64::try_from(heard.at.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -26,6 +30,8 @@ pub fn tablet(state: &State, heartbeats: &Heartbeats, tablet: &Tablet) -> v1::Ta
         engine: tablet.engine.clone(),
         status: heard.map(|heard| heard.status),
         last_seen_unix_ms,
+        silent: is_silent,
+        serving: serves,
         writer_key: tablet.writer_key.clone(),
         epoch: newest.map_or(0, |epoch| epoch.number),
     }

@@ -1,3 +1,5 @@
+use prost::Message as _;
+use seawall_common::{ids::Alias, tablets};
 use seawall_proto::v1::{
     self, agents_server::Agents as _, catalogue_server::Catalogue as _, locks_server::Locks as _,
     operations_server::Operations as _, topology_server::Topology as _,
@@ -279,18 +281,151 @@ async fn two_agents_that_are_heard_share_neither_an_address_nor_a_database() {
     service.register(Request::new(second)).await.unwrap();
 }
 
+async fn page(
+    stage: &Stage,
+    page_size: u32,
+    page_token: &str,
+) -> Result<v1::ListTabletsResponse, Status> {
+    let request = v1::ListTabletsRequest {
+        page_size,
+        page_token: page_token.into(),
+        ..v1::ListTabletsRequest::default()
+    };
+    let listed = topology(stage).list_tablets(Request::new(request)).await;
+    listed.map(tonic::Response::into_inner)
+}
+
+async fn add_tablet(stage: &Stage, alias: &str) {
+    let register = state::topology::Command::Register(state::testing::registration(alias));
+    stage.propose(Command::Topology(register)).await;
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_young_leader_does_not_tell_that_nobody_serves() {
-    let stage = Stage::new(Cluster::with_primary());
-    // It has forgotten all agents, which are heard again one after the other.
-    stage.context.heartbeats.take_office();
-    let service = topology(&stage);
-    let watch = service.watch_serving(Request::new(v1::WatchServingRequest::default()));
-    let mut watch = std::pin::pin!(watch);
-    assert!(futures::poll!(watch.as_mut()).is_pending());
-    let mut updates = watch.await.unwrap().into_inner();
-    let graph = updates.next().await.unwrap().unwrap();
-    assert_eq!(graph.tablets.len(), 3, "{graph:?}");
+async fn pages_have_every_tablet_that_stays_once_while_others_come_and_go() {
+    let stage = Stage::silent(Cluster::with_primary());
+    let stays: Vec<String> = (1000..2100)
+        .map(|number| format!("zone1-{number}"))
+        .collect();
+    for alias in &stays {
+        add_tablet(&stage, alias).await;
+    }
+    for page_size in [1, 7, 0, 4_000_000_000] {
+        let mut listed = Vec::new();
+        let mut token = String::new();
+        for turn in 0_u32.. {
+            let page = page(&stage, page_size, &token).await.unwrap();
+            let most = match page_size {
+                0 => 500,
+                size => size.min(1000) as usize,
+            };
+            assert!(page.tablets.len() <= most, "{}", page.tablets.len());
+            listed.extend(page.tablets.into_iter().map(|tablet| tablet.alias));
+            // Before, in, and behind what has been listed; one that a token names, too.
+            for alias in [
+                format!("zone1-{}", 200 + turn % 90),
+                format!("zone1-3{turn:04}"),
+            ] {
+                add_tablet(&stage, &alias).await;
+            }
+            if let Some(last) = listed.last().filter(|last| !stays.contains(last)) {
+                let remove = state::topology::Command::Remove {
+                    alias: last.parse().unwrap(),
+                    seen: false,
+                };
+                // The primary stays.
+                let _ = stage.group.propose(Command::Topology(remove)).await;
+            }
+            token = page.next_page_token;
+            if token.is_empty() || turn > 2000 {
+                break;
+            }
+        }
+        let mut once = listed.clone();
+        once.dedup();
+        assert_eq!(once, listed, "pages of {page_size}: one comes twice");
+        assert!(listed.is_sorted_by_key(|alias| alias.parse::<Alias>().unwrap()));
+        let missing = stays.iter().find(|alias| !listed.contains(alias));
+        assert_eq!(missing, None, "pages of {page_size}");
+    }
+    for token in ["zone1", "../../etc", "zone1-100\n", &"x".repeat(10_000)] {
+        let refusal = page(&stage, 0, token).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::InvalidArgument);
+        assert!(refusal.message().contains("page_token"), "{refusal}");
+    }
+    // It need not be there any more.
+    page(&stage, 0, "zone1-4000000000").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_ends_before_it_is_more_than_a_client_takes() {
+    let stage = Stage::silent(Cluster::with_primary());
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    for number in 1000..1100 {
+        let alias = format!("zone1-{number}");
+        add_tablet(&stage, &alias).await;
+        let heard = Heard {
+            instance: format!("instance of {alias}"),
+            at: tokio::time::Instant::now(),
+            at_unix_ms: 0,
+            status: v1::TabletStatus {
+                message: "x".repeat(60_000),
+                ..v1::TabletStatus::default()
+            },
+        };
+        stage
+            .context
+            .heartbeats
+            .record(&alias.parse().unwrap(), heard);
+    }
+    let first = page(&stage, 1000, "").await.unwrap();
+    assert!(
+        first.encoded_len() < 2 * 1024 * 1024,
+        "{}",
+        first.encoded_len()
+    );
+    assert!(!first.next_page_token.is_empty());
+    let list = async |request: v1::ListTabletsRequest| {
+        page(&stage, request.page_size, &request.page_token).await
+    };
+    assert_eq!(tablets::all("", "", list).await.unwrap().len(), 103);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_agent_is_marked_and_a_young_leader_marks_nobody() {
+    let stage = Stage::silent(Cluster::with_primary());
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    add_tablet(&stage, "zone1-103").await;
+    let declared = state::topology::Command::Init {
+        alias: "zone1-104".parse().unwrap(),
+        shard: shard(),
+        tablet_type: None,
+    };
+    stage.propose(Command::Topology(declared)).await;
+    let heartbeats = &stage.context.heartbeats;
+    heartbeats.meet(
+        &"zone1-103".parse().unwrap(),
+        "instance of zone1-103".into(),
+        1,
+    );
+    let silent = async || {
+        let tablets = page(&stage, 0, "").await.unwrap().tablets;
+        let silent = tablets.into_iter().filter(|tablet| tablet.silent);
+        silent.map(|tablet| tablet.alias).collect::<Vec<_>>()
+    };
+    assert!(silent().await.is_empty());
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    let all = ["zone1-100", "zone1-101", "zone1-102", "zone1-103"];
+    assert_eq!(silent().await, all, "the one without an agent is not");
+    heartbeats.meet(
+        &"zone1-103".parse().unwrap(),
+        "instance of zone1-103".into(),
+        1,
+    );
+    assert_eq!(silent().await, all[..3]);
+    // A member that does not lead hears nobody, and does not say that they are silent.
+    stage.resign(2);
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    assert!(silent().await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,8 @@
 //! Tablets, shards and their primaries.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
+use prost::Message as _;
 use seawall_common::{
     Error,
     ids::{Alias, ShardId, check_keyspace},
@@ -9,32 +10,32 @@ use seawall_common::{
 use seawall_proto::v1::{self, topology_server::Topology};
 use tonic::{Request, Response, Status};
 
-use super::{
-    convert, read, tablet_view, unexpected,
-    watch::{self, Look, Updates},
-};
+use super::{convert, read, tablet_view, unexpected, watch_serving};
 use crate::{
     agents::heartbeats::Seen,
     operation::Coordination,
     state::{Command, Response as Answer, State, topology},
 };
 
-/// How often it is looked whether all agents have been heard.
-const HEARD_POLL: Duration = Duration::from_millis(100);
+/// Tablets of a page, when nothing is said, and at most.
+const PAGE_SIZE: usize = 500;
+const PAGE_SIZE_MAX: usize = 1000;
+/// Bytes after which a page ends, whatever its tablets have to say.
+const PAGE_BYTES: usize = 1024 * 1024;
 
 pub struct TopologyService {
     pub context: Arc<Coordination>,
 }
 
 /// Which tablets are asked for.
-enum Filter {
+pub enum Filter {
     All,
     Keyspace(String),
     Shard(ShardId),
 }
 
 impl Filter {
-    fn new(keyspace: &str, shard: &str) -> seawall_common::Result<Self> {
+    pub fn new(keyspace: &str, shard: &str) -> seawall_common::Result<Self> {
         match (keyspace, shard) {
             ("", "") => Ok(Filter::All),
             ("", shard) => Err(Error::invalid(format!(
@@ -48,7 +49,7 @@ impl Filter {
         }
     }
 
-    fn takes(&self, shard: &ShardId) -> bool {
+    pub fn takes(&self, shard: &ShardId) -> bool {
         match self {
             Filter::All => true,
             Filter::Keyspace(keyspace) => shard.keyspace() == keyspace,
@@ -57,13 +58,51 @@ impl Filter {
     }
 }
 
+/// Which page of the tablets is asked for.
+struct Page {
+    filter: Filter,
+    size: usize,
+    /// The last tablet of the page before.
+    after: Option<Alias>,
+}
+
+impl Page {
+    fn new(asked: &v1::ListTabletsRequest) -> seawall_common::Result<Self> {
+        let size = match asked.page_size {
+            0 => PAGE_SIZE,
+            size => usize::try_from(size).map_or(PAGE_SIZE_MAX, |size| size.min(PAGE_SIZE_MAX)),
+        };
+        let after = match asked.page_token.as_str() {
+            "" => None,
+            token => Some(token.parse().map_err(|_| {
+                Error::invalid("the page_token is none that ListTablets has answered")
+                    .hint("Take next_page_token of the page before, or leave it out to begin anew.")
+            })?),
+        };
+        Ok(Self {
+            filter: Filter::new(&asked.keyspace, &asked.shard)?,
+            size,
+            after,
+        })
+    }
+}
+
 impl TopologyService {
-    fn tablets(&self, state: &State, filter: &Filter) -> Vec<v1::Tablet> {
-        let tablets = state.topology.tablets();
-        tablets
-            .filter(|tablet| filter.takes(&tablet.shard))
-            .map(|tablet| tablet_view::tablet(state, &self.context.heartbeats, tablet))
-            .collect()
+    fn page(&self, state: &State, asked: &Page) -> v1::ListTabletsResponse {
+        let mut page = v1::ListTabletsResponse::default();
+        let mut bytes = 0;
+        let behind = state.topology.tablets_behind(asked.after.as_ref());
+        for tablet in behind.filter(|tablet| asked.filter.takes(&tablet.shard)) {
+            if page.tablets.len() == asked.size || bytes >= PAGE_BYTES {
+                let last = page.tablets.last();
+                page.next_page_token = last.map_or_else(String::new, |last| last.alias.clone());
+                break;
+            }
+            let tablet = tablet_view::tablet(state, &self.context.heartbeats, tablet);
+            bytes += tablet.encoded_len();
+            page.tablets.push(tablet);
+        }
+        page
     }
 
     async fn propose_for_tablet(&self, command: topology::Command) -> Result<v1::Tablet, Status> {
@@ -124,13 +163,11 @@ impl Topology for TopologyService {
         &self,
         request: Request<v1::ListTabletsRequest>,
     ) -> Result<Response<v1::ListTabletsResponse>, Status> {
-        let asked = request.get_ref();
-        let filter = Filter::new(&asked.keyspace, &asked.shard)?;
-        let tablets = read(&self.context, request.metadata(), |state| {
-            self.tablets(state, &filter)
+        let asked = Page::new(request.get_ref())?;
+        let page = read(&self.context, request.metadata(), |state| {
+            self.page(state, &asked)
         });
-        let tablets = tablets.await?;
-        Ok(Response::new(v1::ListTabletsResponse { tablets }))
+        Ok(Response::new(page.await?))
     }
 
     async fn change_tablet_type(
@@ -164,7 +201,7 @@ impl Topology for TopologyService {
         Ok(Response::new(history.await??))
     }
 
-    type WatchServingStream = Updates<v1::ServingGraph>;
+    type WatchServingStream = watch_serving::Updates;
 
     async fn watch_serving(
         &self,
@@ -173,50 +210,8 @@ impl Topology for TopologyService {
         let asked = request.into_inner();
         let filter = Filter::new(&asked.keyspace, &asked.shard)?;
         self.context.group.prove_leadership().await?;
-        self.until_heard(&filter).await;
-        let updates = watch::changes(self.context.clone(), None, move |context| {
-            let tablets = context.group.look(|state| {
-                let tablets = state.topology.tablets();
-                tablets
-                    .filter(|tablet| filter.takes(&tablet.shard))
-                    .filter(|tablet| {
-                        let status = context.heartbeats.seen_status(&tablet.alias);
-                        status.is_some_and(|status| status.serving)
-                    })
-                    .map(|tablet| v1::Tablet {
-                        // What moves all the time would make every look a change.
-                        status: None,
-                        last_seen_unix_ms: None,
-                        ..tablet_view::tablet(state, &context.heartbeats, tablet)
-                    })
-                    .collect()
-            });
-            Ok(Look {
-                message: v1::ServingGraph { tablets },
-                is_last: false,
-            })
-        });
+        let updates = watch_serving::updates(self.context.clone(), filter);
         Ok(Response::new(updates))
-    }
-}
-
-impl TopologyService {
-    /// A new leader has not heard the agents yet: what it would tell first is that nobody serves.
-    async fn until_heard(&self, filter: &Filter) {
-        let heartbeats = &self.context.heartbeats;
-        while heartbeats.is_young() && !self.all_are_heard(filter) {
-            tokio::time::sleep(HEARD_POLL).await;
-        }
-    }
-
-    fn all_are_heard(&self, filter: &Filter) -> bool {
-        self.context.group.look(|state| {
-            let mut tablets = state.topology.tablets();
-            tablets.all(|tablet| {
-                let is_heard = self.context.heartbeats.heard(&tablet.alias).is_some();
-                is_heard || tablet.instance.is_none() || !filter.takes(&tablet.shard)
-            })
-        })
     }
 }
 

@@ -55,12 +55,10 @@ where
     F: Fn(&Coordination) -> Result<Look<T>, Error>,
 {
     let mut applied = context.group.applied();
-    let mut heard = context.heartbeats.changes();
     let mut leadership = context.group.leadership();
     let mut sent: Option<(T, tokio::time::Instant)> = None;
     loop {
         applied.mark_unchanged();
-        heard.mark_unchanged();
         let seen = look(context)?;
         let is_due = sent.as_ref().is_none_or(|(before, at)| {
             *before != seen.message || repeat_after.is_some_and(|after| at.elapsed() >= after)
@@ -76,7 +74,6 @@ where
         }
         tokio::select! {
             changed = applied.changed() => if changed.is_err() { return Ok(()) },
-            changed = heard.changed() => if changed.is_err() { return Ok(()) },
             _ = leadership.wait_for(|now| !now.is_ours) => {
                 return Err(Error::unavailable("this member no longer leads"));
             }

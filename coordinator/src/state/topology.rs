@@ -4,7 +4,7 @@
 //! takes it over only when told to. Whether it is seen is a fact that the leader puts into the
 //! command, from its memory of heartbeats.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, ops::Bound};
 
 use seawall_common::{
     Error, Result,
@@ -392,6 +392,13 @@ impl Topology {
 
     pub fn tablets(&self) -> impl Iterator<Item = &Tablet> {
         self.tablets.values()
+    }
+
+    /// Those behind an alias, in order; none: all.
+    pub fn tablets_behind(&self, alias: Option<&Alias>) -> impl Iterator<Item = &Tablet> {
+        let from = alias.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.tablets.range((from, Bound::Unbounded));
+        behind.map(|(_, tablet)| tablet)
     }
 
     pub fn tablets_of<'a>(&'a self, shard: &'a ShardId) -> impl Iterator<Item = &'a Tablet> {

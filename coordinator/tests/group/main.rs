@@ -4,5 +4,6 @@ mod changes;
 mod harness;
 mod membership;
 mod restoring;
+mod sessions;
 mod starting;
 mod timestamps;

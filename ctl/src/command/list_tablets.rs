@@ -1,3 +1,4 @@
+use seawall_common::tablets;
 use seawall_proto::v1::{self, topology_client::TopologyClient};
 
 use super::{Context, lines, scope::Scope};
@@ -28,16 +29,14 @@ impl ListTablets {
 }
 
 pub async fn fetch(context: &Context, scope: Option<&Scope>) -> Outcome<Vec<v1::Tablet>> {
-    let request = v1::ListTabletsRequest {
-        keyspace: scope.map(Scope::keyspace).unwrap_or_default().to_owned(),
-        shard: scope.map(Scope::shard).unwrap_or_default().to_owned(),
-    };
-    let response = context
-        .client
-        .call(|channel| {
+    let keyspace = scope.map(Scope::keyspace).unwrap_or_default();
+    let shard = scope.map(Scope::shard).unwrap_or_default();
+    let page = async |request: v1::ListTabletsRequest| {
+        let call = context.client.call(|channel| {
             let request = request.clone();
             async move { TopologyClient::new(channel).list_tablets(request).await }
-        })
-        .await?;
-    Ok(response.tablets)
+        });
+        call.await
+    };
+    tablets::all(keyspace, shard, page).await
 }

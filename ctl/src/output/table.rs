@@ -58,8 +58,9 @@ pub fn tablets(tablets: &[v1::Tablet]) -> String {
     let rows = tablets.iter().map(|tablet| {
         let status = tablet.status.as_ref();
         let serving = match status {
+            _ if tablet.silent => "silent",
             None => "?",
-            Some(status) if status.serving => "yes",
+            Some(_) if tablet.serving => "yes",
             Some(_) => "no",
         };
         vec![

@@ -31,6 +31,8 @@ fn tablet() -> v1::Tablet {
         }),
         last_seen_unix_ms: Some(1_792_000_000_000),
         epoch: 2,
+        serving: true,
+        silent: false,
     }
 }
 
@@ -187,7 +189,7 @@ async fn json_of_tablets_is_the_contract() {
         printed["tablets"][0],
         json!({
             "alias": "zone1-102", "keyspace": "commerce", "shard": "0", "type": "replica",
-            "serving": true, "position": "0-1-100", "lag_ms": 1500, "epoch": 2,
+            "serving": true, "silent": false, "position": "0-1-100", "lag_ms": 1500, "epoch": 2,
             "engine": "mariadb", "engine_version": "10.11.19-MariaDB",
             "last_seen_at": "2026-10-14T17:46:40.000Z", "message": null,
             "database_running": true, "read_only": true, "replicating": true,

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
+use seawall_common::tablets;
 use seawall_proto::v1::{
     self, catalogue_client::CatalogueClient, locks_client::LocksClient,
     operations_client::OperationsClient, timestamps_client::TimestampsClient,
@@ -166,10 +167,14 @@ impl Cluster {
 
     /// What the coordinator knows of a tablet.
     pub async fn known_tablet(&self, alias: &str) -> Result<Option<v1::Tablet>> {
-        let mut topology = TopologyClient::new(self.channel().await?);
-        let request = v1::ListTabletsRequest::default();
-        let listed = topology.list_tablets(request).await?.into_inner();
-        Ok(listed.tablets.into_iter().find(|t| t.alias == alias))
+        let topology = TopologyClient::new(self.channel().await?);
+        let page = async |request| {
+            let mut topology = topology.clone();
+            let listed = topology.list_tablets(request).await?;
+            Ok::<_, anyhow::Error>(listed.into_inner())
+        };
+        let tablets = tablets::all("", "", page).await?;
+        Ok(tablets.into_iter().find(|t| t.alias == alias))
     }
 
     pub async fn wait_registered(&self, alias: &str) -> Result<()> {
@@ -199,9 +204,7 @@ impl Cluster {
         let what = format!("the coordinator knows that {alias} serves");
         wait_until(&what, PATIENCE, || async {
             let tablet = self.known_tablet(alias).await?;
-            Ok(tablet
-                .and_then(|tablet| tablet.status)
-                .is_some_and(|status| status.serving))
+            Ok(tablet.is_some_and(|tablet| tablet.serving))
         })
         .await
     }

@@ -3,6 +3,7 @@
 //! the code that says whose mistake it is, and nothing is applied.
 
 use anyhow::{Result, ensure};
+use futures::{StreamExt as _, stream};
 use prost::{
     Message,
     bytes::{Buf, BufMut as _, Bytes},
@@ -347,5 +348,117 @@ async fn values_beyond_all_bounds_are_refused_and_change_nothing() -> Result<()>
     let fetched = call(&channel, "Timestamps/Fetch", number(1, 1)).await?;
     let fetched = v1::FetchTimestampResponse::decode(fetched)?;
     ensure!(fetched.first < 1_000_000, "{fetched:?}");
+    cluster.finish().await
+}
+
+/// Sends these messages in a stream that stays open; the first answer, or why there is none.
+async fn talk(channel: &Channel, method: &str, messages: Vec<Vec<u8>>) -> Result<Bytes, Status> {
+    let mut client = Grpc::new(channel.clone());
+    let ready = client.ready().await;
+    ready.map_err(|e| Status::unavailable(e.to_string()))?;
+    let path = format!("/seawall.v1.{method}").parse();
+    let path = path.map_err(|_| Status::internal("no path"))?;
+    let messages = stream::iter(messages.into_iter().map(Bytes::from)).chain(stream::pending());
+    let answers = client.streaming(Request::new(messages), path, Raw).await?;
+    let first = answers.into_inner().message().await?;
+    first.ok_or_else(|| Status::ok("the stream ended"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_or_a_watch_that_makes_no_sense_is_refused_and_nothing_is_heard() -> Result<()> {
+    let (cluster, channel) = with_one_tablet("border-streams").await?;
+    let register = v1::RegisterRequest {
+        alias: "zone1-101".to_owned(),
+        shard: Some(shard()),
+        instance: "one".to_owned(),
+        agent_address: "http://127.0.0.1:1".to_owned(),
+        engine: "mariadb".to_owned(),
+        ..v1::RegisterRequest::default()
+    };
+    call(&channel, "Agents/Register", register.encode_to_vec()).await?;
+    let begins =
+        |alias: &str, instance: &str| inner(1, &[text(1, alias), text(2, instance)].concat());
+    let good = || begins("zone1-101", "one");
+    let beats = |status: &[u8]| inner(2, &inner(1, status));
+    let invalid = Code::InvalidArgument;
+    for (what, messages, code) in [
+        ("bytes that are no message", vec![vec![0xff; 16]], invalid),
+        ("no field", vec![Vec::new()], invalid),
+        ("a message of a kind to come", vec![inner(99, &[])], invalid),
+        ("a heartbeat first", vec![beats(&[])], invalid),
+        ("no alias", vec![begins("", "one")], invalid),
+        (
+            "an alias of 60 KiB",
+            vec![begins(&"x".repeat(60_000), "one")],
+            invalid,
+        ),
+        (
+            "another instance",
+            vec![begins("zone1-101", "two")],
+            Code::AlreadyExists,
+        ),
+        (
+            "no such tablet",
+            vec![begins("zone1-999", "one")],
+            Code::NotFound,
+        ),
+        ("two beginnings", vec![good(), good()], invalid),
+        (
+            "a heartbeat of nothing",
+            vec![good(), inner(2, &[])],
+            invalid,
+        ),
+        (
+            "junk behind the beginning",
+            vec![good(), vec![0x0a, 0xff]],
+            invalid,
+        ),
+        (
+            "65 holds",
+            vec![
+                good(),
+                inner(2, &[inner(1, &[]), inner(2, &[]).repeat(65)].concat()),
+            ],
+            invalid,
+        ),
+        (
+            "more than a message may hold",
+            vec![good(), beats(&text(7, &"x".repeat(70_000)))],
+            Code::ResourceExhausted,
+        ),
+    ] {
+        let said = talk(&channel, "Agents/Session", messages).await;
+        let Err(refusal) = said else {
+            anyhow::bail!("{what} was answered");
+        };
+        ensure!(refusal.code() == code, "{what}: {refusal:?}");
+        ensure!(refusal.message().len() < 2100, "{what}: {refusal:?}");
+    }
+    let page = |token: &str, size: u64| [number(3, size), text(4, token)].concat();
+    for message in [
+        page("zone1", 0),
+        page("../..", 5),
+        page(&"x".repeat(9000), 1),
+    ] {
+        let refusal = call(&channel, "Topology/ListTablets", message).await;
+        ensure!(refusal.is_err_and(|status| status.code() == invalid));
+    }
+    // However many are asked for.
+    call(
+        &channel,
+        "Topology/ListTablets",
+        page("", u64::from(u32::MAX)),
+    )
+    .await?;
+    let refusal = talk(&channel, "Topology/WatchServing", vec![text(2, "0")]).await;
+    ensure!(
+        refusal.is_err_and(|status| status.code() == invalid),
+        "a shard of no keyspace"
+    );
+
+    let listed = call(&channel, "Topology/ListTablets", Vec::new()).await?;
+    let listed = v1::ListTabletsResponse::decode(listed)?;
+    ensure!(listed.tablets.len() == 1);
+    ensure!(!listed.tablets[0].serving, "{listed:?}");
     cluster.finish().await
 }

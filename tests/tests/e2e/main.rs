@@ -28,6 +28,7 @@ mod restore_delta;
 mod retention;
 mod schedules;
 mod scratch_server;
+mod serving;
 mod store_access;
 mod store_faults;
 mod throttle;

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Mutex,
-    atomic::{AtomicU32, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
 };
 
 use async_trait::async_trait;
@@ -22,6 +22,8 @@ pub struct MemoryGroup {
     state: Mutex<State>,
     applied: watch::Sender<u64>,
     pub(super) leadership: watch::Sender<Leadership>,
+    /// No quorum answers.
+    fails_proofs: AtomicBool,
     /// So many times it cannot be recorded that retention stops.
     pub fail_stops: AtomicU32,
 }
@@ -32,8 +34,13 @@ impl MemoryGroup {
             state: Mutex::new(state),
             applied: watch::Sender::new(0),
             leadership: watch::Sender::new(Leadership::default()),
+            fails_proofs: AtomicBool::new(false),
             fail_stops: AtomicU32::new(0),
         }
+    }
+
+    pub fn fail_proofs(&self, fails: bool) {
+        self.fails_proofs.store(fails, Relaxed);
     }
 }
 
@@ -55,7 +62,10 @@ impl Group for MemoryGroup {
     }
 
     async fn prove_leadership(&self) -> Result<u64> {
-        Ok(self.leadership.borrow().term)
+        match self.fails_proofs.load(Relaxed) {
+            true => Err(Error::unavailable("no quorum")),
+            false => Ok(self.leadership.borrow().term),
+        }
     }
 
     fn look_with(&self, look: &mut dyn FnMut(&State)) {

@@ -73,6 +73,11 @@ impl Stage {
         stage
     }
 
+    /// One that nobody leads.
+    pub fn unled(cluster: Cluster) -> Self {
+        Self::build(cluster, |_| {})
+    }
+
     fn build(cluster: Cluster, change: impl FnOnce(&mut Coordination)) -> Self {
         let mut state = cluster.state;
         state.group_id = Some("group".into());

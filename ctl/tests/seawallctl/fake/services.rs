@@ -135,7 +135,7 @@ impl transfers_server::Transfers for Fake {
 
 #[tonic::async_trait]
 impl topology_server::Topology for Fake {
-    type WatchServingStream = Messages<ServingGraph>;
+    type WatchServingStream = Messages<ServingUpdate>;
 
     async fn init_tablet(&self, request: Request<InitTabletRequest>) -> Answer<v1::Tablet> {
         let (request, _script) = self.take("Topology.InitTablet", request)?;
@@ -159,9 +159,21 @@ impl topology_server::Topology for Fake {
         &self,
         request: Request<ListTabletsRequest>,
     ) -> Answer<ListTabletsResponse> {
-        let (_, script) = self.take("Topology.ListTablets", request)?;
+        let (request, script) = self.take("Topology.ListTablets", request)?;
+        // One a page.
+        let after = match request.page_token.as_str() {
+            "" => 0,
+            token => token
+                .parse()
+                .map_err(|_| Status::invalid_argument("no token"))?,
+        };
+        let left = script.tablets.len().saturating_sub(after + 1);
         answer(ListTabletsResponse {
-            tablets: script.tablets.clone(),
+            tablets: script.tablets.iter().skip(after).take(1).cloned().collect(),
+            next_page_token: match left {
+                0 => String::new(),
+                _ => (after + 1).to_string(),
+            },
         })
     }
 

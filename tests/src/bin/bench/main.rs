@@ -12,6 +12,7 @@ mod others;
 mod report;
 mod seawall;
 mod stages;
+mod tablets;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -46,6 +47,18 @@ struct Arguments {
     /// Size of the directory whose backup and restore are looked at for memory; 0: none
     #[arg(long, default_value_t = 512)]
     memory_mib: u64,
+    /// Simulated tablets that heart-beat each second; 0: none
+    #[arg(long, default_value_t = 10_000)]
+    tablets: usize,
+    /// Watches of the tablets that serve, meanwhile
+    #[arg(long, default_value_t = 1_000)]
+    watchers: usize,
+    /// Sessions and watches that share a connection
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    share: u32,
+    /// How long they are looked at
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
 }
 
 #[tokio::main]
@@ -82,6 +95,15 @@ async fn run(arguments: &Arguments) -> Result<()> {
     }
     if arguments.memory_mib > 0 {
         memory::print(arguments.memory_mib).await?;
+    }
+    if arguments.tablets > 0 {
+        let plan = tablets::Plan {
+            tablets: arguments.tablets,
+            watchers: arguments.watchers,
+            share: arguments.share as usize,
+            seconds: arguments.seconds,
+        };
+        tablets::print(plan).await?;
     }
     Ok(())
 }
