@@ -413,7 +413,7 @@ async fn a_silent_agent_is_marked_and_a_young_leader_marks_nobody() {
         silent.map(|tablet| tablet.alias).collect::<Vec<_>>()
     };
     assert!(silent().await.is_empty());
-    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(10_100)).await;
     let all = ["zone1-100", "zone1-101", "zone1-102", "zone1-103"];
     assert_eq!(silent().await, all, "the one without an agent is not");
     heartbeats.meet(

@@ -8,8 +8,8 @@ use seawall_common::{
     tls::{Dialer, Tls},
 };
 use seawall_proto::v1::{
-    BeginSession, Heartbeat, HeartbeatAnswer, RegisterRequest, ShardRef, TabletStatus,
-    agents_client::AgentsClient,
+    BeginSession, Heartbeat, HeartbeatAnswer, RegisterRequest, ServingTablet, ShardRef,
+    TabletStatus, TabletType, agents_client::AgentsClient,
 };
 use tokio::time::{sleep, timeout};
 use tonic::{Status, transport::Channel};
@@ -74,7 +74,10 @@ async fn until_served(watch: &mut ServingWatch<'_>, aliases: &[String]) -> Table
     let served = async {
         loop {
             let tablets = watch.changed().await.unwrap();
-            if tablets.keys().eq(aliases) {
+            let mut types = tablets.values().map(ServingTablet::r#type);
+            // When the first one has caught up, the log has it.
+            let is_settled = types.all(|of| of == TabletType::Replica);
+            if tablets.keys().eq(aliases) && is_settled {
                 return tablets.clone();
             }
         }
@@ -158,7 +161,8 @@ async fn a_leader_that_stands_still_is_left_by_sessions_and_watches_through_foll
             let listed = topology.list_tablets(request).await;
             listed.map(tonic::Response::into_inner)
         });
-        let tablets = tablets.await.ok()?;
+        // One that was passed on to the old leader waits for it.
+        let tablets = timeout(Duration::from_secs(1), tablets).await.ok()?.ok()?;
         let status = group.members[stays].status().await?;
         let is_other = status.leader != group.members[leader].id;
         (is_other && tablets.first()?.serving).then_some(())
