@@ -97,6 +97,33 @@ async fn a_second_agent_under_one_alias_is_refused_while_the_first_is_heard() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_that_registers_as_it_was_adds_nothing_to_the_log() {
+    let stage = Stage::new(Cluster::with_primary());
+    let service = agents(&stage);
+    let register = |port: u32| {
+        let mut request = registration("zone1-201", "one").into_inner();
+        request.database = Some(v1::DatabaseAddress {
+            host: "db1".into(),
+            port,
+            server_id: 201,
+        });
+        service.register(Request::new(request))
+    };
+    register(3306).await.unwrap();
+    let mut applied = stage.context.group.applied();
+    register(3306).await.unwrap();
+    assert!(!applied.has_changed().unwrap(), "it was written again");
+    register(3307).await.unwrap();
+    assert!(applied.has_changed().unwrap());
+    applied.mark_unchanged();
+    let known = |state: &state::State| {
+        let tablet = state.topology.tablet(&"zone1-201".parse().unwrap());
+        tablet.unwrap().database.clone().unwrap().port
+    };
+    assert_eq!(stage.look(known), 3307);
+}
+
+#[tokio::test(start_paused = true)]
 async fn malformed_requests_are_refused_before_anything_is_asked() {
     let stage = Stage::new(Cluster::with_primary());
     let outside = v1::ShardRef {

@@ -17,10 +17,14 @@ struct Talk {
 
 impl Talk {
     async fn with(stage: &Stage, first: v1::AgentMessage) -> Result<Self> {
+        Self::of(stage, Caller::Anybody(None), first).await
+    }
+
+    async fn of(stage: &Stage, caller: Caller, first: v1::AgentMessage) -> Result<Self> {
         let (says, said) = mpsc::channel(4);
         says.try_send(Ok(first)).unwrap();
         let context = stage.context.clone();
-        let begun = begin(context, Caller::Anybody(None), ReceiverStream::new(said));
+        let begun = begin(context, caller, ReceiverStream::new(said));
         let answers = begun.await?;
         Ok(Self { says, answers })
     }
@@ -175,6 +179,13 @@ async fn a_session_is_for_the_instance_that_is_registered() {
         let refused = Talk::with(&stage, first.clone()).await.map(drop);
         assert_eq!(refused.unwrap_err().kind(), kind, "{first:?}");
     }
+    let first = begins("zone1-101", "instance of zone1-101");
+    let of = |name: &str| Caller::Known(name.parse().unwrap());
+    let refused = Talk::of(&stage, of("agent/zone1-102"), first.clone()).await;
+    assert_eq!(refused.map(drop).unwrap_err().kind(), ErrorKind::Denied);
+    Talk::of(&stage, of("agent/zone1-101"), first)
+        .await
+        .unwrap();
     // The alias passes to another instance while the first one talks.
     let mut talk = Talk::begin(&stage, "zone1-101").await;
     talk.beat(serving(true)).await;
