@@ -450,7 +450,8 @@ async fn a_session_or_a_watch_that_makes_no_sense_is_refused_and_nothing_is_hear
         page("", u64::from(u32::MAX)),
     )
     .await?;
-    let refusal = talk(&channel, "Topology/WatchServing", vec![text(2, "0")]).await;
+    // Before a watch goes on, it is checked.
+    let refusal = call(&channel, "Topology/WatchServing", text(2, "0")).await;
     ensure!(
         refusal.is_err_and(|status| status.code() == invalid),
         "a shard of no keyspace"
