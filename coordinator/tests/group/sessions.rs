@@ -151,7 +151,7 @@ async fn a_leader_that_stands_still_is_left_by_sessions_and_watches_through_foll
     tokio::spawn(be_heard(channel, alias.clone()));
     let members = coordinators(&[&group.members[stays]]);
     let mut watch = ServingWatch::new(&members, "", "");
-    until_served(&mut watch, &[alias.clone()]).await;
+    until_served(&mut watch, std::slice::from_ref(&alias)).await;
 
     let stopped = std::time::Instant::now();
     group.members[leader].signal(nix::sys::signal::Signal::SIGSTOP);

@@ -104,9 +104,8 @@ async fn a_type_and_an_epoch_that_change_are_told_and_a_removed_tablet_is_gone()
     };
     stage.propose(Command::Topology(change)).await;
     let told = loop {
-        match &*told.recv().await.unwrap() {
-            Told::Change(change) => break (change.changed.clone(), change.gone.len()),
-            _ => {}
+        if let Told::Change(change) = &*told.recv().await.unwrap() {
+            break (change.changed.clone(), change.gone.len());
         }
     };
     assert_eq!((told.0.len(), told.1), (1, 0));
