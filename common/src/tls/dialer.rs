@@ -120,6 +120,8 @@ pub struct Dial {
     pub connect_limit: Duration,
     /// How often a silent connection is tried, and how long it may stay silent then.
     pub keep_alive: Option<(Duration, Duration)>,
+    /// It is tried when no call is under way, too: the next call finds one that works.
+    pub also_idle: bool,
     /// For each call, when its caller does not see to that.
     pub call_limit: Option<Duration>,
     /// Bytes that may have come and not been read: of one call, and of all together.
@@ -131,6 +133,7 @@ impl Dial {
         Self {
             connect_limit,
             keep_alive: None,
+            also_idle: false,
             call_limit: None,
             windows: None,
         }
@@ -145,6 +148,12 @@ impl Dial {
     #[must_use]
     pub const fn windows(mut self, of_call: u32, of_all: u32) -> Self {
         self.windows = Some((of_call, of_all));
+        self
+    }
+
+    #[must_use]
+    pub const fn also_idle(mut self) -> Self {
+        self.also_idle = true;
         self
     }
 
@@ -199,7 +208,8 @@ impl Dialer {
         if let Some((every, limit)) = dial.keep_alive {
             endpoint = endpoint
                 .http2_keep_alive_interval(every)
-                .keep_alive_timeout(limit);
+                .keep_alive_timeout(limit)
+                .keep_alive_while_idle(dial.also_idle);
         }
         if let Some(limit) = dial.call_limit {
             endpoint = endpoint.timeout(limit);

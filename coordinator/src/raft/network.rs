@@ -30,19 +30,23 @@ use crate::platform::connect;
 /// Largest message between members. Entries are sent by the mebibyte, snapshots in chunks of half a one,
 /// which JSON makes four times as long at worst.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
-const DIAL: Dial = Dial::within(Duration::from_secs(1)).keep_alive(KEEP_ALIVE, KEEP_ALIVE);
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// What one client does not read must not hold up the others' streams, nor calls.
-const DIAL_FOR_STREAMS: Dial = DIAL.windows(64 * 1024, 256 * 1024 * 1024);
+const STREAM_WINDOWS: (u32, u32) = (64 * 1024, 256 * 1024 * 1024);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// Names the instance that refuses a call, with the refusal.
 pub(super) const INSTANCE_KEY: &str = "seawall-raft-instance";
 
 /// Connections to other members, for each address one for calls and one for clients' streams, opened
 /// when first used.
+///
+/// One that was cut works again late after the network does, for what was lost is sent again at ever
+/// longer intervals. So each is tried all the time and made anew when it has been silent for about as
+/// long as a leader may be: whoever raises the one patience raises the other.
 #[derive(Clone)]
 pub struct Channels {
     dialer: Dialer,
+    dial: Dial,
     open: Open,
     open_for_streams: Open,
     /// Members that do not answer, each with since when.
@@ -52,9 +56,12 @@ pub struct Channels {
 type Open = Arc<Mutex<BTreeMap<String, Channel>>>;
 
 impl Channels {
-    pub fn new(dialer: Dialer) -> Self {
+    pub fn new(dialer: Dialer, election_timeout: Duration) -> Self {
         Self {
             dialer,
+            dial: Dial::within(CONNECT_LIMIT)
+                .keep_alive(election_timeout, election_timeout)
+                .also_idle(),
             open: Arc::default(),
             open_for_streams: Arc::default(),
             silent: Arc::default(),
@@ -62,11 +69,13 @@ impl Channels {
     }
 
     pub fn to(&self, address: &str) -> Result<Channel> {
-        self.open(&self.open, address, DIAL)
+        self.open(&self.open, address, self.dial)
     }
 
     pub fn for_streams_to(&self, address: &str) -> Result<Channel> {
-        self.open(&self.open_for_streams, address, DIAL_FOR_STREAMS)
+        let (of_call, of_all) = STREAM_WINDOWS;
+        let dial = self.dial.windows(of_call, of_all);
+        self.open(&self.open_for_streams, address, dial)
     }
 
     fn open(&self, open: &Open, address: &str, dial: Dial) -> Result<Channel> {

@@ -87,7 +87,7 @@ impl Node {
             ))
             .hint("Remove this member from the group and add it under a new id."));
         }
-        let channels = Channels::new(options.dialer.clone());
+        let channels = Channels::new(options.dialer.clone(), options.election_timeout);
         let network = Network {
             identity: identity.clone(),
             channels: channels.clone(),
