@@ -57,7 +57,7 @@ impl Machine {
             machine.replace(&meta, &state)?;
             #[cfg(feature = "sim")]
             if crate::sim::is_planted(crate::sim::Bug::ForgottenBound) {
-                machine.exclusive().state.timestamps = Default::default();
+                machine.exclusive().state.timestamps.forget_bound();
             }
         }
         Ok(machine)

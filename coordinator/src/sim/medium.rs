@@ -13,7 +13,7 @@ use seawall_common::{Error, Result};
 use serde::{Deserialize, Serialize};
 use turmoil::fs::shim::std::fs::{File, OpenOptions};
 
-use super::files;
+use super::{Bug, files, is_planted};
 use crate::platform::{Change, Medium, Order, Tree};
 
 /// Length and checksum before each batch, 4 bytes each.
@@ -116,7 +116,7 @@ impl Medium for SimMedium {
     }
 
     fn sync(&self) -> Result<()> {
-        if super::is_planted(super::Bug::NoFsync) {
+        if is_planted(Bug::NoFsync) {
             return Ok(());
         }
         let synced = self.inner().file.sync_all();

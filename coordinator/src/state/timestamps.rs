@@ -83,6 +83,12 @@ impl Timestamps {
         self.bound
     }
 
+    /// A defect that tests plant: what the repository has is known, what has been reserved is not.
+    #[cfg(feature = "sim")]
+    pub(crate) fn forget_bound(&mut self) {
+        self.bound = 0;
+    }
+
     /// For a new group: nothing at or below `timestamp` is given, and no bound of its own is noted yet.
     pub(super) fn begin_above(&mut self, timestamp: u64) {
         self.bound = self.bound.max(timestamp.min(TIMESTAMP_MAX));

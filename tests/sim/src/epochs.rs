@@ -13,6 +13,7 @@ use seawall_proto::v1::{
 use seawall_tests::proof::{
     group::{Answer, Group},
     history::{Call, History},
+    verdict::{Doubt, Verdict},
 };
 
 use crate::agents;
@@ -129,7 +130,7 @@ async fn read(group: &Group) -> Option<Vec<(u64, String)>> {
 }
 
 /// Of all that was read and changed.
-pub fn check(calls: &[Call<Op, Ret>]) -> Result<(), String> {
+pub fn check(calls: &[Call<Op, Ret>]) -> Verdict {
     let mut longest: &[(u64, String)] = &[];
     for call in calls {
         let Some((_, Ret::Line(line))) = &call.returned else {
@@ -140,13 +141,15 @@ pub fn check(calls: &[Call<Op, Ret>]) -> Result<(), String> {
             .zip(1..)
             .any(|((number, _), expected)| *number != expected)
         {
-            return Err(format!("I4: the numbers of {line:?} do not grow by one"));
+            return Err(Doubt::Violated(format!(
+                "I4: the numbers of {line:?} do not grow by one"
+            )));
         }
         let shared = longest.len().min(line.len());
         if longest[..shared] != line[..shared] {
-            return Err(format!(
+            return Err(Doubt::Violated(format!(
                 "I4: two lines of one shard: {longest:?} and {line:?}"
-            ));
+            )));
         }
         if line.len() > longest.len() {
             longest = line;
@@ -156,7 +159,7 @@ pub fn check(calls: &[Call<Op, Ret>]) -> Result<(), String> {
 }
 
 /// What had been answered before a read began is in what it read.
-fn check_one(calls: &[Call<Op, Ret>], later: &Call<Op, Ret>) -> Result<(), String> {
+fn check_one(calls: &[Call<Op, Ret>], later: &Call<Op, Ret>) -> Verdict {
     let Some((_, Ret::Line(line))) = &later.returned else {
         return Ok(());
     };
@@ -169,7 +172,9 @@ fn check_one(calls: &[Call<Op, Ret>], later: &Call<Op, Ret>) -> Result<(), Strin
     for call in calls.iter().filter(before) {
         match (&call.op, &call.returned) {
             (_, Some((_, Ret::Line(earlier)))) if earlier.len() > line.len() => {
-                return Err(format!("I4: {later:?} read less than {call:?} before it"));
+                return Err(Doubt::Violated(format!(
+                    "I4: {later:?} read less than {call:?} before it"
+                )));
             }
             (Op::Change { to }, Some((_, Ret::Changed))) => *changes.entry(to).or_default() += 1,
             _ => {}
@@ -178,9 +183,9 @@ fn check_one(calls: &[Call<Op, Ret>], later: &Call<Op, Ret>) -> Result<(), Strin
     for (to, changes) in changes {
         let epochs = line.iter().filter(|(_, primary)| primary == to).count();
         if epochs < changes {
-            return Err(format!(
+            return Err(Doubt::Violated(format!(
                 "I4: {changes} changes to {to} had been reported before {later:?}"
-            ));
+            )));
         }
     }
     Ok(())

@@ -15,6 +15,10 @@ use std::{process::ExitCode, time::Duration};
 use clap::Parser;
 use rand::{SeedableRng as _, rngs::StdRng};
 use seawall_coordinator::sim::{Bug, plant};
+use seawall_tests::proof::verdict::Doubt;
+
+/// Neither right nor wrong is known.
+const NOT_CHECKED: u8 = 3;
 
 #[derive(Parser)]
 struct Arguments {
@@ -84,15 +88,18 @@ fn main() -> ExitCode {
     });
     let ended = ended
         .join()
-        .unwrap_or_else(|_| Err("a part of it panicked".to_owned()));
+        .unwrap_or_else(|_| Err(Doubt::violated("a part of it panicked")));
     match ended {
         Ok(report) => {
             println!("seed {seed}: {report}");
             ExitCode::SUCCESS
         }
-        Err(violation) => {
-            println!("seed {seed}: VIOLATION: {violation}");
-            ExitCode::FAILURE
+        Err(doubt) => {
+            println!("seed {seed}: {doubt}");
+            match doubt {
+                Doubt::Violated(_) => ExitCode::FAILURE,
+                Doubt::NotChecked(_) => ExitCode::from(NOT_CHECKED),
+            }
         }
     }
 }

@@ -6,7 +6,9 @@ use seawall_coordinator::sim::{self, Member, PORT};
 use seawall_tests::proof::{
     group::Group,
     history::{Call, History, Order, Shared},
-    locks, timestamps,
+    locks::{by_hand, sides},
+    timestamps,
+    verdict::{self, Doubt, Verdict},
 };
 use tonic::transport::Endpoint;
 use turmoil::{Builder, Sim};
@@ -26,10 +28,10 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 struct Recorded {
     order: Order,
     timestamps: History<timestamps::Op, timestamps::Ret>,
-    locks: History<locks::Op, locks::Ret>,
+    locks: History<by_hand::Op, by_hand::Ret>,
     epochs: History<epochs::Op, epochs::Ret>,
-    beliefs: Shared<locks::Belief>,
-    broken: Shared<locks::Broken>,
+    beliefs: Shared<sides::Belief>,
+    broken: Shared<sides::Broken>,
 }
 
 impl Recorded {
@@ -47,7 +49,7 @@ impl Recorded {
 }
 
 /// Runs the world; a line of what happened, or what was violated.
-pub fn run(seed: u64, troubled: Duration) -> Result<String, String> {
+pub fn run(seed: u64, troubled: Duration) -> Result<String, Doubt> {
     let members: Vec<String> = (1..=MEMBERS).map(|id| format!("member{id}")).collect();
     let clients: Vec<String> = (1..=CLIENT_HOSTS)
         .map(|id| format!("clients{id}"))
@@ -58,7 +60,8 @@ pub fn run(seed: u64, troubled: Duration) -> Result<String, String> {
     add_clients(&mut sim, &clients, &members, &recorded);
     add_agents(&mut sim, &members);
     let mut nemesis = Nemesis::new(&members, &clients);
-    let stopped = |e: Box<dyn std::error::Error>| format!("the simulation stopped: {e}");
+    let stopped =
+        |e: Box<dyn std::error::Error>| Doubt::Violated(format!("the simulation stopped: {e}"));
     while sim.elapsed() < troubled {
         nemesis.act(&mut sim);
         sim.step().map_err(stopped)?;
@@ -72,8 +75,11 @@ pub fn run(seed: u64, troubled: Duration) -> Result<String, String> {
     while sim.elapsed() < until + ANSWERED_WITHIN {
         sim.step().map_err(stopped)?;
     }
-    check(&recorded, healed)?;
-    check_members()?;
+    verdict::all([
+        check(&recorded),
+        check_answered(&recorded, healed),
+        check_members(),
+    ])?;
     Ok(report(&recorded, nemesis.troubles))
 }
 
@@ -139,15 +145,15 @@ fn add_clients(sim: &mut Sim<'_>, hosts: &[String], members: &[String], recorded
                     let history = recorded.timestamps.clone();
                     tokio::spawn(timestamps::client(base + client, group.clone(), history));
                 }
-                tokio::spawn(locks::by_hand(
+                tokio::spawn(by_hand::client(
                     base + 11,
                     group.clone(),
                     recorded.locks.clone(),
                 ));
                 for _ in 0..2 {
-                    tokio::spawn(locks::program(group.clone(), recorded.beliefs.clone()));
+                    tokio::spawn(sides::program(group.clone(), recorded.beliefs.clone()));
                 }
-                tokio::spawn(locks::operator(group.clone(), recorded.broken.clone()));
+                tokio::spawn(sides::operator(group.clone(), recorded.broken.clone()));
                 let history = recorded.epochs.clone();
                 tokio::spawn(epochs::change(base + 31, group.clone(), history.clone()));
                 tokio::spawn(epochs::look(base + 32, group.clone(), history));
@@ -163,34 +169,39 @@ fn add_agents(sim: &mut Sim<'_>, members: &[String]) {
     sim.host(agents::HOST, move || agents::run(group(&addresses)));
 }
 
-fn check(recorded: &Recorded, healed: u64) -> Result<(), String> {
+fn check(recorded: &Recorded) -> Verdict {
+    verdict::all([
+        timestamps::check(&recorded.timestamps.calls()),
+        sides::check(&recorded.beliefs.all(), &recorded.broken.all()),
+        epochs::check(&recorded.epochs.calls()),
+        by_hand::check(&recorded.locks.calls()),
+    ])
+}
+
+/// With everything healed, everybody is served again.
+fn check_answered(recorded: &Recorded, healed: u64) -> Verdict {
     let calls = recorded.timestamps.calls();
-    timestamps::check(&calls)?;
-    locks::check(&recorded.locks.calls())?;
-    epochs::check(&recorded.epochs.calls())?;
-    locks::check_sides(&recorded.beliefs.all(), &recorded.broken.all())?;
-    // With everything healed, everybody is served again.
     for client in (0..CLIENT_HOSTS).flat_map(|host| [host * 100 + 1, host * 100 + 2]) {
         let of_client = calls.iter().filter(|call| call.client == client);
         let mut answered = of_client.filter_map(|call| call.returned.map(|(at, _)| at));
         if !answered.any(|at| at > healed) {
-            return Err(format!(
+            return Err(Doubt::Violated(format!(
                 "client {client} was not answered within {ANSWERED_WITHIN:?}, long after everything was healed"
-            ));
+            )));
         }
     }
     Ok(())
 }
 
 /// The state is a function of the log alone: members that have applied as much have the same.
-fn check_members() -> Result<(), String> {
+fn check_members() -> Verdict {
     let states = sim::states();
     for (host, applied, state) in &states[1..] {
         let (first, first_applied, first_state) = &states[0];
         if applied == first_applied && state != first_state {
-            return Err(format!(
+            return Err(Doubt::Violated(format!(
                 "{first} and {host} have both applied {applied} entries, and differ:\n{first_state}\n{state}"
-            ));
+            )));
         }
     }
     Ok(())

@@ -81,6 +81,11 @@ impl<Op: Clone + std::fmt::Debug, Ret: Clone + std::fmt::Debug> History<Op, Ret>
         self.locked().clone()
     }
 
+    /// How many calls have begun.
+    pub fn length(&self) -> u64 {
+        self.locked().len() as u64
+    }
+
     /// The same for the same history.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();

@@ -4,4 +4,6 @@
 pub mod group;
 pub mod history;
 pub mod locks;
+pub mod search;
 pub mod timestamps;
+pub mod verdict;

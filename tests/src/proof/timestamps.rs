@@ -10,6 +10,7 @@ use seawall_proto::v1::{
 use super::{
     group::{Answer, Group},
     history::{Call, History},
+    verdict::{Doubt, Verdict},
 };
 
 #[derive(Clone, Debug)]
@@ -73,7 +74,7 @@ async fn ask(group: &Group, op: Op) -> Answer<Ret> {
 }
 
 /// Looks through the calls in the order in which things happened.
-pub fn check(calls: &[Call<Op, Ret>]) -> Result<(), String> {
+pub fn check(calls: &[Call<Op, Ret>]) -> Verdict {
     let mut events: Vec<(u64, &Call<Op, Ret>)> = Vec::new();
     for call in calls {
         events.push((call.invoked, call));
@@ -98,16 +99,16 @@ pub fn check(calls: &[Call<Op, Ret>]) -> Result<(), String> {
             Op::FastForward { to } => last >= to && last >= floor,
         };
         if !is_right {
-            return Err(format!(
+            return Err(Doubt::Violated(format!(
                 "I1: {call:?} was answered although {floor} had been answered before it began"
-            ));
+            )));
         }
         newest = newest.max(last);
     }
     given_once(calls)
 }
 
-fn given_once(calls: &[Call<Op, Ret>]) -> Result<(), String> {
+fn given_once(calls: &[Call<Op, Ret>]) -> Verdict {
     let fetched = calls
         .iter()
         .filter(|call| matches!(call.op, Op::Fetch { .. }));
@@ -116,7 +117,10 @@ fn given_once(calls: &[Call<Op, Ret>]) -> Result<(), String> {
         .collect();
     ranges.sort_unstable();
     match ranges.windows(2).find(|pair| pair[0].1 >= pair[1].0) {
-        Some(pair) => Err(format!("I1: given twice: {:?} and {:?}", pair[0], pair[1])),
+        Some(pair) => Err(Doubt::Violated(format!(
+            "I1: given twice: {:?} and {:?}",
+            pair[0], pair[1]
+        ))),
         None => Ok(()),
     }
 }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use members::{Member, channels, time_to_answer, wait_for_leader};
 use namespaces::Namespaces;
 use seawall_tests::{
@@ -20,7 +20,8 @@ use seawall_tests::{
     proof::{
         group::Group,
         history::{History, Order, Shared},
-        locks, timestamps,
+        locks::{by_hand, sides},
+        timestamps, verdict,
     },
 };
 use tokio::task::JoinSet;
@@ -134,9 +135,9 @@ impl World {
 
 struct Clients {
     timestamps: History<timestamps::Op, timestamps::Ret>,
-    locks: History<locks::Op, locks::Ret>,
-    beliefs: Shared<locks::Belief>,
-    broken: Shared<locks::Broken>,
+    locks: History<by_hand::Op, by_hand::Ret>,
+    beliefs: Shared<sides::Belief>,
+    broken: Shared<sides::Broken>,
     /// Ended when dropped.
     _tasks: JoinSet<()>,
 }
@@ -154,12 +155,12 @@ impl Clients {
                 group.clone(),
                 timestamps.clone(),
             ));
-            tasks.spawn(locks::program(group.clone(), beliefs.clone()));
+            tasks.spawn(sides::program(group.clone(), beliefs.clone()));
         }
         for client in 10..13 {
-            tasks.spawn(locks::by_hand(client, group.clone(), locks.clone()));
+            tasks.spawn(by_hand::client(client, group.clone(), locks.clone()));
         }
-        tasks.spawn(locks::operator(group, broken.clone()));
+        tasks.spawn(sides::operator(group, broken.clone()));
         Self {
             timestamps,
             locks,
@@ -170,10 +171,12 @@ impl Clients {
     }
 
     fn check(&self) -> Result<()> {
-        let violated = |why: String| anyhow!(why);
-        timestamps::check(&self.timestamps.calls()).map_err(violated)?;
-        locks::check(&self.locks.calls()).map_err(violated)?;
-        locks::check_sides(&self.beliefs.all(), &self.broken.all()).map_err(violated)
+        verdict::all([
+            timestamps::check(&self.timestamps.calls()),
+            sides::check(&self.beliefs.all(), &self.broken.all()),
+            by_hand::check(&self.locks.calls()),
+        ])?;
+        Ok(())
     }
 
     fn report(&self) -> String {

@@ -1,26 +1,17 @@
-//! I5: a hold is one place in one order of events, and the two sides of the backup lock are never
-//! held at once, as their holders know it.
-//!
-//! By hand: what clients acquire, release and see in one scope is linearizable. Programs: from the
-//! answer that grants a hold until its lease is over, counted from the last call that kept it alive,
-//! nobody holds the other side in an overlapping scope.
+//! I5: what clients acquire, release and see by hand in one scope is linearizable.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use seawall_proto::v1::{
-    AcquireHoldRequest, BreakHoldRequest, HeldToken, Hold, KeepHoldsAliveRequest, ListHoldsRequest,
-    LockScope, LockSide, ReleaseHoldRequest, locks_client::LocksClient,
-};
-use stateright::semantics::{ConsistencyTester as _, LinearizabilityTester, SequentialSpec};
+use seawall_proto::v1::{Hold, ListHoldsRequest, LockScope, locks_client::LocksClient};
+use stateright::semantics::SequentialSpec;
 
-use super::{
+use super::{acquire, pause, release};
+use crate::proof::{
     group::{Answer, Group},
-    history::{Call, History, Shared},
+    history::{Call, History},
+    search::{self, CALLS_MAX},
+    verdict::{self, Doubt, Verdict},
 };
-
-/// A scope is used for so long; then the next: a short history is checked soon.
-const WINDOW: Duration = Duration::from_secs(4);
-const PATIENCE: Duration = Duration::from_secs(8);
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
@@ -57,15 +48,10 @@ fn keyspace(scope: u64) -> LockScope {
     }
 }
 
-fn text(id: u128) -> String {
-    uuid::Uuid::from_u128(id).to_string()
-}
-
 /// Acquires, looks and releases by hand.
-pub async fn by_hand(client: u64, group: Group, history: History<Op, Ret>) {
+pub async fn client(client: u64, group: Group, history: History<Op, Ret>) {
     loop {
-        let elapsed = group.elapsed();
-        let scope = u64::try_from(elapsed.as_millis() / WINDOW.as_millis()).unwrap_or(0);
+        let scope = history.length() / CALLS_MAX;
         let id = uuid::Uuid::new_v4().as_u128();
         let granted = note(client, &group, &history, Op::Acquire { scope, id }).await;
         pause(300).await;
@@ -77,10 +63,6 @@ pub async fn by_hand(client: u64, group: Group, history: History<Op, Ret>) {
         }
         pause(300).await;
     }
-}
-
-async fn pause(most_ms: u64) {
-    tokio::time::sleep(Duration::from_millis(rand::random_range(1..most_ms))).await;
 }
 
 async fn note(client: u64, group: &Group, history: &History<Op, Ret>, op: Op) -> Option<Ret> {
@@ -106,43 +88,6 @@ fn released<T>(answer: Answer<T>) -> Option<Ret> {
     match answer {
         Answer::Done(_) | Answer::Refused(_) => Some(Ret::Released),
         Answer::Unknown => None,
-    }
-}
-
-async fn acquire(
-    group: &Group,
-    id: u128,
-    scope: LockScope,
-    lease: Option<(LockSide, u64)>,
-) -> Answer<Hold> {
-    let request = AcquireHoldRequest {
-        id: text(id),
-        scope: Some(scope),
-        owner: "a client".to_owned(),
-        reason: "simulated".to_owned(),
-        side: lease.map_or(0, |(side, _)| side.into()),
-        lease_ms: lease.map_or(0, |(_, lease_ms)| lease_ms),
-        ..AcquireHoldRequest::default()
-    };
-    let call = |channel| {
-        let request = request.clone();
-        async move { LocksClient::new(channel).acquire(request).await }
-    };
-    group.insist(PATIENCE, call).await
-}
-
-async fn release(group: &Group, id: u128) -> Answer<()> {
-    let call = |channel| async move {
-        let request = ReleaseHoldRequest {
-            id: text(id),
-            scope: Some(LockScope::default()),
-        };
-        LocksClient::new(channel).release(request).await
-    };
-    match group.insist(PATIENCE, call).await {
-        Answer::Done(_) => Answer::Done(()),
-        Answer::Refused(error) => Answer::Refused(error),
-        Answer::Unknown => Answer::Unknown,
     }
 }
 
@@ -233,196 +178,67 @@ impl SequentialSpec for Scope {
     }
 }
 
-/// Each scope's calls can be put into one order that explains all answers.
-pub fn check(calls: &[Call<Op, Ret>]) -> Result<(), String> {
+/// Each scope's calls can be put into one order that explains all answers, and tokens grow.
+pub fn check(calls: &[Call<Op, Ret>]) -> Verdict {
+    check_tokens(calls)?;
     let mut scopes: BTreeMap<u64, Vec<&Call<Op, Ret>>> = BTreeMap::new();
     for call in calls {
-        scopes.entry(call.op.scope()).or_default().push(call);
+        // A look that had no answer says nothing and does nothing.
+        if call.returned.is_some() || !matches!(call.op, Op::Look { .. }) {
+            scopes.entry(call.op.scope()).or_default().push(call);
+        }
     }
-    for (scope, calls) in scopes {
-        if !is_linearizable(&calls)? {
-            let lines: Vec<String> = calls.iter().map(|call| format!("  {call:?}")).collect();
-            return Err(format!(
-                "I5: no order of events explains what was answered in scope {scope}:\n{}",
-                lines.join("\n")
-            ));
+    verdict::all(scopes.into_iter().map(|(scope, calls)| {
+        check_overlaps(scope, &calls)?;
+        search::explain(Scope::default(), &format!("scope {scope} (I5)"), &calls)
+    }))
+}
+
+/// Of a grant: the place of its beginning, of its end, and the token.
+fn granted(call: &Call<Op, Ret>) -> Option<(u64, u64, u64)> {
+    match call.returned {
+        Some((returned, Ret::Granted { token })) => Some((call.invoked, returned, token)),
+        _ => None,
+    }
+}
+
+/// A grant has a greater token than all that were answered before it was asked for, in any scope.
+fn check_tokens(calls: &[Call<Op, Ret>]) -> Verdict {
+    let mut grants: Vec<(u64, u64, u64)> = calls.iter().filter_map(granted).collect();
+    grants.sort_by_key(|(_, _, token)| *token);
+    for pair in grants.windows(2) {
+        let ((invoked, _, token), (_, returned, next)) = (pair[0], pair[1]);
+        if token == next {
+            return Err(Doubt::Violated(format!(
+                "I5: token {token} is granted twice"
+            )));
+        }
+        if returned < invoked {
+            return Err(Doubt::Violated(format!(
+                "I5: token {token} is granted although {next} had been before it was asked for"
+            )));
         }
     }
     Ok(())
 }
 
-fn is_linearizable(calls: &[&Call<Op, Ret>]) -> Result<bool, String> {
-    // A client whose call has no answer goes on with others: that call counts as a client's of its own.
-    let thread = |call: &Call<Op, Ret>| match call.returned {
-        Some(_) => (call.client, 0),
-        None => (call.client, call.invoked),
-    };
-    let mut events: Vec<(u64, &Call<Op, Ret>)> = Vec::new();
-    for call in calls {
-        // A look that had no answer says nothing and does nothing.
-        if call.returned.is_none() && matches!(call.op, Op::Look { .. }) {
-            continue;
-        }
-        events.push((call.invoked, call));
-        events.extend(call.returned.iter().map(|(returned, _)| (*returned, *call)));
-    }
-    events.sort_by_key(|(at, _)| *at);
-    let mut tester = LinearizabilityTester::new(Scope::default());
-    for (at, call) in events {
-        match &call.returned {
-            Some((returned, ret)) if *returned == at => tester.on_return(thread(call), ret.clone()),
-            _ => tester.on_invoke(thread(call), call.op.clone()),
-        }?;
-    }
-    Ok(tester.is_consistent())
-}
-
-/// From when to when a program knew that it had a hold, since the run began.
-#[derive(Clone, Debug)]
-pub struct Belief {
-    id: u128,
-    side: LockSide,
-    scope: LockScope,
-    from: Duration,
-    until: Duration,
-    /// When it asked for the last time and was told that it has the hold.
-    kept: Duration,
-}
-
-const LEASE: Duration = Duration::from_secs(2);
-
-/// Acquires holds on either side and keeps them alive for a while.
-pub async fn program(group: Group, beliefs: Shared<Belief>) {
-    loop {
-        pause(500).await;
-        let side = match rand::random_range(0..2) {
-            0 => LockSide::Backup,
-            _ => LockSide::Delete,
-        };
-        let shard = match rand::random_range(0..3) {
-            0 => String::new(),
-            shard => shard.to_string(),
-        };
-        let scope = LockScope {
-            keyspace: "sides".to_owned(),
-            shard,
-        };
-        let id = uuid::Uuid::new_v4().as_u128();
-        let asked = group.elapsed();
-        let lease_ms = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
-        let answer = acquire(&group, id, scope.clone(), Some((side, lease_ms))).await;
-        if let Answer::Done(hold) = answer {
-            let belief = Belief {
-                id,
-                side,
-                scope,
-                from: group.elapsed(),
-                until: asked + LEASE,
-                kept: asked,
-            };
-            beliefs.push(keep(&group, hold.token, belief).await);
-        }
-        // Whether or not that is answered: the lease ends it, too.
-        release(&group, id).await;
-    }
-}
-
-/// A hold that an operator broke, and what he knows of when.
-#[derive(Clone, Debug)]
-pub struct Broken {
-    id: u128,
-    asked: Duration,
-    /// None: it is not known whether it was.
-    answered: Option<Duration>,
-}
-
-/// Breaks a hold of a program now and then.
-pub async fn operator(group: Group, broken: Shared<Broken>) {
-    loop {
-        pause(6_000).await;
-        let list =
-            |channel| async move { LocksClient::new(channel).list(ListHoldsRequest {}).await };
-        let Answer::Done(list) = group.call(list).await else {
+/// Nobody is granted a hold while another one has it for certain.
+fn check_overlaps(scope: u64, calls: &[&Call<Op, Ret>]) -> Verdict {
+    for one in calls {
+        let (Op::Acquire { id, .. }, Some((_, since, _))) = (&one.op, granted(one)) else {
             continue;
         };
-        let Some(hold) = list.holds.iter().find(|hold| hold.lease_ms != 0) else {
-            continue;
-        };
-        let asked = group.elapsed();
-        let call = |channel| {
-            let request = BreakHoldRequest {
-                id: hold.id.clone(),
-                scope: Some(LockScope::default()),
-                reason: "simulated".to_owned(),
-                operator: "an operator".to_owned(),
-            };
-            async move { LocksClient::new(channel).r#break(request).await }
-        };
-        let answer = group.call(call).await;
-        if matches!(answer, Answer::Refused(_)) {
-            continue;
-        }
-        broken.push(Broken {
-            id: hold.id.parse::<uuid::Uuid>().unwrap_or_default().as_u128(),
-            asked,
-            answered: matches!(answer, Answer::Done(_)).then(|| group.elapsed()),
+        let releases = calls
+            .iter()
+            .filter(|call| matches!(&call.op, Op::Release { id: released, .. } if released == id));
+        let until = releases.map(|call| call.invoked).min().unwrap_or(u64::MAX);
+        let meanwhile = calls.iter().find(|other| {
+            granted(other).is_some_and(|(invoked, returned, _)| since < invoked && returned < until)
         });
-    }
-}
-
-/// Keeps a hold alive for a while, or until it is lost.
-async fn keep(group: &Group, token: u64, mut belief: Belief) -> Belief {
-    let enough = group.elapsed() + Duration::from_millis(rand::random_range(1..15_000));
-    while group.elapsed() < enough {
-        pause(1500).await;
-        let asked = group.elapsed();
-        let call = |channel| async move {
-            let held = HeldToken {
-                hold_id: text(belief.id),
-                token,
-            };
-            let request = KeepHoldsAliveRequest { holds: vec![held] };
-            LocksClient::new(channel).keep_alive(request).await
-        };
-        match group.call(call).await {
-            Answer::Done(kept) if kept.lost_holds.is_empty() => {
-                belief.until = asked + LEASE;
-                belief.kept = asked;
-            }
-            Answer::Done(_) => return belief,
-            Answer::Refused(_) | Answer::Unknown => {}
-        }
-    }
-    // It lets go of it now, and knows from now on that it may be somebody else's.
-    belief.until = belief.until.min(group.elapsed());
-    belief
-}
-
-fn overlap(one: &LockScope, other: &LockScope) -> bool {
-    one.shard.is_empty() || other.shard.is_empty() || one.shard == other.shard
-}
-
-/// Nobody believed to hold one side while somebody else believed to hold the other; nobody was told
-/// that he has a hold after whoever broke it had been told so.
-pub fn check_sides(beliefs: &[Belief], broken: &[Broken]) -> Result<(), String> {
-    let mut beliefs = beliefs.to_vec();
-    for belief in &mut beliefs {
-        for broken in broken.iter().filter(|broken| broken.id == belief.id) {
-            if broken
-                .answered
-                .is_some_and(|answered| belief.kept > answered)
-            {
-                return Err(format!("I5: {belief:?} was kept after {broken:?}"));
-            }
-            belief.until = belief.until.min(broken.asked);
-        }
-    }
-    for (index, one) in beliefs.iter().enumerate() {
-        for other in &beliefs[index + 1..] {
-            let at_once = one.from < other.until && other.from < one.until;
-            if at_once && one.side != other.side && overlap(&one.scope, &other.scope) {
-                return Err(format!("I5: both sides at once: {one:?} and {other:?}"));
-            }
+        if let Some(other) = meanwhile {
+            return Err(Doubt::Violated(format!(
+                "I5: scope {scope} was granted twice at once: {one:?} and {other:?}"
+            )));
         }
     }
     Ok(())
