@@ -97,7 +97,7 @@ pub async fn watch_owner(context: Arc<Context>, recorder: Arc<Recorder>) {
             context.set_ownership(asked);
             tokio::select! {
                 () = tokio::time::sleep(OWNER_INTERVAL) => {}
-                _ = leadership.changed() => {}
+                changed = leadership.changed() => if changed.is_err() { return },
                 () = context.stop.cancelled() => return,
             }
         } else {

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status, async_trait};
 use crate::{
     context::{Context, Ownership},
     data_dir::usage,
+    platform::blocking,
 };
 
 /// How long another member is given to speak for itself.
@@ -43,7 +44,7 @@ impl Cluster {
             silent_since_unix_ms: member.silent_since_unix_ms,
         });
         let data_dir = settings.data_dir.clone();
-        let usage = tokio::task::spawn_blocking(move || usage(&data_dir)).await;
+        let usage = blocking(move || Ok(usage(&data_dir))).await;
         let usage = usage.unwrap_or_default();
         let looked = self.context.looked();
         let (group_id, timestamp_bound, timestamp_recorded) = node.look(|state| {
