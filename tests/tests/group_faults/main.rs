@@ -32,9 +32,8 @@ const TROUBLE: Duration = Duration::from_secs(4);
 const CALM: Duration = Duration::from_secs(1);
 /// Past the lease of a hold (2 s) and many elections.
 const PAUSE: Duration = Duration::from_secs(4);
-/// After a leader's election somebody is answered within this. Two seconds are meant; after a ring it
-/// has taken longer, for links that were cut one way are slow to come back.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
+/// After a leader's election somebody is answered within this.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
