@@ -42,13 +42,8 @@ pub struct CallLimits {
     pub agents: usize,
 }
 
-pub(super) struct Places {
-    limits: CallLimits,
-    requests: Arc<Semaphore>,
-    watchers: Arc<Semaphore>,
-    agents: Arc<Semaphore>,
-    refused: Arc<AtomicU64>,
-}
+/// The places for calls; their numbers are what Prometheus is told of them.
+pub(super) struct Places(CallNumbers);
 
 /// Numbers for Prometheus.
 #[derive(Clone)]
@@ -127,27 +122,21 @@ impl Drop for OnConnection {
 
 impl Places {
     pub fn new(limits: CallLimits) -> Self {
-        Self {
+        Self(CallNumbers {
             limits,
             requests: Arc::new(Semaphore::new(limits.requests)),
             watchers: Arc::new(Semaphore::new(limits.watchers)),
             agents: Arc::new(Semaphore::new(limits.agents)),
             refused: Arc::default(),
-        }
+        })
     }
 
     pub fn numbers(&self) -> CallNumbers {
-        CallNumbers {
-            limits: self.limits,
-            requests: self.requests.clone(),
-            watchers: self.watchers.clone(),
-            agents: self.agents.clone(),
-            refused: self.refused.clone(),
-        }
+        self.0.clone()
     }
 
     pub fn streams_max(&self) -> u32 {
-        let limits = &self.limits;
+        let limits = &self.0.limits;
         let most = [limits.requests, limits.watchers, limits.agents]
             .into_iter()
             .fold(0, usize::saturating_add);
@@ -172,11 +161,16 @@ impl Places {
             Some(peer) if !is_passed_on && lasts == Lasts::ACall => Some(self.on_connection(peer)?),
             _ => None,
         };
-        let limits = &self.limits;
+        let limits = &self.0.limits;
         let (places, count, what, setting) = match lasts {
-            Lasts::ACall => (&self.requests, limits.requests, "calls", "requests"),
-            Lasts::AWatch => (&self.watchers, limits.watchers, "watches", "watchers"),
-            Lasts::ASession => (&self.agents, limits.agents, "sessions of agents", "agents"),
+            Lasts::ACall => (&self.0.requests, limits.requests, "calls", "requests"),
+            Lasts::AWatch => (&self.0.watchers, limits.watchers, "watches", "watchers"),
+            Lasts::ASession => (
+                &self.0.agents,
+                limits.agents,
+                "sessions of agents",
+                "agents",
+            ),
         };
         let among_all = places.clone().try_acquire_owned();
         let among_all = among_all.map_err(|_| {
@@ -194,7 +188,7 @@ impl Places {
     }
 
     fn on_connection(&self, peer: &Peer) -> Result<OnConnection> {
-        let most = self.limits.requests_per_connection;
+        let most = self.0.limits.requests_per_connection;
         let before = peer.calls.fetch_add(1, Ordering::Relaxed);
         let place = OnConnection(peer.calls.clone());
         if before < most {
@@ -207,7 +201,7 @@ impl Places {
     }
 
     fn refuse(&self, message: String, hint: String) -> Error {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
         Error::exhausted(message).hint(hint)
     }
 }

@@ -9,7 +9,7 @@ use seawall_common::{
 };
 
 use super::Coordination;
-use crate::state::State;
+use crate::{platform::blocking, state::State};
 
 pub const KEPT: usize = 7;
 pub const KEPT_MAX: usize = 1000;
@@ -37,8 +37,8 @@ pub async fn take(context: &Coordination, keep: usize) -> Result<Taken> {
     let member = context.group.leadership().borrow().leader;
     // Before the look: the state covers at least as much.
     let last_index = context.group.applied().borrow().saturating_sub(1);
-    let state = context.group.look(Clone::clone);
-    let encoded = encode(state).await?;
+    let state = context.group.look(State::clone);
+    let encoded = blocking(move || state.encoded()).await?;
     let backup = GroupBackup::new(&group_id, member.unwrap_or_default(), (term, last_index));
     let backup = context.store.put_group_state(backup, encoded).await?;
     tracing::info!(
@@ -76,16 +76,6 @@ pub async fn list(context: &Coordination) -> Result<(Vec<GroupBackup>, Vec<Strin
         }
     }
     Ok((found, unreadable))
-}
-
-async fn encode(state: State) -> Result<Vec<u8>> {
-    let encode = move || {
-        serde_json::to_vec(&state)
-            .map_err(|e| Error::internal(format!("cannot write the state: {e}")))
-    };
-    tokio::task::spawn_blocking(encode)
-        .await
-        .map_err(|e| Error::internal(format!("the thread that writes the state died: {e}")))?
 }
 
 #[cfg(test)]

@@ -205,8 +205,7 @@ impl RaftSnapshotBuilder<Types> for Machine {
         let signature = meta.signature();
         let snapshots = self.snapshots.clone();
         blocking(move || {
-            let state = serde_json::to_vec(&applied.state)
-                .map_err(|e| Error::internal(format!("cannot write the state: {e}")))?;
+            let state = applied.state.encoded()?;
             snapshots.put(&meta, &state)?;
             Ok(Snapshot {
                 meta,

@@ -54,8 +54,7 @@ pub async fn make(directory: &Path, beginning: Beginning, state: &State) -> Resu
         last_membership: StoredMembership::new(Some(log_id), openraft::Membership::from(voters)),
         snapshot_id: uuid::Uuid::new_v4().to_string(),
     };
-    let state = serde_json::to_vec(state)
-        .map_err(|e| Error::internal(format!("cannot write the state: {e}")))?;
+    let state = state.encoded()?;
     let snapshots = directory.join("snapshots");
     blocking(move || Snapshots::open(snapshots)?.put(&meta, &state)).await?;
     // Last: without it the directory is nobody's, and the whole is begun again.

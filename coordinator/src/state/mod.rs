@@ -4,7 +4,7 @@
 //! I/O; time enters as a value in the command. A refused command has changed nothing. Each part has
 //! a module with its own commands, invariants and tests.
 
-use seawall_common::{Error, ErrorKind};
+use seawall_common::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 pub mod admission;
@@ -93,6 +93,12 @@ pub struct Refusal {
 }
 
 impl State {
+    /// As snapshots and backups of the group hold it.
+    pub fn encoded(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self)
+            .map_err(|e| Error::internal(format!("cannot write the state: {e}")))
+    }
+
     pub fn apply(&mut self, command: &Command) -> Response {
         let answer = match command {
             Command::NameGroup {
@@ -125,7 +131,7 @@ impl State {
 
 impl Response {
     /// Turns a refusal back into the error that it was.
-    pub fn into_result(self) -> seawall_common::Result<Response> {
+    pub fn into_result(self) -> Result<Response> {
         match self {
             Response::Refused(refusal) => Err(refusal.into()),
             other => Ok(other),
