@@ -25,7 +25,7 @@ use crate::{
 ///
 /// The authority is made when the directory has none, and used when it has one. A certificate names
 /// who has it: a coordinator, the agent of a tablet, an operator (who may change things) or a viewer
-/// (who may not). Nothing is ever overwritten unless --renew is given. Keep ca.key where no server is:
+/// (who may not); at least one has to be named. Nothing is ever overwritten unless --renew is given. Keep ca.key where no server is:
 /// whoever has it can make certificates of every role.
 #[derive(Debug, clap::Args)]
 pub struct CreateCertificates {
@@ -124,6 +124,12 @@ impl CreateCertificates {
                     hosts: Vec::new(),
                 });
             }
+        }
+        if wanted.is_empty() {
+            return Err(Error::invalid("nobody is named who is to have a certificate").hint(
+                "Name at least one, with --member, --agent, --operator or --viewer; the authority is \
+                 made with the first.",
+            ));
         }
         for (index, one) in wanted.iter().enumerate() {
             if wanted[..index].iter().any(|o| o.identity == one.identity) {

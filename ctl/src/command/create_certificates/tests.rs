@@ -118,7 +118,8 @@ fn another_authoritys_key_and_what_would_outlive_the_authority_are_refused() {
 fn names_that_mean_nothing_are_refused_before_anything_is_made() {
     let directory = tempfile::tempdir().unwrap();
     for args in [
-        &["--member=zero=c1.example"][..],
+        &[][..],
+        &["--member=zero=c1.example"],
         &["--member=0=c1.example"],
         &["--agent=zone1=db1.example"],
         &["--operator=a b"],
@@ -127,6 +128,11 @@ fn names_that_mean_nothing_are_refused_before_anything_is_made() {
     ] {
         assert!(command(&directory, args).wanted().is_err(), "{args:?}");
     }
+    let nobody = command(&directory, &[]).wanted().err().unwrap();
+    assert!(
+        nobody.hint_text().unwrap().contains("--operator"),
+        "{nobody}"
+    );
     for bad in [
         "--member=1",
         "--member=1=",
