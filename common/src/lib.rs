@@ -2,6 +2,7 @@
 //! settings, and the repository. Depends on neither of them.
 
 pub mod access;
+pub mod alike;
 pub mod clock;
 pub mod config;
 pub mod coordinators;

@@ -10,7 +10,10 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::{Kind, Setting, print};
-use crate::error::{Error, Result};
+use crate::{
+    alike,
+    error::{Error, Result},
+};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,21 +203,7 @@ fn nearest(key: &str, is_section: bool, settings: &[Setting]) -> Option<&'static
         true => sections.collect(),
         false => keys.collect(),
     };
-    names
-        .into_iter()
-        .map(|name| (likeness(key, name), name))
-        .filter(|(likeness, _)| *likeness > 0.5)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
-}
-
-/// From 0, nothing in common, to 1, the same. A name cut short (`repo`) is much like the whole.
-fn likeness(written: &str, right: &str) -> f64 {
-    let likeness = strsim::normalized_damerau_levenshtein(written, right);
-    match right.starts_with(written) {
-        true => (1.0 + likeness) / 2.0,
-        false => likeness,
-    }
+    alike::nearest(key, names)
 }
 
 fn parse(setting: &Setting, text: &str, name: &str) -> Result<Value> {

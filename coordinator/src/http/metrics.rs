@@ -65,7 +65,7 @@ impl Metrics {
         );
         let retention_stopped = gauge(
             "retention_stopped",
-            "1 while retention stands still because the clock jumped",
+            "1 while retention and schedules stand still: the clock jumped, or the group was restored",
         );
         let retention_removals = gauge(
             "retention_removals",

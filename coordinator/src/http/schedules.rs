@@ -10,8 +10,8 @@ use prometheus_client::{
 };
 
 use crate::{
-    operation::{Coordination, schedules::now_unix_ms, short_logs, slots::Slots},
-    state::{State, schedules::Schedule},
+    operation::{Coordination, schedules::now_unix_ms, short_logs::Logs, slots::Slots},
+    state::schedules::Schedule,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -74,7 +74,8 @@ impl ScheduleNumbers {
         }
     }
 
-    /// What the agents say of their logs, only the leader knows.
+    /// What the agents say of their logs, only the leader knows. It computes slots: on a thread where
+    /// that holds nobody up.
     pub fn set(&self, context: &Coordination, is_leader: bool) {
         for numbers in [
             &self.last_success,
@@ -87,43 +88,78 @@ impl ScheduleNumbers {
             numbers.clear();
         }
         self.next.clear();
-        context.group.look(|state| {
-            for (name, schedule) in state.schedules.iter() {
-                self.set_one(context, state, (name, schedule));
-                if is_leader {
-                    let short = short_logs::in_scope(context, state, &schedule.spec.scope);
-                    let labels = label(name);
-                    let count = short.len() as u64;
-                    self.short_logs.get_or_create(&labels).set(count);
-                }
-            }
+        // What is computed from the expressions is not computed while the state is looked at.
+        let readings: Vec<Reading> = context.group.look(|state| {
+            let all = state.schedules.iter();
+            let readings = all.map(|(name, schedule)| Reading {
+                logs: is_leader.then(|| Logs::in_scope(context, state, &schedule.spec.scope)),
+                ..Reading::of(name, schedule, now_unix_ms(context, state))
+            });
+            readings.collect()
         });
+        for reading in readings {
+            self.set_one(&reading);
+        }
     }
 
-    fn set_one(&self, context: &Coordination, state: &State, (name, of): (&str, &Schedule)) {
-        let labels = label(name);
+    fn set_one(&self, of: &Reading) {
+        let labels = label(&of.name);
         let set = |numbers: &Numbers, value: u64| {
             numbers.get_or_create(&labels).set(value);
         };
-        let now_unix_ms = now_unix_ms(context, state);
-        let is_paused = of.paused_at(now_unix_ms);
-        set(
-            &self.last_success,
-            of.last_success_unix_ms.unwrap_or(0) / 1000,
-        );
-        set(&self.failures, of.failures_in_a_row().into());
-        set(&self.running, of.running() as u64);
+        set(&self.last_success, of.last_success_unix_ms / 1000);
+        set(&self.failures, of.failures.into());
+        set(&self.running, of.running as u64);
         set(&self.missed, of.missed);
-        set(&self.paused, is_paused.into());
-        let Ok(slots) = Slots::new(&of.spec.cron, &of.spec.zone) else {
-            return;
-        };
-        let done_unix_ms = of.done_until_unix_ms(now_unix_ms);
-        let next = slots.after(done_unix_ms).filter(|_| !is_paused);
-        if let Some(next) = next {
-            let seconds = next.saturating_sub(now_unix_ms) as f64 / 1000.0;
+        set(&self.paused, of.is_paused.into());
+        if let Some(logs) = &of.logs {
+            set(&self.short_logs, logs.short().len() as u64);
+        }
+        if let Some(seconds) = of.next_in_seconds() {
             self.next.get_or_create(&labels).set(seconds);
         }
+    }
+}
+
+/// What is read of one schedule.
+struct Reading {
+    name: String,
+    cron: String,
+    zone: String,
+    now_unix_ms: u64,
+    done_unix_ms: u64,
+    last_success_unix_ms: u64,
+    failures: u32,
+    running: usize,
+    missed: u64,
+    is_paused: bool,
+    logs: Option<Logs>,
+}
+
+impl Reading {
+    fn of(name: &str, schedule: &Schedule, now_unix_ms: u64) -> Self {
+        Self {
+            name: name.to_owned(),
+            cron: schedule.spec.cron.clone(),
+            zone: schedule.spec.zone.clone(),
+            now_unix_ms,
+            done_unix_ms: schedule.done_until_unix_ms(now_unix_ms),
+            last_success_unix_ms: schedule.last_success_unix_ms.unwrap_or(0),
+            failures: schedule.failures_in_a_row(),
+            running: schedule.running(),
+            missed: schedule.missed,
+            is_paused: schedule.paused_at(now_unix_ms),
+            logs: None,
+        }
+    }
+
+    fn next_in_seconds(&self) -> Option<f64> {
+        if self.is_paused {
+            return None;
+        }
+        let slots = Slots::new(&self.cron, &self.zone).ok()?;
+        let next = slots.after(self.done_unix_ms)?;
+        Some(next.saturating_sub(self.now_unix_ms) as f64 / 1000.0)
     }
 }
 

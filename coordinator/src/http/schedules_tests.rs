@@ -6,6 +6,7 @@ use crate::{
     operation::testing::Stage,
     state::{
         Command,
+        locks::Scope,
         schedules::{Command as Do, Spec, tests as schedules},
     },
 };
@@ -80,4 +81,54 @@ async fn a_try_that_failed_raises_the_alarm_and_one_series_stands_for_each_sched
         .await
         .unwrap();
     assert!(!scraped(&stage, true).contains("nightly"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_are_in_seconds_and_nothing_is_left_of_a_schedule_that_was_removed() {
+    let yearly = Spec {
+        cron: "0 3 1 1 *".into(),
+        scope: Scope::Shard("commerce/0".parse().unwrap()),
+        ..schedules::spec()
+    };
+    let mut cluster = schedules::cluster(yearly);
+    cluster.now_unix_ms += 3_600_000;
+    schedules::slot(&mut cluster, 0).unwrap();
+    let id = schedules::begin(&mut cluster, "commerce/0").unwrap();
+    schedules::succeed(&mut cluster, id);
+    let succeeded_unix_s = cluster.now_unix_ms / 1000;
+    let stage = Stage::new(cluster.clone());
+    let mut registry = Registry::with_prefix("seawall_schedule");
+    let numbers = ScheduleNumbers::new(&mut registry);
+    let scrape = || {
+        numbers.set(&stage.context, true);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        text
+    };
+    let text = scrape();
+    let read = |name: &str| -> f64 {
+        let line = format!("seawall_schedule_{name}{{schedule=\"nightly\"}} ");
+        let value = text.lines().find_map(|text| text.strip_prefix(&line));
+        value
+            .unwrap_or_else(|| panic!("no {line} in {text}"))
+            .parse()
+            .unwrap()
+    };
+    assert_eq!(
+        read("last_success_timestamp_seconds"),
+        succeeded_unix_s as f64
+    );
+    let next = read("next_slot_seconds");
+    assert!((1.0..367.0 * 86_400.0).contains(&next), "{next}");
+    let remove = Do::Remove {
+        name: "nightly".into(),
+        now_unix_ms: cluster.now_unix_ms,
+    };
+    stage
+        .group
+        .propose(Command::Schedules(remove))
+        .await
+        .unwrap();
+    let text = scrape();
+    assert!(!text.contains("nightly"), "{text}");
 }

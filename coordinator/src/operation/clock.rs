@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Coordination, driver::millis};
-use crate::state::State;
+use crate::state::{State, retention::Standstill};
 
 /// More than this and nothing is decided by the time of day any more.
 const JUMP_MAX: Duration = Duration::from_secs(600);
@@ -155,16 +155,15 @@ pub fn committed_unix_ms(state: &State) -> u64 {
 }
 
 /// Why nothing is decided by the time of day now.
-pub fn doubt(context: &Coordination) -> Option<String> {
-    let (committed, stopped) = context.group.look(|state| {
-        let stopped = state.retention.stopped().map(str::to_owned);
-        (committed_unix_ms(state), stopped)
-    });
+pub fn doubt(context: &Coordination) -> Option<Standstill> {
+    let look = |state: &State| (committed_unix_ms(state), state.retention.stopped());
+    let (committed, stopped) = context.group.look(look);
     let now_unix_ms = (context.wall_unix_ms)();
     let interval = context.patience.retention;
     stopped.or_else(|| {
         let watch = &context.clock;
-        watch.doubt(now_unix_ms, (context.monotonic)(), committed, interval)
+        let doubt = watch.doubt(now_unix_ms, (context.monotonic)(), committed, interval);
+        doubt.map(Standstill::of_clock)
     })
 }
 

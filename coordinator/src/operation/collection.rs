@@ -109,9 +109,9 @@ pub async fn sweep(run: &Run, operation: &Operation) -> Result<String> {
     else {
         return Err(Error::internal("not a sweep"));
     };
-    while let Some(why) = clock::doubt(&run.context) {
-        tracing::info!(operation = %run.id, "the sweep waits: {why}");
-        run.say(format!("waits: {why}"));
+    while let Some(standstill) = clock::doubt(&run.context) {
+        tracing::info!(operation = %run.id, "the sweep waits: {standstill}");
+        run.say(format!("waits: {standstill}"));
         tokio::time::sleep(DOUBT).await;
     }
     run.say(grace_time(*not_before_unix_ms));
@@ -223,8 +223,8 @@ async fn note_marks(run: &Run, shard: &ShardId, batch: &Collected) -> Result<()>
 }
 
 async fn delete_one_batch(context: &Coordination, operation: &Operation) -> Result<Collected> {
-    if let (Spec::Sweep { .. }, Some(why)) = (&operation.spec, clock::doubt(context)) {
-        return Err(Error::refused(why));
+    if let (Spec::Sweep { .. }, Some(standstill)) = (&operation.spec, clock::doubt(context)) {
+        return Err(standstill.refusal("sweeps stand still"));
     }
     context.check_owner().await?;
     let shard = &operation.shard;

@@ -165,7 +165,7 @@ async fn i5_a_clock_that_jumped_stops_retention_until_an_operator_says_that_it_i
     let (stage, _) = three_with(24 * HOUR, &ahead_ms).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     ahead_ms.store(365 * 24 * 3600 * 1000, Ordering::Relaxed);
-    let stopped = || stage.look(|state| state.retention.stopped().map(str::to_owned));
+    let stopped = || stage.look(|state| state.retention.stopped().map(|stopped| stopped.why));
     stage.until(|| stopped().is_some()).await;
     assert!(stopped().unwrap().contains("jumped ahead"));
     tokio::time::sleep(30 * HOUR).await;
@@ -200,7 +200,7 @@ async fn i5_a_leader_whose_clock_jumped_before_it_took_office_removes_nothing() 
     stage.lead(3);
     tokio::time::sleep(30 * HOUR).await;
     assert_eq!(complete(&stage), 3);
-    let stopped = stage.look(|state| state.retention.stopped().map(str::to_owned));
+    let stopped = stage.look(|state| state.retention.stopped().map(|stopped| stopped.why));
     assert!(stopped.unwrap().contains("jumped ahead by 3days"));
 }
 

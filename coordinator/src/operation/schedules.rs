@@ -5,14 +5,20 @@
 //! one stopped, and finds the operations that were begun, for their ids follow from schedule, run,
 //! shard and try. While the time of day cannot be believed nothing is begun.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, mem, time::Duration};
 
-use seawall_common::{Error, ErrorKind, Result, ids::ShardId};
+use seawall_common::{
+    Error, ErrorKind, Result,
+    ids::{OperationId, ShardId},
+};
 
 use super::{Coordination, choice, clock, slots::Slots};
-use crate::state::{
-    Command, State,
-    schedules::{self, Job, PartState, Schedule, Try, in_the_way},
+use crate::{
+    platform::blocking,
+    state::{
+        Command, State,
+        schedules::{self, Job, PartState, Schedule, Try, in_the_way},
+    },
 };
 
 /// The clock may be set meanwhile: nobody sleeps longer.
@@ -63,11 +69,14 @@ pub fn now_unix_ms(context: &Coordination, state: &State) -> u64 {
 
 /// How long nothing more is to be done.
 async fn begin_what_is_due(context: &Coordination, timetable: &mut Timetable) -> Duration {
-    let due = context.group.look(|state| {
-        let now_unix_ms = now_unix_ms(context, state);
-        Due::at(now_unix_ms, state, timetable)
-    });
-    for slot in due.slots {
+    let mut due = match look(context, timetable).await {
+        Ok(due) => due,
+        Err(e) => {
+            tracing::warn!("what schedules want is not known yet: {e}");
+            return BLOCKED_INTERVAL;
+        }
+    };
+    for slot in mem::take(&mut due.slots) {
         let slot = Command::Schedules(slot);
         if let Err(e) = context.group.propose(slot).await {
             tracing::warn!("a slot of a schedule cannot be begun yet: {e}");
@@ -93,6 +102,30 @@ async fn begin_what_is_due(context: &Coordination, timetable: &mut Timetable) ->
     };
     due.next_in
         .map_or(again_after, |next| next.min(again_after))
+}
+
+/// What is due now. Slots are computed while nobody waits for the state.
+async fn look(context: &Coordination, timetable: &mut Timetable) -> Result<Due> {
+    loop {
+        let mut due = context.group.look(|state| {
+            timetable.forget_removed(state);
+            Due::at(now_unix_ms(context, state), state, timetable)
+        });
+        if !due.unknown.is_empty() {
+            timetable.learn(mem::take(&mut due.unknown)).await?;
+            continue;
+        }
+        if !due.come.is_empty() {
+            let (come, now_unix_ms) = (mem::take(&mut due.come), due.now_unix_ms);
+            let slots = move || {
+                come.iter()
+                    .filter_map(|come| come.slot(now_unix_ms))
+                    .collect()
+            };
+            due.slots = blocking(move || Ok(slots())).await?;
+        }
+        return Ok(due);
+    }
 }
 
 /// False: something is in the way that goes by itself.
@@ -150,24 +183,39 @@ fn is_passing(error: &Error) -> bool {
 /// What is to be done now, and when to look again.
 #[derive(Default)]
 struct Due {
+    now_unix_ms: u64,
+    /// Of which it is not known yet when the next slot is.
+    unknown: Vec<(String, Asked)>,
+    /// Of which a slot has come.
+    come: Vec<Come>,
     slots: Vec<schedules::Command>,
     tries: Vec<(Try, Job)>,
     next_in: Option<Duration>,
 }
 
 impl Due {
-    fn at(now_unix_ms: u64, state: &State, timetable: &mut Timetable) -> Self {
-        let mut due = Self::default();
-        timetable.forget_removed(state);
+    fn at(now_unix_ms: u64, state: &State, timetable: &Timetable) -> Self {
+        let mut due = Self {
+            now_unix_ms,
+            ..Self::default()
+        };
         for (name, schedule) in state.schedules.iter() {
             if schedule.paused_at(now_unix_ms) {
                 let until = schedule.pause.and_then(|pause| pause.until_unix_ms);
                 due.look_again_at(until, now_unix_ms);
                 continue;
             }
-            let next = timetable.next(name, schedule, now_unix_ms);
+            let Some(next) = timetable.next(name, schedule, now_unix_ms) else {
+                let asked = Asked::of(schedule, now_unix_ms);
+                due.unknown.push((name.clone(), asked));
+                continue;
+            };
             if next.is_some_and(|slot| slot <= now_unix_ms) {
-                due.slots.extend(slot(name, schedule, now_unix_ms));
+                due.come.push(Come {
+                    name: name.clone(),
+                    id: schedule.id,
+                    asked: Asked::of(schedule, now_unix_ms),
+                });
                 continue;
             }
             due.look_again_at(next, now_unix_ms);
@@ -211,22 +259,31 @@ impl Due {
     }
 }
 
-/// The last slot that has come; those before it, of a time when nobody looked, are passed over.
-fn slot(name: &str, schedule: &Schedule, now_unix_ms: u64) -> Option<schedules::Command> {
-    let slots = Slots::new(&schedule.spec.cron, &schedule.spec.zone).ok()?;
-    let done_unix_ms = schedule.done_until_unix_ms(now_unix_ms);
-    let slot_unix_ms = slots.last_between(done_unix_ms, now_unix_ms)?;
-    let missed = slots.count_between(done_unix_ms, slot_unix_ms, MISSED_MAX);
-    if missed > 0 {
-        tracing::warn!(schedule = name, "{missed} slots have been missed");
+/// A schedule of which a slot has come.
+struct Come {
+    name: String,
+    id: OperationId,
+    asked: Asked,
+}
+
+impl Come {
+    /// The last slot that has come; those before it, of a time when nobody looked, are passed over.
+    fn slot(&self, now_unix_ms: u64) -> Option<schedules::Command> {
+        let slots = Slots::new(&self.asked.cron, &self.asked.zone).ok()?;
+        let done_unix_ms = self.asked.after_unix_ms;
+        let slot_unix_ms = slots.last_between(done_unix_ms, now_unix_ms)?;
+        let missed = slots.count_between(done_unix_ms, slot_unix_ms, MISSED_MAX);
+        if missed > 0 {
+            tracing::warn!(schedule = self.name, "{missed} slots have been missed");
+        }
+        Some(schedules::Command::Slot {
+            name: self.name.clone(),
+            id: self.id,
+            slot_unix_ms,
+            missed: missed as u64,
+            now_unix_ms,
+        })
     }
-    Some(schedules::Command::Slot {
-        name: name.to_owned(),
-        id: schedule.id,
-        slot_unix_ms,
-        missed: missed as u64,
-        now_unix_ms,
-    })
 }
 
 /// Why a part of a run that could begin does not; empty: it will.
@@ -243,39 +300,56 @@ pub fn waits_for(context: &Coordination, state: &State, shard: &ShardId, job: &J
 
 /// The next slots, so that they are not computed again each time something happens.
 #[derive(Default)]
-struct Timetable(BTreeMap<String, Entry>);
+struct Timetable(BTreeMap<String, (Asked, Option<u64>)>);
 
-struct Entry {
+/// The slots that are asked for: of an expression, after a moment.
+struct Asked {
     cron: String,
     zone: String,
     after_unix_ms: u64,
-    next_unix_ms: Option<u64>,
+}
+
+impl Asked {
+    fn of(schedule: &Schedule, now_unix_ms: u64) -> Self {
+        Self {
+            cron: schedule.spec.cron.clone(),
+            zone: schedule.spec.zone.clone(),
+            after_unix_ms: schedule.done_until_unix_ms(now_unix_ms),
+        }
+    }
+
+    fn is_of(&self, schedule: &Schedule, now_unix_ms: u64) -> bool {
+        let spec = &schedule.spec;
+        (&self.cron, &self.zone) == (&spec.cron, &spec.zone)
+            && self.after_unix_ms == schedule.done_until_unix_ms(now_unix_ms)
+    }
+
+    fn next(&self, name: &str) -> Option<u64> {
+        let next = Slots::new(&self.cron, &self.zone).map(|slots| slots.after(self.after_unix_ms));
+        next.unwrap_or_else(|e| {
+            tracing::error!(schedule = name, "it never runs: {e}");
+            None
+        })
+    }
 }
 
 impl Timetable {
-    fn next(&mut self, name: &str, schedule: &Schedule, now_unix_ms: u64) -> Option<u64> {
-        let spec = &schedule.spec;
-        let after_unix_ms = schedule.done_until_unix_ms(now_unix_ms);
-        let known = self.0.get(name).filter(|entry| {
-            (&entry.cron, &entry.zone, entry.after_unix_ms)
-                == (&spec.cron, &spec.zone, after_unix_ms)
-        });
-        if let Some(known) = known {
-            return known.next_unix_ms;
-        }
-        let next = Slots::new(&spec.cron, &spec.zone).map(|slots| slots.after(after_unix_ms));
-        if let Err(e) = &next {
-            tracing::error!(schedule = name, "it never runs: {e}");
-        }
-        let next_unix_ms = next.unwrap_or_default();
-        let entry = Entry {
-            cron: spec.cron.clone(),
-            zone: spec.zone.clone(),
-            after_unix_ms,
-            next_unix_ms,
+    /// None: not known yet; none in it: there is none.
+    fn next(&self, name: &str, schedule: &Schedule, now_unix_ms: u64) -> Option<Option<u64>> {
+        let (asked, next) = self.0.get(name)?;
+        asked.is_of(schedule, now_unix_ms).then_some(*next)
+    }
+
+    async fn learn(&mut self, unknown: Vec<(String, Asked)>) -> Result<()> {
+        let learn = move || {
+            let known = unknown.into_iter().map(|(name, asked)| {
+                let next = asked.next(&name);
+                (name, (asked, next))
+            });
+            Ok(known.collect::<Vec<_>>())
         };
-        self.0.insert(name.to_owned(), entry);
-        next_unix_ms
+        self.0.extend(blocking(learn).await?);
+        Ok(())
     }
 
     fn forget_removed(&mut self, state: &State) {

@@ -156,6 +156,10 @@ async fn slots_that_came_while_nobody_led_are_caught_up_once() {
     assert_eq!(clocked.runs(), 0);
     stage.lead(3);
     stage.until(|| clocked.runs() == 1).await;
+    // That its agents have not been heard yet costs no try.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(clocked.nightly().failures_in_a_row(), 0);
+    assert_eq!(clocked.backups().len(), 1);
     let slot_unix_ms = clocked.nightly().done_until_unix_ms(0);
     assert!(
         clocked.wall_unix_ms() - slot_unix_ms < 16 * 60_000,
@@ -286,7 +290,7 @@ async fn a_clock_that_jumped_stops_schedules_until_an_operator_says_that_it_is_r
         tokio::time::sleep(HOUR).await;
         assert_eq!(clocked.runs(), 1, "{jump_ms}");
         clocked.off_ms.store(jump_ms, Ordering::Relaxed);
-        let stopped = || stage.look(|state| state.retention.stopped().map(str::to_owned));
+        let stopped = || stage.look(|state| state.retention.stopped().map(|stopped| stopped.why));
         stage.until(|| stopped().is_some()).await;
         tokio::time::sleep(3 * HOUR).await;
         assert_eq!(clocked.runs(), 1, "{jump_ms}");
@@ -321,4 +325,133 @@ async fn a_clock_that_is_set_back_a_little_brings_no_slot_again() {
     assert_eq!((clocked.runs(), clocked.backups().len()), (1, 1));
     tokio::time::sleep(45 * MINUTE).await;
     assert_eq!((clocked.runs(), clocked.nightly().missed), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_soon_after_the_end_of_a_pause_begins_in_time() {
+    let clocked = Clocked::new(three_shards());
+    tokio::time::sleep(MINUTE / 2).await;
+    clocked.set(of_one_shard()).await;
+    let until = clocked.wall_unix_ms() + 29 * 60_000 + 20_000;
+    clocked.pause(Some(until)).await;
+    tokio::time::sleep(29 * MINUTE + 29 * MINUTE / 60).await;
+    assert_eq!(clocked.runs(), 0);
+    tokio::time::sleep(MINUTE / 10).await;
+    assert_eq!(clocked.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_cannot_commit_costs_no_try() {
+    let clocked = Clocked::new(three_shards());
+    let stage = &clocked.stage;
+    clocked.set(of_one_shard()).await;
+    stage.group.fail_tries.store(3, Ordering::Relaxed);
+    stage.until(|| clocked.last().is_some()).await;
+    assert_eq!(stage.group.fail_tries.load(Ordering::Relaxed), 0);
+    let last = clocked.nightly().last.unwrap();
+    assert_eq!(last.outcome, Outcome::Succeeded);
+    // A try that had failed would have been followed by a pause of a minute.
+    let took_ms = last.ended_unix_ms - last.begun_unix_ms;
+    assert!(took_ms < 30_000, "{took_ms}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_is_not_taken_for_want_of_a_replica_unless_that_is_allowed() {
+    for is_allowed in [false, true] {
+        let mut cluster = Cluster::new();
+        cluster.add_shard("solo/0", &["zone1-500"]);
+        let clocked = Clocked::new(cluster);
+        let schedules::Job::Backup {
+            concurrency,
+            no_wait,
+            deadline_ms,
+            ..
+        } = hourly().job;
+        let spec = Spec {
+            scope: Scope::Shard("solo/0".parse().unwrap()),
+            tries: 1,
+            job: schedules::Job::Backup {
+                concurrency,
+                no_wait,
+                allow_primary: is_allowed,
+                deadline_ms,
+            },
+            ..hourly()
+        };
+        clocked.set(spec).await;
+        clocked.stage.until(|| clocked.last().is_some()).await;
+        let last = clocked.nightly().last.unwrap();
+        match is_allowed {
+            true => assert_eq!(last.outcome, Outcome::Succeeded, "{last:?}"),
+            false => {
+                assert!(
+                    last.errors[0].contains("zone1-500 is the primary"),
+                    "{last:?}"
+                );
+                assert_eq!(clocked.backups().len(), 0);
+            }
+        }
+    }
+}
+
+/// Time stands until the clock has caught up, and what is due by then is not put off.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_a_little_does_not_hold_up_the_shards_whose_turn_has_come() {
+    let clocked = Clocked::new(three_shards());
+    let stage = &clocked.stage;
+    let one_after_the_other = Spec {
+        at_once: 1,
+        ..hourly()
+    };
+    clocked.set(one_after_the_other).await;
+    stage.tell("copy", Does::Hang);
+    stage.called("copy").await;
+    clocked.off_ms.store(-5 * 60_000, Ordering::Relaxed);
+    stage.untell("copy");
+    stage.lead(2);
+    let begun = tokio::time::Instant::now();
+    stage.until(|| clocked.last().is_some()).await;
+    assert_eq!(clocked.last(), Some(Outcome::Succeeded));
+    assert!(begun.elapsed() < 3 * MINUTE, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_begin_in_the_order_of_their_places_also_when_they_are_late() {
+    let mut cluster = three_shards();
+    for n in 3..8 {
+        let [primary, replica] = [n * 100 + 300, n * 100 + 301].map(|uid| format!("zone1-{uid}"));
+        cluster.add_shard(&format!("commerce/{n}"), &[&primary, &replica]);
+    }
+    let clocked = Clocked::new(cluster);
+    let stage = &clocked.stage;
+    let spread = Spec {
+        at_once: 1,
+        spread_ms: 20 * 60_000,
+        ..hourly()
+    };
+    clocked.set(spread).await;
+    stage.until(|| clocked.nightly().run.is_some()).await;
+    let mut parts = clocked.nightly().run.unwrap().parts;
+    parts.sort_by_key(|part| part.not_before_unix_ms);
+    let in_turn: Vec<String> = parts.iter().map(|part| part.shard.to_string()).collect();
+    assert!(
+        !in_turn.is_sorted(),
+        "{in_turn:?} is the order of their names, too"
+    );
+    stage.tell("copy", Does::Hang);
+    stage.called("copy").await;
+    tokio::time::sleep(25 * MINUTE).await;
+    stage.untell("copy");
+    stage.lead(2);
+    stage.until(|| clocked.last().is_some()).await;
+    let mut begun: Vec<String> = Vec::new();
+    for call in stage.calls().iter().filter(|call| call.step == "copy") {
+        let alias = call.tablet.parse().unwrap();
+        let shard = stage.look(|state| state.topology.tablet(&alias).unwrap().shard.to_string());
+        // The first was called again by the new leader.
+        if !begun.contains(&shard) {
+            begun.push(shard);
+        }
+    }
+    assert_eq!(begun, in_turn);
 }

@@ -8,7 +8,11 @@ use std::collections::BTreeMap;
 use seawall_common::ids::{Alias, ShardId};
 
 use super::{Coordination, schedules::now_unix_ms, slots::Slots};
-use crate::state::{State, locks::Scope, schedules::shards_in};
+use crate::state::{
+    State,
+    locks::Scope,
+    schedules::{self, shards_in},
+};
 
 /// How far is looked ahead, at least.
 const AHEAD_MS: u64 = 62 * 24 * 3600 * 1000;
@@ -25,28 +29,86 @@ pub struct ShortLog {
     pub gap_ms: u64,
 }
 
-/// Those in a scope; of what the agents have told this leader.
-pub fn in_scope(context: &Coordination, state: &State, scope: &Scope) -> Vec<ShortLog> {
-    let now_unix_ms = now_unix_ms(context, state);
-    let mut gaps = BTreeMap::new();
-    let mut found = Vec::new();
-    for shard in shards_in(state, scope) {
-        let Some((kept_ms, alias)) = shortest_log(context, state, &shard) else {
-            continue;
+/// What is known of the logs in a scope, and by what they are measured. The measuring computes slots:
+/// not while the state is looked at.
+pub struct Logs {
+    now_unix_ms: u64,
+    kept: Vec<Kept>,
+    /// Expression and zone of each schedule that is named in there.
+    schedules: BTreeMap<String, (String, String)>,
+}
+
+struct Kept {
+    shard: ShardId,
+    alias: Alias,
+    kept_ms: u64,
+    /// The schedules that back the shard up.
+    by: Vec<String>,
+}
+
+impl Logs {
+    /// Of what the agents have told this leader.
+    pub fn in_scope(context: &Coordination, state: &State, scope: &Scope) -> Self {
+        let mut logs = Self {
+            now_unix_ms: now_unix_ms(context, state),
+            kept: Vec::new(),
+            schedules: BTreeMap::new(),
         };
-        let names = covering(state, &shard);
-        let known = gaps.entry((names, kept_ms));
-        let gap = known.or_insert_with_key(|(names, kept_ms)| {
-            gap_longer_than(*kept_ms, &slots_of(state, names), now_unix_ms)
-        });
-        found.extend(gap.map(|gap_ms| ShortLog {
-            shard,
-            alias,
-            kept_ms,
-            gap_ms,
-        }));
+        for shard in shards_in(state, scope) {
+            let Some((kept_ms, alias)) = shortest_log(context, state, &shard) else {
+                continue;
+            };
+            let by = logs.covering(state, &shard);
+            logs.kept.push(Kept {
+                shard,
+                alias,
+                kept_ms,
+                by,
+            });
+        }
+        logs
     }
-    found
+
+    /// The schedules that back a shard up, but for those that are paused without an end.
+    fn covering(&mut self, state: &State, shard: &ShardId) -> Vec<String> {
+        let shard = Scope::Shard(shard.clone());
+        let covering = state.schedules.iter().filter(|(_, schedule)| {
+            let is_ended = |pause: schedules::Pause| pause.until_unix_ms.is_some();
+            schedule.spec.scope.overlaps(&shard) && schedule.pause.is_none_or(is_ended)
+        });
+        let mut names = Vec::new();
+        for (name, schedule) in covering {
+            names.push(name.clone());
+            if !self.schedules.contains_key(name) {
+                let times = (schedule.spec.cron.clone(), schedule.spec.zone.clone());
+                self.schedules.insert(name.clone(), times);
+            }
+        }
+        names
+    }
+
+    pub fn short(&self) -> Vec<ShortLog> {
+        let mut gaps = BTreeMap::new();
+        let found = self.kept.iter().filter_map(|kept| {
+            let known = gaps.entry((&kept.by, kept.kept_ms));
+            let gap = known.or_insert_with(|| {
+                gap_longer_than(kept.kept_ms, &self.slots_of(&kept.by), self.now_unix_ms)
+            });
+            gap.map(|gap_ms| ShortLog {
+                shard: kept.shard.clone(),
+                alias: kept.alias.clone(),
+                kept_ms: kept.kept_ms,
+                gap_ms,
+            })
+        });
+        found.collect()
+    }
+
+    fn slots_of(&self, names: &[String]) -> Vec<Slots> {
+        let times = names.iter().filter_map(|name| self.schedules.get(name));
+        let slots = times.filter_map(|(cron, zone)| Slots::new(cron, zone).ok());
+        slots.collect()
+    }
 }
 
 /// Of the servers of a shard that let go of their logs by time: the one that does so first.
@@ -58,24 +120,6 @@ fn shortest_log(context: &Coordination, state: &State, shard: &ShardId) -> Optio
         Some((kept_ms, tablet.alias.clone()))
     });
     kept.min()
-}
-
-/// The schedules that back a shard up, but for those that are paused without an end.
-fn covering(state: &State, shard: &ShardId) -> Vec<String> {
-    let shard = Scope::Shard(shard.clone());
-    let covering = state.schedules.iter().filter(|(_, schedule)| {
-        let is_ended = |pause: crate::state::schedules::Pause| pause.until_unix_ms.is_some();
-        schedule.spec.scope.overlaps(&shard) && schedule.pause.is_none_or(is_ended)
-    });
-    covering.map(|(name, _)| name.clone()).collect()
-}
-
-fn slots_of(state: &State, names: &[String]) -> Vec<Slots> {
-    let schedules = names
-        .iter()
-        .filter_map(|name| state.schedules.get(name).ok());
-    let slots = schedules.map(|schedule| Slots::new(&schedule.spec.cron, &schedule.spec.zone));
-    slots.filter_map(|slots| slots.ok()).collect()
 }
 
 /// The first time between two slots, whichever schedules they are of, that is longer.

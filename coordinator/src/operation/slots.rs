@@ -8,21 +8,18 @@
 //! The rules of time zones change, and members may have learnt of a change at different times: so
 //! only the leader computes slots, and they enter the log as values.
 
-use croner::{
-    Cron,
-    parser::{CronParser, Seconds, Year},
-};
+mod expression;
+
+use croner::Cron;
 use jiff::{
     SignedDuration, Timestamp, Zoned,
     civil::DateTime,
     tz::{AmbiguousOffset, TimeZone},
 };
-use seawall_common::{Error, Result};
+use seawall_common::{Error, Result, alike::likeness};
 
 /// A schedule of which nothing comes within this time never comes.
 const HORIZON: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
-/// Characters of an expression.
-const CRON_CHARS_MAX: usize = 200;
 const ZONE_CHARS_MAX: usize = 100;
 /// Local times of one day that may come to the same moment, and more.
 const LOCAL_TIMES_MAX: usize = 100_000;
@@ -47,7 +44,7 @@ pub struct Slots {
 
 impl Slots {
     pub fn new(cron: &str, zone: &str) -> Result<Self> {
-        let cron = parse_cron(cron)?;
+        let cron = expression::parse(cron)?;
         let is_hour = |hour| cron.pattern.hour_match(hour).unwrap_or(false);
         Ok(Self {
             is_every_hour: (0..24).all(is_hour),
@@ -162,28 +159,6 @@ fn whole_second(local: DateTime) -> DateTime {
     local.with().subsec_nanosecond(0).build().unwrap_or(local)
 }
 
-fn parse_cron(cron: &str) -> Result<Cron> {
-    let malformed = |why: String| {
-        Error::invalid(format!("malformed cron expression {cron:?}: {why}")).hint(
-            "It is minute, hour, day of the month, month, day of the week: \"0 3 * * *\"; with \
-             a field for seconds before them if need be; or @hourly, @daily, @weekly, @monthly.",
-        )
-    };
-    if cron.len() > CRON_CHARS_MAX {
-        return Err(malformed(format!(
-            "it is longer than {CRON_CHARS_MAX} characters"
-        )));
-    }
-    let parser = CronParser::builder()
-        .seconds(Seconds::Optional)
-        .year(Year::Disallowed)
-        .build();
-    parser.parse(cron).map_err(|e| {
-        let why = e.to_string();
-        malformed(why.trim_end_matches('.').to_owned())
-    })
-}
-
 fn find_zone(zone: &str) -> Result<TimeZone> {
     if zone.len() <= ZONE_CHARS_MAX
         && let Ok(found) = TimeZone::get(zone)
@@ -205,15 +180,14 @@ fn nearest_zones(zone: &str) -> Vec<String> {
     if asked.is_empty() || asked.len() > ZONE_CHARS_MAX {
         return Vec::new();
     }
-    let likeness = |name: &str| {
+    let likeness_of = |name: &str| {
         let name = name.to_lowercase();
         let city = name.rsplit('/').next().unwrap_or(&name);
-        let of = |right: &str| strsim::normalized_damerau_levenshtein(&asked, right);
-        of(&name).max(of(city))
+        likeness(&asked, &name).max(likeness(&asked, city))
     };
     let mut names: Vec<(f64, String)> = jiff::tz::db()
         .available()
-        .map(|name| (likeness(name.as_str()), name.as_str().to_owned()))
+        .map(|name| (likeness_of(name.as_str()), name.as_str().to_owned()))
         .filter(|(likeness, _)| *likeness > 0.7)
         .collect();
     names.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));

@@ -25,7 +25,7 @@ pub async fn blocking<T: Send + 'static>(
     }
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|e| Error::internal(format!("a storage task ended early: {e}")))?
+        .map_err(|e| Error::internal(format!("a task ended early: {e}")))?
 }
 
 /// Opens or creates what the log in `directory` lies on.

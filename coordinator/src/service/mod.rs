@@ -29,6 +29,8 @@ mod plans_tests;
 #[cfg(test)]
 mod retention_tests;
 #[cfg(test)]
+mod schedule_view_tests;
+#[cfg(test)]
 mod schedules_tests;
 #[cfg(test)]
 mod tests;

@@ -50,9 +50,13 @@ pub(super) fn check_deadline(timeout_ms: u64) -> seawall_common::Result<()> {
     if timeout_ms <= millis(DEADLINE_MAX) {
         return Ok(());
     }
+    let days = DEADLINE_MAX.as_secs() / (24 * 3600);
+    let asked = humantime::format_duration(Duration::from_millis(timeout_ms));
     Err(Error::invalid(format!(
-        "a timeout of {timeout_ms} ms is longer than an operation may take ({} days)",
-        DEADLINE_MAX.as_secs() / (24 * 3600)
+        "a deadline of {asked} is longer than an operation may take"
+    ))
+    .hint(format!(
+        "Give one of at most {days} days (--deadline {days}d), or none for the usual one."
     )))
 }
 

@@ -119,6 +119,12 @@ fn expired(shard: &ShardId, due: Vec<(BackupName, String)>) -> Vec<v1::ExpiredBa
     due.into_iter().map(expired).collect()
 }
 
+/// Why nothing goes by itself at present, and what is to be done about it.
+fn stopped(state: &State) -> String {
+    let stopped = state.retention.stopped();
+    stopped.map_or_else(String::new, |standstill| standstill.to_string())
+}
+
 impl RetentionService {
     /// What would go if the command were applied.
     async fn preview(
@@ -148,7 +154,7 @@ impl RetentionService {
             });
             Ok(v1::SetRetentionResponse {
                 expired: due.collect(),
-                stopped: state.retention.stopped().unwrap_or_default().to_owned(),
+                stopped: stopped(&state),
                 unknown,
                 not_read,
             })
@@ -197,7 +203,7 @@ impl Retention for RetentionService {
             };
             Ok::<_, Error>(v1::GetRetentionResponse {
                 shards: known_in(state, &scope)?.iter().map(of_shard).collect(),
-                stopped: state.retention.stopped().unwrap_or_default().to_owned(),
+                stopped: stopped(state),
             })
         });
         Ok(Response::new(answer.await??))

@@ -8,12 +8,14 @@ use crate::{
     operation::{
         Coordination, clock,
         schedules::{now_unix_ms, waits_for},
-        short_logs,
+        short_logs::{Logs, ShortLog},
         slots::Slots,
     },
+    platform::blocking,
     state::{
         State,
-        schedules::{Job, Outcome, Part, PartState, PastRun, Run, Schedule, Spec},
+        retention::Standstill,
+        schedules::{Job, Outcome, Part, PartState, PastRun, Pause, Run, Schedule, Spec},
     },
 };
 
@@ -22,11 +24,23 @@ const NEXT_SHOWN: usize = 5;
 /// Errors of a run at work that are shown.
 const ERRORS_SHOWN: usize = 5;
 
-/// Shows schedules as they are at one moment.
+/// Looks at schedules at one moment.
 pub struct Viewer<'a> {
     context: &'a Coordination,
-    /// Why the clock cannot be believed, if it cannot.
-    doubt: Option<String>,
+    /// Why nothing is decided by the time of day, if it is not.
+    standstill: Option<Standstill>,
+}
+
+/// What is shown of a schedule, but for what follows from its expression: to compute that takes a
+/// while, in which nobody is to wait for the state.
+pub struct Seen {
+    name: String,
+    schedule: Schedule,
+    now_unix_ms: u64,
+    standstill: Option<Standstill>,
+    /// The parts of the run that is at work.
+    parts: Vec<v1::SchedulePart>,
+    logs: Logs,
 }
 
 impl<'a> Viewer<'a> {
@@ -34,64 +48,25 @@ impl<'a> Viewer<'a> {
     pub fn new(context: &'a Coordination) -> Self {
         Self {
             context,
-            doubt: clock::doubt(context),
+            standstill: clock::doubt(context),
         }
     }
 
-    pub fn view(&self, name: &str, schedule: &Schedule, state: &State) -> v1::Schedule {
+    pub fn look(&self, name: &str, schedule: &Schedule, state: &State) -> Seen {
         let now_unix_ms = now_unix_ms(self.context, state);
-        let slots = Slots::new(&schedule.spec.cron, &schedule.spec.zone);
-        let pause = schedule.pause.filter(|_| schedule.paused_at(now_unix_ms));
-        let paused_until_unix_ms = pause.and_then(|pause| pause.until_unix_ms);
-        let next = match (&slots, pause) {
-            (Ok(slots), None) => next_slots(slots, schedule.done_until_unix_ms(now_unix_ms)),
-            (Ok(slots), Some(_)) => paused_until_unix_ms.map_or_else(Vec::new, |until| {
-                next_slots(slots, until.max(schedule.done_until_unix_ms(now_unix_ms)))
-            }),
-            (Err(_), _) => Vec::new(),
-        };
-        let slot = |at_unix_ms: u64| v1::ScheduleSlot {
-            at_unix_ms,
-            local: slots
-                .as_ref()
-                .map_or_else(|_| String::new(), |s| s.local(at_unix_ms)),
-        };
-        let stopped = stopped(&self.doubt, &slots, !next.is_empty() || pause.is_some());
-        let past = |run: &PastRun| past_run(run, slot(run.slot_unix_ms));
-        v1::Schedule {
+        let parts = schedule.run.iter().flat_map(|run| {
+            let job = &schedule.spec.job;
+            let room = (schedule.spec.at_once as usize).saturating_sub(run.running());
+            let part = move |of: &Part| self.part(of, job, (now_unix_ms, room > 0), state);
+            run.parts.iter().map(part)
+        });
+        Seen {
             name: name.to_owned(),
-            spec: Some(spec_to(&schedule.spec)),
-            state: schedule_state(schedule, stopped.is_some(), pause.is_some()).into(),
-            message: match (stopped, paused_until_unix_ms) {
-                (Some(why), _) => why,
-                (None, Some(until)) => format!("paused until {}", written(until)),
-                (None, None) if pause.is_some() => "paused".to_owned(),
-                (None, None) => String::new(),
-            },
-            next: next.into_iter().map(slot).collect(),
-            paused: pause.is_some(),
-            paused_until_unix_ms: paused_until_unix_ms.unwrap_or(0),
-            run: schedule.run.as_ref().map(|run| {
-                let job = &schedule.spec.job;
-                let room = (schedule.spec.at_once as usize).saturating_sub(run.running());
-                let part = |of: &Part| self.part(of, job, (now_unix_ms, room > 0), state);
-                present_run(run, slot(run.slot_unix_ms), part)
-            }),
-            last: schedule.last.as_ref().map(past),
-            history: schedule.history.iter().map(past).collect(),
-            missed: schedule.missed,
-            failures_in_a_row: schedule.failures_in_a_row(),
-            last_success_unix_ms: schedule.last_success_unix_ms.unwrap_or(0),
-            set_unix_ms: schedule.set_unix_ms,
-            short_logs: short_logs::in_scope(self.context, state, &schedule.spec.scope)
-                .into_iter()
-                .map(|short| v1::ShortLog {
-                    shard: Some(short.shard.to_proto()),
-                    alias: short.alias.to_string(),
-                    kept_ms: short.kept_ms,
-                    gap_ms: short.gap_ms,
-                })
-                .collect(),
+            parts: parts.collect(),
+            schedule: schedule.clone(),
+            now_unix_ms,
+            standstill: self.standstill.clone(),
+            logs: Logs::in_scope(self.context, state, &schedule.spec.scope),
         }
     }
 
@@ -123,12 +98,90 @@ impl<'a> Viewer<'a> {
     }
 }
 
+/// As they are shown; computed where it holds nobody up.
+pub async fn show(seen: Vec<Seen>) -> Result<Vec<v1::Schedule>> {
+    blocking(move || Ok(seen.into_iter().map(Seen::view).collect())).await
+}
+
+/// As [`show`], of one.
+pub async fn show_one(seen: Seen) -> Result<v1::Schedule> {
+    blocking(move || Ok(seen.view())).await
+}
+
+impl Seen {
+    fn view(self) -> v1::Schedule {
+        let schedule = &self.schedule;
+        let slots = Slots::new(&schedule.spec.cron, &schedule.spec.zone);
+        let pause = schedule
+            .pause
+            .filter(|_| schedule.paused_at(self.now_unix_ms));
+        let next = match (&slots, pause) {
+            (Ok(slots), None) => next_slots(slots, schedule.done_until_unix_ms(self.now_unix_ms)),
+            (Ok(slots), Some(pause)) => pause.until_unix_ms.map_or_else(Vec::new, |until| {
+                let done_unix_ms = schedule.done_until_unix_ms(self.now_unix_ms);
+                next_slots(slots, until.max(done_unix_ms))
+            }),
+            (Err(_), _) => Vec::new(),
+        };
+        let slot = |at_unix_ms: u64| v1::ScheduleSlot {
+            at_unix_ms,
+            local: slots
+                .as_ref()
+                .map_or_else(|_| String::new(), |s| s.local(at_unix_ms)),
+        };
+        let has_next = !next.is_empty() || pause.is_some();
+        let stopped = stopped(&self.standstill, &slots, has_next);
+        let past = |run: &PastRun| past_run(run, slot(run.slot_unix_ms));
+        v1::Schedule {
+            name: self.name,
+            spec: Some(spec_to(&schedule.spec)),
+            state: schedule_state(schedule, stopped.is_some(), pause.is_some()).into(),
+            message: message(stopped, pause),
+            next: next.into_iter().map(slot).collect(),
+            paused: pause.is_some(),
+            paused_until_unix_ms: pause.and_then(|pause| pause.until_unix_ms).unwrap_or(0),
+            run: schedule
+                .run
+                .as_ref()
+                .map(|run| present_run(run, slot(run.slot_unix_ms), self.parts)),
+            last: schedule.last.as_ref().map(past),
+            history: schedule.history.iter().map(past).collect(),
+            missed: schedule.missed,
+            failures_in_a_row: schedule.failures_in_a_row(),
+            last_success_unix_ms: schedule.last_success_unix_ms.unwrap_or(0),
+            set_unix_ms: schedule.set_unix_ms,
+            short_logs: self.logs.short().into_iter().map(short_log).collect(),
+        }
+    }
+}
+
+/// Why it does not run: all that has to be done before it does.
+fn message(stopped: Option<String>, pause: Option<Pause>) -> String {
+    let paused = pause.map(|pause| match pause.until_unix_ms {
+        Some(until) => format!("paused until {}", written(until)),
+        None => "paused until ResumeSchedule".to_owned(),
+    });
+    let all: Vec<String> = stopped.into_iter().chain(paused).collect();
+    all.join("; ")
+}
+
+fn short_log(short: ShortLog) -> v1::ShortLog {
+    v1::ShortLog {
+        shard: Some(short.shard.to_proto()),
+        alias: short.alias.to_string(),
+        kept_ms: short.kept_ms,
+        gap_ms: short.gap_ms,
+    }
+}
+
 /// Why nothing of it begins any more until somebody does something.
-fn stopped(doubt: &Option<String>, slots: &Result<Slots, Error>, has_next: bool) -> Option<String> {
-    if let Some(why) = doubt {
-        return Some(format!(
-            "{why}. When the clock is right: SetRetention --resume"
-        ));
+fn stopped(
+    standstill: &Option<Standstill>,
+    slots: &Result<Slots, Error>,
+    has_next: bool,
+) -> Option<String> {
+    if let Some(standstill) = standstill {
+        return Some(standstill.to_string());
     }
     match slots {
         Err(e) => Some(e.message().to_owned()),
@@ -193,11 +246,7 @@ fn part_state(state: PartState) -> v1::SchedulePartState {
     }
 }
 
-fn present_run(
-    run: &Run,
-    slot: v1::ScheduleSlot,
-    part: impl Fn(&Part) -> v1::SchedulePart,
-) -> v1::ScheduleRun {
+fn present_run(run: &Run, slot: v1::ScheduleSlot, parts: Vec<v1::SchedulePart>) -> v1::ScheduleRun {
     let succeeded = run.parts.iter();
     let succeeded = succeeded.filter(|part| part.state == PartState::Succeeded);
     let errors = run.parts.iter().filter(|part| !part.error.is_empty());
@@ -213,7 +262,7 @@ fn present_run(
             .take(ERRORS_SHOWN)
             .map(|part| format!("{}: {}", part.shard, part.error))
             .collect(),
-        parts: run.parts.iter().map(part).collect(),
+        parts,
     }
 }
 

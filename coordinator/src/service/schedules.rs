@@ -4,12 +4,17 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use seawall_common::{
     Error,
+    alike::nearest,
     ids::{OperationId, ShardId, check_schedule},
 };
 use seawall_proto::v1::{self, schedules_server::Schedules};
 use tonic::{Request, Response, Status};
 
-use super::{convert, operations, read, schedule_view::Viewer, topology::unknown_shard};
+use super::{
+    convert, operations, read,
+    schedule_view::{Viewer, show, show_one},
+    topology::unknown_shard,
+};
 use crate::{
     operation::{Coordination, driver::millis, schedules::now_unix_ms, slots::Slots},
     state::{
@@ -30,8 +35,6 @@ const SPREAD_MS_MAX: u64 = 31 * 24 * 3600 * 1000;
 const HISTORY_DEFAULT: u32 = 10;
 /// Slots among which the two nearest to each other are looked for.
 const SLOTS_COMPARED: usize = 100;
-/// A name is taken for a slip of another when they are this much alike.
-const LIKENESS_MIN: f64 = 0.6;
 
 pub struct SchedulesService {
     pub context: Arc<Coordination>,
@@ -66,9 +69,9 @@ impl Schedules for SchedulesService {
         let viewer = Viewer::new(&self.context);
         let look = |state: &State| {
             let schedule = state.schedules.get(&name)?;
-            Ok::<_, Error>(viewer.view(&name, schedule, state))
+            Ok::<_, Error>(viewer.look(&name, schedule, state))
         };
-        let schedule = if request.dry_run {
+        let seen = if request.dry_run {
             // On a copy that nobody keeps.
             let preview = |state: &State| {
                 let mut state = state.clone();
@@ -82,7 +85,7 @@ impl Schedules for SchedulesService {
         };
         let shards = group.look(|state| shards_in(state, &spec.scope));
         Ok(Response::new(v1::SetScheduleResponse {
-            schedule: Some(schedule),
+            schedule: Some(show_one(seen).await?),
             replaced,
             shards: shards.iter().map(ShardId::to_proto).collect(),
         }))
@@ -97,13 +100,13 @@ impl Schedules for SchedulesService {
         let listed = read(&self.context, request.metadata(), |state| {
             if !asked.is_empty() {
                 let schedule = known(state, &asked)?;
-                return Ok(vec![viewer.view(&asked, schedule, state)]);
+                return Ok(vec![viewer.look(&asked, schedule, state)]);
             }
             let all = state.schedules.iter();
-            let views = all.map(|(name, schedule)| viewer.view(name, schedule, state));
-            Ok::<_, Error>(views.collect())
+            let seen = all.map(|(name, schedule)| viewer.look(name, schedule, state));
+            Ok::<_, Error>(seen.collect())
         });
-        let schedules = listed.await??;
+        let schedules = show(listed.await??).await?;
         Ok(Response::new(v1::ListSchedulesResponse { schedules }))
     }
 
@@ -165,11 +168,11 @@ impl SchedulesService {
         let command = Command::Schedules(command(name.clone()));
         group.propose(command).await?;
         let viewer = Viewer::new(&self.context);
-        let view = group.look(|state| {
+        let seen = group.look(|state| {
             let schedule = known(state, &name)?;
-            Ok::<_, Error>(viewer.view(&name, schedule, state))
+            Ok::<_, Error>(viewer.look(&name, schedule, state))
         });
-        Ok(Response::new(view?))
+        Ok(Response::new(show_one(seen?).await?))
     }
 }
 
@@ -193,14 +196,6 @@ fn known<'a>(state: &'a State, name: &str) -> seawall_common::Result<&'a Schedul
     })
 }
 
-fn nearest<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let likeness = |name: &str| strsim::normalized_damerau_levenshtein(asked, name);
-    let alike = names.map(|name| (likeness(name), name));
-    let alike = alike.filter(|(likeness, _)| *likeness >= LIKENESS_MIN);
-    let best = alike.max_by(|a, b| a.0.total_cmp(&b.0));
-    best.map(|(_, name)| name)
-}
-
 /// A schedule for what there is not would do nothing, and nobody would notice.
 fn check_scope(state: &State, scope: &Scope) -> seawall_common::Result<()> {
     if *scope == Scope::Cluster || !shards_in(state, scope).is_empty() {
@@ -215,7 +210,7 @@ fn check_scope(state: &State, scope: &Scope) -> seawall_common::Result<()> {
         }
         Scope::Keyspace(keyspace) => {
             let names: BTreeSet<&str> = shards.iter().map(ShardId::keyspace).collect();
-            let meant = nearest(keyspace, names.into_iter()).map(str::to_owned);
+            let meant = nearest(keyspace, names).map(str::to_owned);
             let error = Error::not_found(format!("no keyspace {keyspace}"))
                 .hint("ListTablets shows those that are known.");
             (error, meant)
@@ -244,7 +239,8 @@ fn check_slots(slots: &Slots, spec: &Spec, now_unix_ms: u64) -> seawall_common::
             Err(Error::invalid(format!(
                 "a spread that is not shorter than the time between two slots ({})",
                 humantime::format_duration(shortest)
-            )))
+            ))
+            .hint("Give a shorter --spread, or slots that are further apart."))
         }
         _ => Ok(()),
     }

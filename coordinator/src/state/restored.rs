@@ -20,7 +20,6 @@ use super::{
     locks::Locks,
     members::Members,
     operations::{OperationState, Operations},
-    retention::Retention,
 };
 
 /// Epochs that are passed over: those that were decided and of which the repository has no record.
@@ -135,14 +134,6 @@ impl Catalogue {
     /// What was being written is incomplete, unless the repository shows that it was completed.
     fn lose_running(&mut self) {
         self.give_up_running(LOST);
-    }
-}
-
-impl Retention {
-    fn stop_for_restore(&mut self) {
-        self.stop(
-            "the coordinator group was restored from a backup; look at ListBackups and ListTablets first",
-        );
     }
 }
 

@@ -151,4 +151,43 @@ fn schedules_are_paused_and_the_run_that_was_at_work_is_lost() {
     assert!(nightly.run.is_none() && nightly.paused_at(u64::MAX));
     let last = nightly.last.as_ref().unwrap();
     assert_eq!(last.outcome, Outcome::Failed);
+    assert_eq!(last.errors, [format!("commerce/1: {LOST}")]);
+}
+
+#[test]
+fn i5_what_stands_still_blames_the_restore_until_somebody_resumes_and_then_the_clock_again() {
+    use crate::state::retention;
+    let (state, _) = Cluster::with_primary().state.restored(&restoration());
+    let mut cluster = Cluster {
+        state,
+        now_unix_ms: restoration().now_unix_ms,
+        log: Vec::new(),
+    };
+    // As a snapshot carries it.
+    let value = serde_json::to_vec(&cluster.state).unwrap();
+    cluster.state = serde_json::from_slice(&value).unwrap();
+    let stop = |cluster: &mut Cluster| {
+        let why = "wall time jumped back by 20m".to_owned();
+        let stop = retention::Command::Stop { why };
+        cluster.apply(Command::Retention(stop)).unwrap();
+        cluster.state.retention.stopped().unwrap().to_string()
+    };
+    let said = stop(&mut cluster);
+    for part in [
+        "restored from a backup",
+        "ListBackups",
+        "SetRetention --resume",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(!said.contains("clock"), "{said}");
+    let now_unix_ms = cluster.now_unix_ms;
+    let resume = retention::Command::Resume { now_unix_ms };
+    cluster.apply(Command::Retention(resume)).unwrap();
+    assert_eq!(cluster.state.retention.stopped(), None);
+    let said = stop(&mut cluster);
+    assert!(
+        said.starts_with("wall time jumped back by 20m. When the clock"),
+        "{said}"
+    );
 }

@@ -7,8 +7,11 @@
 
 mod tiers;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use seawall_common::{
     Error, Result,
@@ -142,9 +145,48 @@ pub struct Retention {
     applied_unix_ms: u64,
     /// Why nothing is removed by itself, until an operator says that it may be.
     stopped: Option<String>,
+    /// That is not for the clock, but because the group was made anew from a backup.
+    #[serde(default)]
+    is_restored: bool,
     /// How often an operator has said that the clock is right.
     #[serde(default)]
     resumes: u64,
+}
+
+/// Why nothing is done by the time of day, and what an operator has to do before it is again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standstill {
+    pub why: String,
+    pub way_on: &'static str,
+}
+
+impl Standstill {
+    /// The clock cannot be believed.
+    pub fn of_clock(why: String) -> Self {
+        Self {
+            why,
+            way_on: "When the clock is right: SetRetention --resume.",
+        }
+    }
+
+    fn of_restored_group(why: String) -> Self {
+        Self {
+            why,
+            way_on: "When you have looked at ListBackups, ListTablets and GetRetention: \
+                     SetRetention --resume.",
+        }
+    }
+
+    /// For what cannot be done meanwhile: `retention stands still`.
+    pub fn refusal(&self, what: &str) -> Error {
+        Error::refused(format!("{what}: {}", self.why)).hint(self.way_on)
+    }
+}
+
+impl fmt::Display for Standstill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}. {}", self.why, self.way_on.trim_end_matches('.'))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -176,6 +218,7 @@ impl Retention {
             Command::Stop { why } => self.stop(why),
             Command::Resume { now_unix_ms } => {
                 self.stopped = None;
+                self.is_restored = false;
                 self.resumes += 1;
                 // The operator has looked at the clock: it is right now.
                 self.applied_unix_ms = *now_unix_ms;
@@ -184,8 +227,14 @@ impl Retention {
         Ok(Response::Done)
     }
 
-    pub(super) fn stop(&mut self, why: &str) {
+    fn stop(&mut self, why: &str) {
         self.stopped.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// The group was made anew from a backup: nobody has looked at what that is worth.
+    pub(super) fn stop_for_restore(&mut self) {
+        self.stopped = Some("the coordinator group was restored from a backup".to_owned());
+        self.is_restored = true;
     }
 
     fn set(&mut self, scope: &Scope, policy: Option<&Policy>) -> Result<()> {
@@ -233,8 +282,12 @@ impl Retention {
         self.keyspaces.contains_key(keyspace)
     }
 
-    pub fn stopped(&self) -> Option<&str> {
-        self.stopped.as_deref()
+    pub fn stopped(&self) -> Option<Standstill> {
+        let why = self.stopped.clone()?;
+        Some(match self.is_restored {
+            true => Standstill::of_restored_group(why),
+            false => Standstill::of_clock(why),
+        })
     }
 
     pub fn resumes(&self) -> u64 {
@@ -278,9 +331,8 @@ pub(super) fn check_due(
     backup: &BackupName,
     now_unix_ms: u64,
 ) -> Result<()> {
-    if let Some(why) = state.retention.stopped() {
-        return Err(Error::refused(format!("retention stands still: {why}"))
-            .hint("When the clock is right: SetRetention --resume."));
+    if let Some(standstill) = state.retention.stopped() {
+        return Err(standstill.refusal("retention stands still"));
     }
     let due = due(state, shard, now_unix_ms);
     if due.iter().any(|(name, _)| name == backup) {

@@ -428,6 +428,8 @@ fn unknown(name: &str) -> Error {
 }
 
 #[cfg(test)]
+mod edges;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 pub mod tests;

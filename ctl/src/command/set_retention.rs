@@ -44,7 +44,7 @@ pub struct SetRetention {
     /// What is set here is forgotten: of a shard, what is set for its keyspace holds again
     #[arg(long, group = "what", conflicts_with_all = ["limit", "none"])]
     inherit: bool,
-    /// The clock is right: retention, which stopped when it jumped, goes on
+    /// Retention and schedules, which stood still, go on: the clock is right, what was restored has been looked at
     #[arg(long, group = "what", conflicts_with_all = ["limit", "none", "inherit", "scope", "dry_run"])]
     resume: bool,
     /// Print what would go, and set nothing

@@ -7,8 +7,9 @@ use super::{
     table::{render, shard},
 };
 
+/// The coordinator says why, and what is to be done.
 pub fn stopped(why: &str) -> String {
-    format!("retention stands still: {why}. When the clock is right: SetRetention --resume")
+    format!("retention stands still: {why}")
 }
 
 /// Backups that go by a rule.

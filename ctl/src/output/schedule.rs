@@ -190,22 +190,38 @@ fn history(runs: &[v1::ScheduleRun]) -> String {
 
 /// What `SetSchedule` says.
 pub fn set(answer: &v1::SetScheduleResponse, schedule: &v1::Schedule, dry_run: bool) -> String {
-    let what = match (dry_run, answer.replaced) {
-        (true, false) => "nothing is set; it would run",
-        (true, true) => "nothing is set; it would replace the one that there is, and run",
-        (false, false) => "it runs",
-        (false, true) => "it replaces the one that there was, and runs",
+    let what = match (dry_run, answer.replaced, schedule.paused) {
+        (true, false, _) => "nothing is set; it would run",
+        (true, true, false) => "nothing is set; it would replace the one that there is, and run",
+        (true, true, true) => {
+            "nothing is set; it would replace the one that there is, which is paused,"
+        }
+        (false, false, _) => "it runs",
+        (false, true, false) => "it replaces the one that there was, and runs",
+        (false, true, true) => "it replaces the one that there was, and stays paused,",
     };
     let shards = match answer.shards.len() {
         1 => "1 shard".to_owned(),
         count => format!("{count} shards"),
     };
     let head = format!("schedule {}: {what} for {shards}", schedule.name);
-    let slots = schedule.next.iter().map(|of| format!("  {}", slot(of)));
-    let mut lines = vec![format!("{head}, next at:")];
-    lines.extend(slots);
+    let slots: Vec<String> = schedule
+        .next
+        .iter()
+        .map(|of| format!("  {}", slot(of)))
+        .collect();
+    let mut lines = match slots.is_empty() {
+        true => vec![head],
+        false => [vec![format!("{head}, next at:")], slots].concat(),
+    };
     if !schedule.message.is_empty() {
         lines.push(schedule.message.clone());
+    }
+    if schedule.paused {
+        let name = &schedule.name;
+        lines.push(format!(
+            "seawallctl ResumeSchedule {name} lets it run from now on"
+        ));
     }
     lines.extend(warnings([schedule]));
     lines.join("\n")

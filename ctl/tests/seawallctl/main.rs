@@ -9,6 +9,7 @@ mod printing;
 mod repository;
 mod requests;
 mod retention;
+mod schedules;
 mod transfers;
 mod waiting;
 mod watching;

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::{
     group::Group,
     raft::Leadership,
-    state::{Command, Response, State, retention},
+    state::{Command, Response, State, retention, schedules},
 };
 
 /// About what the log takes.
@@ -26,6 +26,8 @@ pub struct MemoryGroup {
     fails_proofs: AtomicBool,
     /// So many times it cannot be recorded that retention stops.
     pub fail_stops: AtomicU32,
+    /// So many times no try of a schedule can be begun.
+    pub fail_tries: AtomicU32,
 }
 
 impl MemoryGroup {
@@ -36,6 +38,7 @@ impl MemoryGroup {
             leadership: watch::Sender::new(Leadership::default()),
             fails_proofs: AtomicBool::new(false),
             fail_stops: AtomicU32::new(0),
+            fail_tries: AtomicU32::new(0),
         }
     }
 
@@ -49,12 +52,14 @@ impl Group for MemoryGroup {
     async fn propose(&self, command: Command) -> Result<Response> {
         let bytes = serde_json::to_vec(&command).unwrap().len();
         assert!(bytes < COMMAND_BYTES_MAX, "a command of {bytes} bytes");
-        if matches!(command, Command::Retention(retention::Command::Stop { .. })) {
-            let less = |left: u32| left.checked_sub(1);
-            let fails = &self.fail_stops;
-            if fails.fetch_update(Relaxed, Relaxed, less).is_ok() {
-                return Err(Error::unavailable("no quorum"));
-            }
+        let fails = match command {
+            Command::Retention(retention::Command::Stop { .. }) => Some(&self.fail_stops),
+            Command::Schedules(schedules::Command::Begin { .. }) => Some(&self.fail_tries),
+            _ => None,
+        };
+        let less = |left: u32| left.checked_sub(1);
+        if fails.is_some_and(|fails| fails.fetch_update(Relaxed, Relaxed, less).is_ok()) {
+            return Err(Error::unavailable("no quorum"));
         }
         let response = self.state.lock().unwrap().apply(&command);
         self.applied.send_modify(|count| *count += 1);

@@ -63,8 +63,7 @@ pub(super) fn slot(
 fn check_clock(state: &State) -> Result<()> {
     match state.retention.stopped() {
         None => Ok(()),
-        Some(why) => Err(Error::refused(format!("schedules stand still: {why}"))
-            .hint("When the clock is right: SetRetention --resume.")),
+        Some(standstill) => Err(standstill.refusal("schedules stand still")),
     }
 }
 

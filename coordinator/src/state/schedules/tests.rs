@@ -8,11 +8,11 @@ use crate::state::{
     testing::{Cluster, alias},
 };
 
-const MINUTE: u64 = 60_000;
-const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
+pub const MINUTE: u64 = 60_000;
+pub const HOUR: u64 = 60 * MINUTE;
+pub const DAY: u64 = 24 * HOUR;
 /// When the cluster of the tests is set up.
-const START: u64 = 1_792_000_000_000;
+pub const START: u64 = 1_792_000_000_000;
 
 pub fn spec() -> Spec {
     Spec {
@@ -129,12 +129,12 @@ pub fn break_off(cluster: &mut Cluster, id: OperationId) {
     cluster.finish(id).unwrap();
 }
 
-fn states(cluster: &Cluster) -> Vec<PartState> {
+pub fn states(cluster: &Cluster) -> Vec<PartState> {
     let run = nightly(cluster).run.as_ref().unwrap();
     run.parts.iter().map(|part| part.state).collect()
 }
 
-fn pause(cluster: &mut Cluster, until_unix_ms: Option<u64>) -> Result<Response, Refusal> {
+pub fn pause(cluster: &mut Cluster, until_unix_ms: Option<u64>) -> Result<Response, Refusal> {
     let command = Command::Pause {
         name: "nightly".into(),
         until_unix_ms,
@@ -143,7 +143,7 @@ fn pause(cluster: &mut Cluster, until_unix_ms: Option<u64>) -> Result<Response, 
     apply_at(cluster, command)
 }
 
-fn resume(cluster: &mut Cluster) {
+pub fn resume(cluster: &mut Cluster) {
     let command = Command::Resume {
         name: "nightly".into(),
         now_unix_ms: cluster.now_unix_ms,
@@ -548,12 +548,13 @@ fn a_backup_that_is_refused_leaves_the_try_as_it_was() {
     let by_hand = cluster
         .start(crate::state::testing::backup_of("zone1-102"))
         .unwrap();
+    let before = nightly(&cluster).clone();
     let refused = begin(&mut cluster, "commerce/0").unwrap_err();
     assert!(
         refused.message.contains("is being backed up"),
         "{refused:?}"
     );
-    assert_eq!(states(&cluster)[0], PartState::Waiting);
+    assert_eq!(nightly(&cluster), &before);
     succeed(&mut cluster, by_hand.id);
     let id = begin(&mut cluster, "commerce/0").unwrap();
     let operation = cluster.state.operations.get(&id).unwrap();

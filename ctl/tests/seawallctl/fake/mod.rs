@@ -1,6 +1,7 @@
 //! A coordinator that answers what a test tells it to and remembers what it was asked.
 
 mod retention;
+mod schedules;
 mod services;
 
 use std::{
@@ -45,6 +46,7 @@ pub struct Script {
     pub set_retention: SetRetentionResponse,
     pub retention: GetRetentionResponse,
     pub collection: PlanCollectionResponse,
+    pub set_schedule: SetScheduleResponse,
 }
 
 pub struct Coordinator {
@@ -80,6 +82,7 @@ impl Coordinator {
                 .add_service(catalogue_server::CatalogueServer::new(fake.clone()))
                 .add_service(transfers_server::TransfersServer::new(fake.clone()))
                 .add_service(retention_server::RetentionServer::new(fake.clone()))
+                .add_service(schedules_server::SchedulesServer::new(fake.clone()))
                 .add_service(cluster_server::ClusterServer::new(fake))
                 .serve_with_incoming(TcpListenerStream::new(listener))
                 .await
