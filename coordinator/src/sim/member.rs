@@ -31,7 +31,6 @@ use crate::{
 pub const PORT: u16 = 7601;
 /// When the simulated world begins.
 const EPOCH_UNIX_MS: u64 = 1_792_000_000_000;
-const DATA_DIR: &str = "/data";
 /// Each host has files of its own; this one says which host it is.
 const NAME_FILE: &str = "/name";
 const HEARTBEAT: Duration = Duration::from_millis(100);
@@ -42,12 +41,22 @@ const COMPACTION: Compaction = Compaction {
     entries_kept: 20,
 };
 
-/// Who a member is: its number, its host, and the addresses of all.
+/// Who a member is: its number and its host.
 #[derive(Clone)]
 pub struct Member {
     pub id: u64,
     pub host: String,
+    /// The addresses of those who form the group; of none for one that joins.
     pub members: BTreeMap<u64, String>,
+    /// Where one that joins finds the group.
+    pub join: Vec<String>,
+}
+
+impl Member {
+    /// Each member has a disk of its own: another one on its host is there with another disk.
+    fn data_dir(&self) -> PathBuf {
+        PathBuf::from(format!("/data-of-member{}", self.id))
+    }
 }
 
 /// What goes on at a member's host, set from outside.
@@ -68,6 +77,16 @@ pub fn states() -> Vec<(String, u64, String)> {
         .iter()
         .map(|(host, node)| (host.clone(), node.last_applied(), state(node)))
         .collect()
+}
+
+/// The host of the member that leads in the highest term, as it knows itself.
+pub fn leader() -> Option<String> {
+    let nodes = NODES.lock().unwrap_or_else(PoisonError::into_inner);
+    let leads = nodes.iter().filter_map(|(host, node)| {
+        let leadership = *node.leadership().borrow();
+        leadership.is_ours.then_some((leadership.term, host))
+    });
+    leads.max().map(|(_, host)| host.clone())
 }
 
 fn note_node(host: &str, node: &Node) {
@@ -117,11 +136,12 @@ fn wall_unix_ms() -> u64 {
     (EPOCH_UNIX_MS + elapsed_ms).saturating_add_signed(ahead_ms)
 }
 
-fn settings() -> Result<Settings> {
+fn settings(data_dir: &Path) -> Result<Settings> {
+    let data_dir = data_dir.to_string_lossy();
     let matches = config::command().get_matches_from([
         "seawall-coordinator",
         "--data-dir",
-        DATA_DIR,
+        &data_dir,
         "--repository",
         "memory:///repository",
         "--listen",
@@ -135,17 +155,25 @@ fn settings() -> Result<Settings> {
 }
 
 fn identity(member: &Member) -> Result<Identity> {
-    let data_dir = Path::new(DATA_DIR);
-    if let Some(identity) = Identity::open(data_dir)? {
+    let data_dir = member.data_dir();
+    if let Some(identity) = Identity::open(&data_dir)? {
         return Ok(identity);
     }
-    files::create_directory(data_dir)
-        .map_err(|e| seawall_common::Error::io("create", data_dir, &e))?;
+    files::create_directory(&data_dir)
+        .map_err(|e| seawall_common::Error::io("create", &data_dir, &e))?;
+    if member.members.is_empty() {
+        return Identity::create_to_join(&data_dir, member.id, member.join.clone());
+    }
     Identity::create(
-        data_dir,
+        &data_dir,
         member.id,
         Members::from_iter(member.members.clone()),
     )
+}
+
+/// That of the group, before all hosts of this process.
+pub async fn repository() -> Result<Repository> {
+    Repository::create_or_open(&settings(Path::new("/"))?.repository).await
 }
 
 /// Runs the member until it can no longer take part; a crash drops it wherever it is.
@@ -154,12 +182,12 @@ pub async fn run(member: Member) -> Result<()> {
     let name = Path::new(NAME_FILE);
     files::write_synced(name, &[member.host.as_bytes()])
         .map_err(|e| seawall_common::Error::io("write", name, &e))?;
-    let settings = settings()?;
-    let repository = Repository::create_or_open(&settings.repository).await?;
+    let settings = settings(&member.data_dir())?;
+    let repository = repository().await?;
     let tls = Tls::off()?;
     let dialer = Dialer::new(tls.clone());
     let options = NodeOptions {
-        data_dir: PathBuf::from(DATA_DIR),
+        data_dir: member.data_dir(),
         heartbeat_interval: HEARTBEAT,
         election_timeout: ELECTION,
         compaction: COMPACTION,

@@ -10,7 +10,7 @@ mod member;
 pub(crate) mod network;
 mod planted;
 
-pub use member::{Controls, Member, PORT, run, states};
+pub use member::{Controls, Member, PORT, leader, repository, run, states};
 pub use network::{Accepted, connect, incoming};
 pub use planted::{Bug, plant};
 pub(crate) use planted::{is_planted, proved};

@@ -12,13 +12,19 @@ use seawall_proto::v1::{
     self,
     agent_server::{Agent, AgentServer},
     agents_client::AgentsClient,
+    execute_request::Step,
     execute_update::Update,
 };
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, transport::Server};
 use turmoil::net::TcpListener;
 
-use seawall_tests::proof::group::{Answer, Group};
+use seawall_tests::proof::{
+    group::{Answer, Group},
+    history::History,
+};
+
+use crate::{catalogue, copies::Copies};
 
 pub const HOST: &str = "agents";
 pub const KEYSPACE: &str = "commerce";
@@ -26,6 +32,7 @@ pub const SHARD: &str = "0";
 const FIRST_PORT: u16 = 7611;
 const BEAT: Duration = Duration::from_secs(1);
 const LOST_PER_MILLE: u32 = 30;
+pub const POSITION: &str = "0-100-7";
 
 pub fn aliases() -> [String; 3] {
     [100, 101, 102].map(|uid| format!("zone1-{uid}"))
@@ -38,31 +45,49 @@ pub fn shard() -> v1::ShardRef {
     }
 }
 
+/// A tablet of a shard of its own that has no primary and is backed up all the time.
+pub const BACKED_UP: &str = "zone1-200";
+
+pub fn backed_up_shard() -> v1::ShardRef {
+    v1::ShardRef {
+        keyspace: "catalogue".to_owned(),
+        shard: "0".to_owned(),
+    }
+}
+
 struct SimAgent {
     highest_term: AtomicU64,
+    copies: Copies,
 }
 
 /// All of them, on one host.
-pub async fn run(group: Group) -> turmoil::Result {
-    for (port, alias) in (FIRST_PORT..).zip(aliases()) {
+pub async fn run(
+    group: Group,
+    history: History<catalogue::Named, catalogue::Ret>,
+) -> turmoil::Result {
+    let of_shards = aliases().into_iter().map(|alias| (alias, shard()));
+    let all = of_shards.chain([(BACKED_UP.to_owned(), backed_up_shard())]);
+    for (port, (alias, shard)) in (FIRST_PORT..).zip(all) {
         let listener = TcpListener::bind(("0.0.0.0", port)).await?;
         let agent = SimAgent {
             highest_term: AtomicU64::new(0),
+            copies: Copies::new(group.clone(), history.clone()),
         };
         let server = Server::builder().add_service(AgentServer::new(agent));
         tokio::spawn(server.serve_with_incoming(incoming(listener)));
-        tokio::spawn(be_heard(group.clone(), alias, port));
+        tokio::spawn(be_heard(group.clone(), alias, shard, port));
     }
     std::future::pending().await
 }
 
-async fn be_heard(group: Group, alias: String, port: u16) {
+async fn be_heard(group: Group, alias: String, shard: v1::ShardRef, port: u16) {
     let mut is_known = false;
     loop {
         if is_known {
             is_known = !matches!(talk(&group, &alias).await, Answer::Refused(_));
         } else {
-            is_known = matches!(register(&group, &alias, port).await, Answer::Done(_));
+            let registered = register(&group, &alias, &shard, port).await;
+            is_known = matches!(registered, Answer::Done(_));
         }
         tokio::time::sleep(BEAT).await;
     }
@@ -86,10 +111,15 @@ async fn talk(group: &Group, alias: &str) -> Answer<()> {
     Answer::Unknown
 }
 
-async fn register(group: &Group, alias: &str, port: u16) -> Answer<v1::RegisterResponse> {
+async fn register(
+    group: &Group,
+    alias: &str,
+    shard: &v1::ShardRef,
+    port: u16,
+) -> Answer<v1::RegisterResponse> {
     let request = v1::RegisterRequest {
         alias: alias.to_owned(),
-        shard: Some(shard()),
+        shard: Some(shard.clone()),
         instance: format!("instance of {alias}"),
         agent_address: format!("http://{HOST}:{port}"),
         database: Some(v1::DatabaseAddress {
@@ -111,7 +141,7 @@ fn beat() -> v1::Heartbeat {
     v1::Heartbeat {
         status: Some(v1::TabletStatus {
             database_running: true,
-            position: "0-100-7".to_owned(),
+            position: POSITION.to_owned(),
             replicating: true,
             lag_ms: Some(0),
             serving: true,
@@ -140,8 +170,13 @@ impl Agent for SimAgent {
         if rand::random_range(0..1000) < LOST_PER_MILLE {
             return Err(Status::unavailable("lost by the simulated agent"));
         }
+        let backup = match &request.get_ref().step {
+            Some(Step::Copy(copy)) => Some(self.copies.copy(request.get_ref(), copy).await?),
+            _ => None,
+        };
         let done = v1::StepDone {
-            position: "0-100-7".to_owned(),
+            position: POSITION.to_owned(),
+            backup,
             ..v1::StepDone::default()
         };
         let update = v1::ExecuteUpdate {

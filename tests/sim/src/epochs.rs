@@ -3,11 +3,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use seawall_common::ids::OperationId;
 use seawall_proto::v1::{
-    GetHistoryRequest, GetOperationRequest, InitShardPrimarySpec, Operation, OperationSpec,
-    OperationState, PlannedReparentSpec, StartOperationRequest, operation_spec::Spec,
-    operations_client::OperationsClient, topology_client::TopologyClient,
+    GetHistoryRequest, InitShardPrimarySpec, PlannedReparentSpec, operation_spec::Spec,
+    topology_client::TopologyClient,
 };
 
 use seawall_tests::proof::{
@@ -16,10 +14,10 @@ use seawall_tests::proof::{
     verdict::{Doubt, Verdict},
 };
 
-use crate::agents;
-
-const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(300);
+use crate::{
+    agents,
+    operations::{Ended, carry_out},
+};
 
 #[derive(Clone, Debug)]
 pub enum Op {
@@ -51,7 +49,11 @@ pub async fn change(client: u64, group: Group, history: History<Op, Ret>) {
             }),
         };
         let call = history.invoke(client, Op::Change { to });
-        if let Some(ret) = carry_out(&group, spec).await {
+        if let Some(ended) = carry_out(&group, spec).await {
+            let ret = match ended {
+                Ended::Done { .. } => Ret::Changed,
+                Ended::NotDone => Ret::NotChanged,
+            };
             history.returned(call, ret);
         }
         tokio::time::sleep(Duration::from_millis(rand::random_range(100..2000))).await;
@@ -66,47 +68,6 @@ pub async fn look(client: u64, group: Group, history: History<Op, Ret>) {
         if let Some(line) = read(&group).await {
             history.returned(call, Ret::Line(line));
         }
-    }
-}
-
-async fn carry_out(group: &Group, spec: Spec) -> Option<Ret> {
-    let id = OperationId::generate().to_string();
-    let request = StartOperationRequest {
-        id: id.clone(),
-        spec: Some(OperationSpec { spec: Some(spec) }),
-        timeout_ms: 0,
-    };
-    let start = |channel| {
-        let request = request.clone();
-        async move { OperationsClient::new(channel).start(request).await }
-    };
-    let mut operation = match group.insist(PATIENCE, start).await {
-        Answer::Done(operation) => operation,
-        Answer::Refused(_) => return Some(Ret::NotChanged),
-        Answer::Unknown => return None,
-    };
-    let until = tokio::time::Instant::now() + PATIENCE;
-    while tokio::time::Instant::now() < until {
-        if let Some(ended) = ended(&operation) {
-            return Some(ended);
-        }
-        tokio::time::sleep(POLL).await;
-        let get = |channel| {
-            let request = GetOperationRequest { id: id.clone() };
-            async move { OperationsClient::new(channel).get(request).await }
-        };
-        if let Answer::Done(now) = group.call(get).await {
-            operation = now;
-        }
-    }
-    None
-}
-
-fn ended(operation: &Operation) -> Option<Ret> {
-    match operation.state() {
-        OperationState::Succeeded => Some(Ret::Changed),
-        OperationState::Failed | OperationState::Cancelled => Some(Ret::NotChanged),
-        _ => None,
     }
 }
 

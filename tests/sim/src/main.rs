@@ -6,8 +6,13 @@
 //! invariant in a file of its own.
 
 mod agents;
+mod catalogue;
+mod copies;
 mod epochs;
+mod membership;
 mod nemesis;
+mod operations;
+mod seats;
 mod world;
 
 use std::{process::ExitCode, time::Duration};

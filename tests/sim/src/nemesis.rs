@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use rand::seq::SliceRandom as _;
-use seawall_coordinator::sim::Controls;
+use seawall_coordinator::sim::{self, Controls};
 use turmoil::Sim;
 
 /// Between two things that go wrong.
@@ -43,16 +43,20 @@ impl Nemesis {
         self.next = sim.elapsed() + Duration::from_millis(rand::random_range(50..CALM_MS));
         self.troubles += 1;
         match rand::random_range(0..100) {
-            0..14 => self.isolate(sim),
-            14..22 => self.bridge(sim),
-            22..30 => self.one_way(sim),
-            30..35 => self.clients_away(sim),
-            35..46 => self.hold(sim),
-            46..62 => self.crash(sim),
-            62..70 => self.slow_network(sim),
-            70..78 => self.slow_disk(),
-            78..83 => self.jump(),
-            83..86 => self.crash_all(sim),
+            0..6 => self.isolate(sim, self.any()),
+            6..16 => {
+                let leader = self.leader(sim).to_owned();
+                self.isolate(sim, &leader);
+            }
+            16..22 => self.bridge(sim),
+            22..29 => self.one_way(sim),
+            29..33 => self.clients_away(sim),
+            33..41 => self.hold(sim),
+            41..55 => self.crash(sim),
+            55..61 => self.slow_network(sim),
+            61..67 => self.slow_disk(),
+            67..71 => self.jump(),
+            71..74 => self.crash_all(sim),
             _ => self.heal(sim),
         }
     }
@@ -79,6 +83,17 @@ impl Nemesis {
         &self.members[rand::random_range(0..self.members.len())]
     }
 
+    /// The host of the leader, or of any member when none leads.
+    fn leader(&self, sim: &mut Sim<'_>) -> &str {
+        let leader = sim::leader();
+        let is_it =
+            |host: &&String| leader.as_ref() == Some(host) && sim.is_host_running(host.as_str());
+        self.members
+            .iter()
+            .find(is_it)
+            .map_or(self.any(), String::as_str)
+    }
+
     fn shuffled(&self) -> Vec<&str> {
         let mut members: Vec<&str> = self.members.iter().map(String::as_str).collect();
         members.shuffle(&mut rand::rng());
@@ -86,8 +101,7 @@ impl Nemesis {
     }
 
     /// One member reaches none of the others, but clients.
-    fn isolate(&self, sim: &mut Sim<'_>) {
-        let away = self.any();
+    fn isolate(&self, sim: &mut Sim<'_>, away: &str) {
         for other in self.members.iter().filter(|other| *other != away) {
             sim.partition(away, other.as_str());
         }

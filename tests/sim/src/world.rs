@@ -1,8 +1,8 @@
 //! The simulated world: three members, clients on hosts of their own, and the nemesis.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use seawall_coordinator::sim::{self, Member, PORT};
+use seawall_coordinator::sim::{self, PORT};
 use seawall_tests::proof::{
     group::Group,
     history::{Call, History, Order, Shared},
@@ -13,9 +13,13 @@ use seawall_tests::proof::{
 use tonic::transport::Endpoint;
 use turmoil::{Builder, Sim};
 
-use crate::{agents, epochs, nemesis::Nemesis};
+use crate::{agents, catalogue, epochs, membership::Operator, nemesis::Nemesis, seats::Seats};
 
-const MEMBERS: u64 = 3;
+/// The group begins with so many members.
+const FOUNDERS: u64 = 3;
+/// Here is another one now and then.
+const SPARE: &str = "member4";
+const OPERATOR: &str = "operator";
 const CLIENT_HOSTS: u64 = 3;
 const TICK: Duration = Duration::from_millis(2);
 /// After everything has been healed, for so long at most until all is done again.
@@ -30,8 +34,13 @@ struct Recorded {
     timestamps: History<timestamps::Op, timestamps::Ret>,
     locks: History<by_hand::Op, by_hand::Ret>,
     epochs: History<epochs::Op, epochs::Ret>,
+    catalogue: History<catalogue::Named, catalogue::Ret>,
+    /// Backups that are complete.
+    backups: Shared<String>,
     beliefs: Shared<sides::Belief>,
     broken: Shared<sides::Broken>,
+    /// What was done to the membership.
+    changes: Shared<String>,
 }
 
 impl Recorded {
@@ -41,8 +50,11 @@ impl Recorded {
             timestamps: History::new(&order),
             locks: History::new(&order),
             epochs: History::new(&order),
+            catalogue: History::new(&order),
+            backups: Shared::default(),
             beliefs: Shared::default(),
             broken: Shared::default(),
+            changes: Shared::default(),
             order,
         }
     }
@@ -50,30 +62,44 @@ impl Recorded {
 
 /// Runs the world; a line of what happened, or what was violated.
 pub fn run(seed: u64, troubled: Duration) -> Result<String, Doubt> {
-    let members: Vec<String> = (1..=MEMBERS).map(|id| format!("member{id}")).collect();
+    let founders: Vec<String> = (1..=FOUNDERS).map(|id| format!("member{id}")).collect();
     let clients: Vec<String> = (1..=CLIENT_HOSTS)
         .map(|id| format!("clients{id}"))
         .collect();
+    let addresses: Vec<String> = founders.iter().map(|host| address(host)).collect();
+    let seats = Seats::new(
+        &founders.iter().cloned().zip(addresses.clone()).collect(),
+        &[SPARE.to_owned()],
+    );
     let recorded = Recorded::new();
     let mut sim = build(seed, troubled);
-    add_members(&mut sim, &members);
-    add_clients(&mut sim, &clients, &members, &recorded);
-    add_agents(&mut sim, &members);
+    let members: Vec<String> = founders.iter().cloned().chain([SPARE.to_owned()]).collect();
+    add_members(&mut sim, &members, &seats);
+    add_clients(&mut sim, &clients, &addresses, &recorded);
+    sim.host(agents::HOST, {
+        let (addresses, history) = (addresses.clone(), recorded.catalogue.clone());
+        move || agents::run(group(&addresses), history.clone())
+    });
+    add_operator(&mut sim, founders, addresses, &seats, &recorded, troubled);
     let mut nemesis = Nemesis::new(&members, &clients);
     let stopped =
         |e: Box<dyn std::error::Error>| Doubt::Violated(format!("the simulation stopped: {e}"));
+    let step = |sim: &mut Sim<'_>| {
+        seats.carry_out(sim);
+        sim.step().map_err(stopped)
+    };
     while sim.elapsed() < troubled {
         nemesis.act(&mut sim);
-        sim.step().map_err(stopped)?;
+        step(&mut sim)?;
     }
     nemesis.heal(&mut sim);
     let until = sim.elapsed() + HEALED_FOR - ANSWERED_WITHIN;
     while sim.elapsed() < until {
-        sim.step().map_err(stopped)?;
+        step(&mut sim)?;
     }
     let healed = recorded.order.length();
     while sim.elapsed() < until + ANSWERED_WITHIN {
-        sim.step().map_err(stopped)?;
+        step(&mut sim)?;
     }
     verdict::all([
         check(&recorded),
@@ -101,20 +127,40 @@ fn address(host: &str) -> String {
     format!("{host}:{PORT}")
 }
 
-fn add_members(sim: &mut Sim<'_>, hosts: &[String]) {
-    let members: BTreeMap<u64, String> =
-        (1..).zip(hosts.iter().map(|host| address(host))).collect();
-    for (id, host) in (1..).zip(hosts) {
-        let member = Member {
-            id,
-            host: host.clone(),
-            members: members.clone(),
-        };
+fn add_members(sim: &mut Sim<'_>, hosts: &[String], seats: &Seats) {
+    for host in hosts {
+        let (seats, own) = (seats.clone(), host.clone());
         sim.host(host.as_str(), move || {
-            let member = member.clone();
-            async move { Ok(sim::run(member).await?) }
+            let (seats, own) = (seats.clone(), own.clone());
+            async move { seats.run(&own).await }
         });
     }
+}
+
+fn add_operator(
+    sim: &mut Sim<'_>,
+    hosts: Vec<String>,
+    addresses: Vec<String>,
+    seats: &Seats,
+    recorded: &Recorded,
+    until: Duration,
+) {
+    let (seats, done) = (seats.clone(), recorded.changes.clone());
+    sim.host(OPERATOR, move || {
+        let operator = Operator {
+            group: group(&addresses),
+            seats: seats.clone(),
+            hosts: hosts.clone(),
+            spare: SPARE.to_owned(),
+            address,
+            until,
+            done: done.clone(),
+        };
+        async move {
+            operator.work().await;
+            std::future::pending().await
+        }
+    });
 }
 
 fn group(addresses: &[String]) -> Group {
@@ -133,10 +179,9 @@ fn group(addresses: &[String]) -> Group {
     Group::new(addresses.iter().map(channel).collect(), elapsed)
 }
 
-fn add_clients(sim: &mut Sim<'_>, hosts: &[String], members: &[String], recorded: &Recorded) {
-    let addresses: Vec<String> = members.iter().map(|host| address(host)).collect();
+fn add_clients(sim: &mut Sim<'_>, hosts: &[String], addresses: &[String], recorded: &Recorded) {
     for (number, host) in (0_u64..).zip(hosts) {
-        let (addresses, recorded) = (addresses.clone(), recorded.clone());
+        let (addresses, recorded) = (addresses.to_owned(), recorded.clone());
         sim.host(host.as_str(), move || {
             let (group, recorded) = (group(&addresses), recorded.clone());
             async move {
@@ -157,16 +202,22 @@ fn add_clients(sim: &mut Sim<'_>, hosts: &[String], members: &[String], recorded
                 let history = recorded.epochs.clone();
                 tokio::spawn(epochs::change(base + 31, group.clone(), history.clone()));
                 tokio::spawn(epochs::look(base + 32, group.clone(), history));
+                let backups = recorded.backups.clone();
+                if number == 0 {
+                    tokio::spawn(catalogue::make(group.clone(), backups.clone()));
+                }
+                let history = recorded.catalogue.clone();
+                tokio::spawn(catalogue::client(
+                    base + 41,
+                    group.clone(),
+                    backups,
+                    history,
+                ));
                 std::future::pending::<()>().await;
                 Ok(())
             }
         });
     }
-}
-
-fn add_agents(sim: &mut Sim<'_>, members: &[String]) {
-    let addresses: Vec<String> = members.iter().map(|host| address(host)).collect();
-    sim.host(agents::HOST, move || agents::run(group(&addresses)));
 }
 
 fn check(recorded: &Recorded) -> Verdict {
@@ -175,6 +226,7 @@ fn check(recorded: &Recorded) -> Verdict {
         sides::check(&recorded.beliefs.all(), &recorded.broken.all()),
         epochs::check(&recorded.epochs.calls()),
         by_hand::check(&recorded.locks.calls()),
+        catalogue::check(&recorded.catalogue.calls()),
     ])
 }
 
@@ -213,17 +265,22 @@ fn report(recorded: &Recorded, troubles: u32) -> String {
         .iter()
         .filter(|call| matches!(call.returned, Some((_, epochs::Ret::Changed))));
     format!(
-        "{troubles} troubles; answered: {} timestamps, {} calls of locks, {} of epochs; {} changes of primary, \
-         {} holds kept, {} broken; fingerprint {:016x}",
+        "{troubles} troubles; answered: {} timestamps, {} calls of locks, {} of epochs, \
+         {} of the catalogue; {} changes of primary, {} backups, \
+         {} holds kept, {} broken; members: {}; fingerprint {:016x}",
         answered(&recorded.timestamps.calls()),
         answered(&recorded.locks.calls()),
         answered(&epochs),
+        answered(&recorded.catalogue.calls()),
         changes.count(),
+        recorded.backups.all().len(),
         recorded.beliefs.all().len(),
         recorded.broken.all().len(),
+        recorded.changes.all().join(", "),
         recorded.timestamps.fingerprint()
             ^ recorded.locks.fingerprint()
-            ^ recorded.epochs.fingerprint(),
+            ^ recorded.epochs.fingerprint()
+            ^ recorded.catalogue.fingerprint(),
     )
 }
 

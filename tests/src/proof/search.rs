@@ -11,7 +11,8 @@ use std::{
     rc::Rc,
 };
 
-use stateright::semantics::{ConsistencyTester as _, LinearizabilityTester, SequentialSpec};
+pub use stateright::semantics::SequentialSpec;
+use stateright::semantics::{ConsistencyTester as _, LinearizabilityTester};
 
 use super::{
     history::Call,

@@ -95,6 +95,22 @@ pub(super) fn prepare(source: &BackupSource, ready: Ready<'_>) -> Result<Prepare
 }
 
 impl PreparedManifest {
+    /// Of a backup without files or roots, by a simulated agent that has no database.
+    #[cfg(feature = "fault-injection")]
+    pub fn of_nothing(repository: &Repository, source: &BackupSource) -> Result<Self> {
+        let session = Session::new(repository);
+        let ready = Ready {
+            session: &session,
+            sources: &Sources::default(),
+            lists: Lists::default(),
+            new_pack_bytes: 0,
+            refers_to: Vec::new(),
+            damage: (0, Vec::new()),
+            pages_seen: PagesSeen::default(),
+        };
+        prepare(source, ready)
+    }
+
     /// BLAKE3 of the manifest object, hexadecimal: to be announced before it is put.
     pub fn hash(&self) -> &str {
         &self.hash
