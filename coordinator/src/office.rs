@@ -23,13 +23,16 @@ pub async fn run(context: Arc<Context>) {
         if now.is_ours {
             let leave = context.stop.child_token();
             let office = tokio::spawn(hold(context.clone(), now.term, leave.clone()));
-            tokio::select! {
-                _ = leadership.wait_for(|later| *later != now) => {}
-                () = context.stop.cancelled() => {}
-            }
+            let is_over = tokio::select! {
+                later = leadership.wait_for(|later| *later != now) => later.is_err(),
+                () = context.stop.cancelled() => true,
+            };
             leave.cancel();
             if let Err(e) = office.await {
                 tracing::error!("holding office in term {} ended badly: {e}", now.term);
+            }
+            if is_over {
+                return;
             }
         } else {
             tokio::select! {

@@ -45,8 +45,9 @@ pub fn shard() -> v1::ShardRef {
     }
 }
 
-/// A tablet of a shard of its own that has no primary and is backed up all the time.
+/// A tablet that is backed up all the time, in a shard of its own, and that shard's primary.
 pub const BACKED_UP: &str = "zone1-200";
+pub const ITS_PRIMARY: &str = "zone1-201";
 
 pub fn backed_up_shard() -> v1::ShardRef {
     v1::ShardRef {
@@ -66,7 +67,8 @@ pub async fn run(
     history: History<catalogue::Named, catalogue::Ret>,
 ) -> turmoil::Result {
     let of_shards = aliases().into_iter().map(|alias| (alias, shard()));
-    let all = of_shards.chain([(BACKED_UP.to_owned(), backed_up_shard())]);
+    let others = [BACKED_UP, ITS_PRIMARY].map(|alias| (alias.to_owned(), backed_up_shard()));
+    let all = of_shards.chain(others);
     for (port, (alias, shard)) in (FIRST_PORT..).zip(all) {
         let listener = TcpListener::bind(("0.0.0.0", port)).await?;
         let agent = SimAgent {

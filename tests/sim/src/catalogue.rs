@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use seawall_common::{Error, ErrorKind};
 use seawall_proto::v1::{
-    Backup, BackupSpec, BackupState, GetBackupRequest, MarkBackupBrokenRequest, PinBackupRequest,
-    UnpinBackupRequest, catalogue_client::CatalogueClient, operation_spec::Spec,
+    Backup, BackupSpec, BackupState, GetBackupRequest, InitShardPrimarySpec,
+    MarkBackupBrokenRequest, PinBackupRequest, UnpinBackupRequest,
+    catalogue_client::CatalogueClient, operation_spec::Spec,
 };
 use seawall_tests::proof::{
     group::{Answer, Group},
@@ -57,6 +58,15 @@ pub type Named = (String, Op);
 
 /// Makes backups, one after the other.
 pub async fn make(group: Group, names: Shared<String>) {
+    let mut has_primary = false;
+    while !has_primary {
+        pause(500).await;
+        let spec = Spec::InitShardPrimary(InitShardPrimarySpec {
+            shard: Some(agents::backed_up_shard()),
+            alias: agents::ITS_PRIMARY.to_owned(),
+        });
+        has_primary = matches!(carry_out(&group, spec).await, Some(Ended::Done { .. }));
+    }
     loop {
         pause(1500).await;
         let spec = Spec::Backup(BackupSpec {

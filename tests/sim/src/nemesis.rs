@@ -8,8 +8,11 @@ use rand::seq::SliceRandom as _;
 use seawall_coordinator::sim::{self, Controls};
 use turmoil::Sim;
 
-/// Between two things that go wrong.
+/// Between two things that go wrong; now and then so long that a leader is elected in spite of the
+/// last one, and clients are served by it.
 const CALM_MS: u64 = 3000;
+const LONG_CALM_MS: u64 = 10_000;
+const LONG_PER_CENT: u32 = 20;
 const LATENCY_MS: u64 = 20;
 const SLOW_LATENCY_MS: u64 = 700;
 const SLOW_DISK_MS: u64 = 150;
@@ -40,7 +43,11 @@ impl Nemesis {
         if sim.elapsed() < self.next {
             return;
         }
-        self.next = sim.elapsed() + Duration::from_millis(rand::random_range(50..CALM_MS));
+        let calm_ms = match rand::random_range(0..100) {
+            0..LONG_PER_CENT => LONG_CALM_MS,
+            _ => CALM_MS,
+        };
+        self.next = sim.elapsed() + Duration::from_millis(rand::random_range(50..calm_ms));
         self.troubles += 1;
         match rand::random_range(0..100) {
             0..6 => self.isolate(sim, self.any()),
