@@ -8,11 +8,10 @@ use rand::seq::SliceRandom as _;
 use seawall_coordinator::sim::{self, Controls};
 use turmoil::Sim;
 
-/// Between two things that go wrong; now and then so long that a leader is elected in spite of the
-/// last one, and clients are served by it.
+/// Between two things that go wrong.
 const CALM_MS: u64 = 3000;
-const LONG_CALM_MS: u64 = 10_000;
-const LONG_PER_CENT: u32 = 20;
+/// After a leader is cut off: so long that another is elected, and clients ask both.
+const TWO_LEADERS_MS: std::ops::Range<u64> = 4000..8000;
 const LATENCY_MS: u64 = 20;
 const SLOW_LATENCY_MS: u64 = 700;
 const SLOW_DISK_MS: u64 = 150;
@@ -43,17 +42,15 @@ impl Nemesis {
         if sim.elapsed() < self.next {
             return;
         }
-        let calm_ms = match rand::random_range(0..100) {
-            0..LONG_PER_CENT => LONG_CALM_MS,
-            _ => CALM_MS,
-        };
-        self.next = sim.elapsed() + Duration::from_millis(rand::random_range(50..calm_ms));
+        self.next = sim.elapsed() + Duration::from_millis(rand::random_range(50..CALM_MS));
         self.troubles += 1;
         match rand::random_range(0..100) {
             0..6 => self.isolate(sim, self.any()),
             6..16 => {
                 let leader = self.leader(sim).to_owned();
                 self.isolate(sim, &leader);
+                let calm = Duration::from_millis(rand::random_range(TWO_LEADERS_MS));
+                self.next = sim.elapsed() + calm;
             }
             16..22 => self.bridge(sim),
             22..29 => self.one_way(sim),
