@@ -47,6 +47,8 @@ impl Nemesis {
         match rand::random_range(0..100) {
             0..6 => self.isolate(sim, self.any()),
             6..16 => {
+                // The others can elect one: nothing else is wrong with them.
+                self.heal(sim);
                 let leader = self.leader(sim).to_owned();
                 self.isolate(sim, &leader);
                 let calm = Duration::from_millis(rand::random_range(TWO_LEADERS_MS));
