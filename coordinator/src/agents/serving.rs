@@ -31,6 +31,9 @@ use crate::{
 const BEHIND_MAX: usize = 256;
 /// Changes that come within this time are told together.
 const GATHER: Duration = Duration::from_millis(100);
+/// Between two pages, whoever they are for: many who begin at once, as after a change of leader, must
+/// not keep this member from all else.
+const PAGE_EVERY: Duration = Duration::from_micros(500);
 /// How often it is proved that what has been told is so.
 pub const ASSURE_EVERY: Duration = Duration::from_secs(5);
 
@@ -65,6 +68,8 @@ pub struct Change {
 pub struct Serving {
     inner: Mutex<Inner>,
     told: broadcast::Sender<Arc<Told>>,
+    /// When the next page may be read.
+    next_page: Mutex<Instant>,
 }
 
 #[derive(Default)]
@@ -95,6 +100,7 @@ impl Default for Serving {
         Self {
             inner: Mutex::default(),
             told: broadcast::Sender::new(BEHIND_MAX),
+            next_page: Mutex::new(Instant::now()),
         }
     }
 }
@@ -110,6 +116,18 @@ impl Serving {
             told: self.told.subscribe(),
             revision: inner.revision,
         }
+    }
+
+    /// Waits for one's turn to read a page.
+    pub async fn turn(&self) {
+        let at = {
+            let next = self.next_page.lock();
+            let mut next = next.unwrap_or_else(PoisonError::into_inner);
+            let at = (*next).max(Instant::now());
+            *next = at + PAGE_EVERY;
+            at
+        };
+        sleep_until(at).await;
     }
 
     /// At most so many tablets behind `after`, of the shards that are wanted.

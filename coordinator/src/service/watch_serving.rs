@@ -89,6 +89,7 @@ impl Watcher {
             }
             At::Pages(after) => {
                 let after = after.clone();
+                self.context.serving.turn().await;
                 Ok(ControlFlow::Break(self.page(after)))
             }
             At::Changes => self.change().await,

@@ -12,7 +12,8 @@ use crate::{
     operation::testing::Stage,
     state::{
         Command,
-        testing::{Cluster, alias},
+        operations::{OperationState, Spec},
+        testing::{Cluster, alias, shard},
         topology,
     },
 };
@@ -111,6 +112,25 @@ async fn a_type_and_an_epoch_that_change_are_told_and_a_removed_tablet_is_gone()
     assert_eq!((told.0.len(), told.1), (1, 0));
     assert_eq!(told.0[0].1.tablet_type, TabletType::Rdonly);
     assert_eq!(told.0[0].1.epoch, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_primary_is_another_epoch_for_all_tablets_of_the_shard() {
+    let stage = Stage::new(Cluster::with_primary());
+    sleep(Duration::from_secs(15)).await;
+    let spec = Spec::PlannedReparent {
+        shard: shard(),
+        new_primary: alias("zone1-101"),
+    };
+    let id = stage.start(spec).await;
+    let ended = stage.ended(id).await;
+    assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+    sleep(Duration::from_secs(1)).await;
+    let tablets = now(&stage.context.serving);
+    let epochs: Vec<u64> = tablets.values().map(|served| served.epoch).collect();
+    assert_eq!(epochs, [2, 2, 2]);
+    let primary = &tablets[&alias("zone1-101")];
+    assert_eq!(primary.tablet_type, TabletType::Primary);
 }
 
 #[tokio::test(start_paused = true)]

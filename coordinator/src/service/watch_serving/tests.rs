@@ -119,6 +119,31 @@ async fn the_whole_set_comes_in_pages_and_then_only_what_changes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_who_begin_at_once_are_told_one_after_the_other() {
+    let stage = with_tablets(2 * PAGE_MAX).await;
+    let mut all = Vec::new();
+    for _ in 0..100 {
+        all.push(watch(&stage, "").await);
+    }
+    let began = Instant::now();
+    let whole = all.into_iter().map(|mut updates| async move {
+        while !updates.next().await.unwrap().unwrap().complete {}
+    });
+    futures::future::join_all(whole).await;
+    // Two pages each, and no more than two in a millisecond.
+    assert!(
+        began.elapsed() >= Duration::from_millis(90),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(
+        began.elapsed() <= Duration::from_millis(200),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_changes_between_two_pages_is_there_when_the_set_is_complete() {
     let count = 3 * PAGE_MAX;
     let stage = with_tablets(count).await;
