@@ -12,6 +12,7 @@ use seawall_common::clock::now_unix_ms;
 use crate::{
     context::{Context, Ownership},
     raft::Member,
+    state::State,
 };
 
 type Number = Gauge<u64, AtomicU64>;
@@ -27,6 +28,7 @@ pub struct GroupNumbers {
     silent: Family<MemberLabel, Seconds>,
     lag: Family<MemberLabel, Number>,
     timestamps_left: Number,
+    backed_up: Number,
     repository_error: Number,
     repository_refused: Number,
 }
@@ -58,6 +60,10 @@ impl GroupNumbers {
                 "timestamps_left",
                 "Timestamps that may be given before the repository must have the next note",
             ),
+            backed_up: gauge(
+                "group_backup_timestamp_seconds",
+                "When the newest backup of the group's own state was taken; 0: none was",
+            ),
             repository_error: gauge(
                 "repository_error",
                 "1 when the last look at the repository, every ten seconds, failed",
@@ -86,6 +92,13 @@ impl GroupNumbers {
             timestamps.recorded().saturating_sub(timestamps.bound())
         });
         self.timestamps_left.set(left);
+        let taken = |state: &State| {
+            state
+                .group_backup
+                .as_ref()
+                .map(|it| it.taken_unix_ms / 1000)
+        };
+        self.backed_up.set(node.look(taken).unwrap_or(0));
         let has_error = self.context.looked().error.is_some();
         self.repository_error.set(has_error.into());
         let is_refused = matches!(self.context.ownership(), Ownership::Refused(_));

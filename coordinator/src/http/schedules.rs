@@ -91,7 +91,7 @@ impl ScheduleNumbers {
             for (name, schedule) in state.schedules.iter() {
                 self.set_one(context, state, (name, schedule));
                 if is_leader {
-                    let short = short_logs::in_scope(context, state, &schedule.spec.scope);
+                    let short = short_logs::of_schedule(context, state, &schedule.spec);
                     let labels = label(name);
                     let count = short.len() as u64;
                     self.short_logs.get_or_create(&labels).set(count);

@@ -8,7 +8,11 @@ use std::collections::BTreeMap;
 use seawall_common::ids::{Alias, ShardId};
 
 use super::{Coordination, schedules::now_unix_ms, slots::Slots};
-use crate::state::{State, locks::Scope, schedules::shards_in};
+use crate::state::{
+    State,
+    locks::Scope,
+    schedules::{Job, Spec, shards_of},
+};
 
 /// How far is looked ahead, at least.
 const AHEAD_MS: u64 = 62 * 24 * 3600 * 1000;
@@ -25,12 +29,12 @@ pub struct ShortLog {
     pub gap_ms: u64,
 }
 
-/// Those in a scope; of what the agents have told this leader.
-pub fn in_scope(context: &Coordination, state: &State, scope: &Scope) -> Vec<ShortLog> {
+/// Those of the shards that a schedule backs up; of what the agents have told this leader.
+pub fn of_schedule(context: &Coordination, state: &State, spec: &Spec) -> Vec<ShortLog> {
     let now_unix_ms = now_unix_ms(context, state);
     let mut gaps = BTreeMap::new();
     let mut found = Vec::new();
-    for shard in shards_in(state, scope) {
+    for shard in shards_of(state, spec) {
         let Some((kept_ms, alias)) = shortest_log(context, state, &shard) else {
             continue;
         };
@@ -65,7 +69,8 @@ fn covering(state: &State, shard: &ShardId) -> Vec<String> {
     let shard = Scope::Shard(shard.clone());
     let covering = state.schedules.iter().filter(|(_, schedule)| {
         let is_ended = |pause: crate::state::schedules::Pause| pause.until_unix_ms.is_some();
-        schedule.spec.scope.overlaps(&shard) && schedule.pause.is_none_or(is_ended)
+        let is_backed_up = matches!(schedule.spec.job, Job::Backup { .. });
+        is_backed_up && schedule.spec.scope.overlaps(&shard) && schedule.pause.is_none_or(is_ended)
     });
     covering.map(|(name, _)| name.clone()).collect()
 }
