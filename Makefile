@@ -14,7 +14,7 @@ help:
 	@echo "make test         every test, on real servers"
 	@echo "make lint         formatting, clippy, licences"
 	@echo "make build        the programs, into target/debug"
-	@echo "make bench        backup and restore against tar+zstd+age, mariabackup and restic; memory"
+	@echo "make bench        backup and restore against tar+zstd+age, mariabackup and restic; coordinators against etcd"
 	@echo "make soak         the long fault tests; every case of the damage matrix, of the recorded store, of random trees"
 	@echo "make sim          so many simulated worlds (SEEDS=20), from the one that SEED names on"
 	@echo "make fuzz         the readers of the repository's format, each for SECONDS (60)"

@@ -1,5 +1,6 @@
 //! `seawall-coordinator`: one member of the group that decides about order. The program is
-//! [`main`]; everything else is private, so that the compiler sees what nobody uses.
+//! [`main`]; everything else but what simulation and benchmark look at is private, so that the
+//! compiler sees what nobody uses.
 
 mod agents;
 mod config;
@@ -19,6 +20,7 @@ mod server;
 mod service;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod sizes;
 mod state;
 mod timestamps;
 

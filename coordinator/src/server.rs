@@ -157,7 +157,7 @@ where
 impl Works {
     fn metrics(&self) -> Metrics {
         Metrics::new(
-            self.context.node.proposals(),
+            self.context.clone(),
             self.allocator.given(),
             self.coordination.clone(),
         )

@@ -1,10 +1,10 @@
 //! What lies in `deploy/` can be used as it is: the programs and the server read it.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use seawall_tests::harness::{
-    binary::{binary, system_program},
+    binary::{binary, system_program, unpacked_program},
     ctl::{Output, run_command},
 };
 
@@ -144,5 +144,66 @@ fn the_database_outlives_the_agents_unit() -> Result<()> {
     ensure!(says("OOMPolicy=continue"));
     // Both are emptied or removed when the agent stops, under a server that still uses them.
     ensure!(!unit.contains("PrivateTmp=") && !unit.contains("RuntimeDirectory="));
+    Ok(())
+}
+
+/// `promtool`, run beside the rules; no output when it cannot be had, which is said.
+async fn promtool(args: &[&str]) -> Result<Option<Output>> {
+    let Some(program) = unpacked_program("prometheus", "promtool")? else {
+        return Ok(None);
+    };
+    let mut command = Command::new(program);
+    command.args(args).current_dir(deploy("prometheus"));
+    run_command(command, 4 * LIMIT).await.map(Some)
+}
+
+#[tokio::test]
+async fn prometheus_reads_the_rules_and_the_example_configuration() -> Result<()> {
+    let Some(checked) = promtool(&["check", "config", "prometheus.yml"]).await? else {
+        return Ok(());
+    };
+    let printed = checked.done()?;
+    ensure!(printed.contains("rules found"), "{printed}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_alarms_are_raised_when_they_should_be_and_not_before() -> Result<()> {
+    let tests = ["test", "rules", "minutes.test.yml", "days.test.yml"];
+    if let Some(tested) = promtool(&tests).await? {
+        tested.done()?;
+    }
+    Ok(())
+}
+
+/// The alerts of the rules, each with its lines.
+fn alerts(rules: &str) -> impl Iterator<Item = (&str, &str)> {
+    let alerts = rules.split("- alert: ").skip(1);
+    alerts.filter_map(|alert| alert.split_once('\n'))
+}
+
+#[test]
+fn each_alarm_says_what_to_do_and_names_a_section_that_is_there() -> Result<()> {
+    let rules = std::fs::read_to_string(deploy("prometheus/seawall.rules.yml"))?;
+    let alarms = std::fs::read_to_string(deploy("../docs/alarms.md"))?;
+    let headings = alarms.lines().filter_map(|line| line.strip_prefix("## "));
+    let kept = |c: &char| c.is_alphanumeric() || *c == '-';
+    let anchor = |heading: &str| -> String {
+        let dashed = heading.to_lowercase().replace(' ', "-");
+        dashed.chars().filter(kept).collect()
+    };
+    let anchors: BTreeSet<String> = headings.map(anchor).collect();
+    let mut count = 0;
+    for (name, lines) in alerts(&rules) {
+        for needed in ["for: ", "severity: ", "summary: ", "description: "] {
+            ensure!(lines.contains(needed), "{name} has no {needed}");
+        }
+        let link = lines.split_once("runbook: docs/alarms.md#");
+        let (_, rest) = link.with_context(|| format!("{name} names no section"))?;
+        let section = rest.lines().next().unwrap_or_default();
+        ensure!(anchors.contains(section), "{name}: no section {section}");
+        count += 1;
+    }
+    ensure!(count > 20, "only {count} alarms were found");
     Ok(())
 }

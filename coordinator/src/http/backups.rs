@@ -35,6 +35,7 @@ type Numbers = Family<Shard, Gauge<u64, AtomicU64>>;
 /// One number a shard.
 pub struct BackupNumbers {
     complete: Numbers,
+    completed: Numbers,
     broken: Numbers,
     damaged_packs: Numbers,
     verified: Numbers,
@@ -50,6 +51,10 @@ impl BackupNumbers {
         };
         Self {
             complete: numbers("backups_complete", "Complete backups of a shard"),
+            completed: numbers(
+                "backup_completed_timestamp_seconds",
+                "When the copy of the newest complete backup of a shard ended; 0: there is none",
+            ),
             broken: numbers(
                 "backups_broken",
                 "Backups of a shard that are broken, and not restored by themselves",
@@ -86,6 +91,9 @@ impl BackupNumbers {
                 numbers.get_or_create(&labels).set(value);
             };
             set(&self.complete, count(Known::Complete));
+            let ended = |entry: &Entry| entry.facts.ended_unix_ms / 1000;
+            let completed = state.catalogue.complete_ones(&id).map(ended).max();
+            set(&self.completed, completed.unwrap_or(0));
             set(&self.broken, count(Known::Broken));
             let damaged = state.catalogue.damaged.of(&id).count();
             set(&self.damaged_packs, damaged as u64);
@@ -171,8 +179,15 @@ mod tests {
                 "seawall_coordinator_backups_broken{{keyspace=\"commerce\",shard=\"0\"}} {count}\n"
             )
         };
+        let newest = |seconds| {
+            format!(
+                "backup_completed_timestamp_seconds{{keyspace=\"commerce\",shard=\"0\"}} {seconds}\n"
+            )
+        };
         let before = scraped(&cluster);
         assert!(before.contains(&alarm(0)), "{before}");
+        let ended = newest(cluster.now_unix_ms / 1000);
+        assert!(before.contains(&ended), "no {ended} in {before}");
         let damage = crate::state::verification::Command::Damage {
             shard: shard(),
             packs: vec!["ab".repeat(16)],
@@ -184,6 +199,7 @@ mod tests {
             .unwrap();
         let after = scraped(&cluster);
         assert!(after.contains(&alarm(1)), "{after}");
+        assert!(after.contains(&newest(0)), "{after}");
         assert!(
             after.contains("packs_damaged{keyspace=\"commerce\",shard=\"0\"} 1"),
             "{after}"

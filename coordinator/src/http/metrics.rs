@@ -12,10 +12,11 @@ use seawall_common::{access::CallNumbers, tls::TlsNumbers};
 
 use super::{
     backups::{BackupNumbers, Shard},
+    group::GroupNumbers,
     schedules::ScheduleNumbers,
     tablets::TabletNumbers,
 };
-use crate::{operation::Coordination, raft::Node};
+use crate::{context::Context, operation::Coordination, raft::Node};
 
 type Number = Gauge<u64, AtomicU64>;
 
@@ -29,6 +30,7 @@ pub struct Metrics {
     is_leader: Number,
     applied_index: Number,
     log_bytes: Number,
+    group: GroupNumbers,
     backups: BackupNumbers,
     tablets: TabletNumbers,
     schedules: ScheduleNumbers,
@@ -40,8 +42,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// `proposals` and `timestamps` are counted elsewhere.
-    pub fn new(proposals: Counter, timestamps: Counter, coordination: Arc<Coordination>) -> Self {
+    /// `timestamps` are counted elsewhere.
+    pub fn new(
+        context: Arc<Context>,
+        timestamps: Counter,
+        coordination: Arc<Coordination>,
+    ) -> Self {
         let mut all = Registry::default();
         let schedules = ScheduleNumbers::new(all.sub_registry_with_prefix("seawall_schedule"));
         let registry = all.sub_registry_with_prefix(PREFIX);
@@ -80,7 +86,7 @@ impl Metrics {
         registry.register(
             "raft_proposals",
             "Commands committed through this member",
-            proposals,
+            context.node.proposals(),
         );
         registry.register(
             "timestamps_given",
@@ -89,9 +95,11 @@ impl Metrics {
         );
         let backups = BackupNumbers::new(registry);
         let tablets = TabletNumbers::new(registry);
+        let group = GroupNumbers::new(context, registry);
         Self {
             coordination,
             registry: all,
+            group,
             backups,
             tablets,
             schedules,
@@ -126,6 +134,7 @@ impl Metrics {
         self.is_leader.set(leadership.is_ours.into());
         self.applied_index.set(node.last_applied());
         self.log_bytes.set(node.log_bytes());
+        self.group.set(leadership.is_ours);
         node.look(|state| self.backups.set(state));
         self.tablets.set(&self.coordination);
         self.set_of_operations(leadership.is_ours);
@@ -138,17 +147,22 @@ impl Metrics {
     /// Only the leader collects and applies retention: of a shard that stands still it alone knows.
     fn set_of_operations(&self, is_leader: bool) {
         let collections = &self.coordination.collections;
+        let group = &self.coordination.group;
         self.collection_stopped.clear();
         if is_leader {
-            for shard in collections.stopped().into_keys() {
+            let stopped = collections.stopped();
+            let mut shards = group.look(|state| state.topology.shards());
+            shards.extend(stopped.keys().cloned());
+            for shard in shards {
+                let is_stopped = stopped.contains_key(&shard);
                 let labels = Shard::from(&shard);
-                self.collection_stopped.get_or_create(&labels).set(1);
+                let number = self.collection_stopped.get_or_create(&labels);
+                number.set(is_stopped.into());
             }
         }
         let deleted = collections.deleted();
         self.collected_objects.set(deleted.objects);
         self.collected_bytes.set(deleted.bytes);
-        let group = &self.coordination.group;
         let is_stopped = group.look(|state| state.retention.stopped().is_some());
         self.retention_stopped.set(is_stopped.into());
         self.retention_removals

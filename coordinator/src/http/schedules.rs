@@ -92,7 +92,7 @@ impl ScheduleNumbers {
         let readings: Vec<Reading> = context.group.look(|state| {
             let all = state.schedules.iter();
             let readings = all.map(|(name, schedule)| Reading {
-                logs: is_leader.then(|| Logs::in_scope(context, state, &schedule.spec.scope)),
+                logs: is_leader.then(|| Logs::of_schedule(context, state, &schedule.spec)),
                 ..Reading::of(name, schedule, now_unix_ms(context, state))
             });
             readings.collect()

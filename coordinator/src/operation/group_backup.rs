@@ -9,7 +9,10 @@ use seawall_common::{
 };
 
 use super::Coordination;
-use crate::{platform::blocking, state::State};
+use crate::{
+    platform::blocking,
+    state::{self, Command, State},
+};
 
 pub const KEPT: usize = 7;
 pub const KEPT_MAX: usize = 1000;
@@ -45,6 +48,11 @@ pub async fn take(context: &Coordination, keep: usize) -> Result<Taken> {
         backup = backup.name,
         "took a backup of the coordinator group"
     );
+    let noted = state::GroupBackup {
+        name: backup.name.clone(),
+        taken_unix_ms: backup.taken_unix_ms,
+    };
+    context.group.propose(Command::GroupBackedUp(noted)).await?;
     let names = context.store.group_backup_names().await?;
     let mut removed = Vec::new();
     for name in going(&names, keep, &backup.name) {

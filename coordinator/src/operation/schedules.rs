@@ -3,16 +3,18 @@
 //! It computes which slots have come and proposes them; the state machine decides what becomes of
 //! each. Everything that it needs to know stands in the state: whoever leads next goes on where this
 //! one stopped, and finds the operations that were begun, for their ids follow from schedule, run,
-//! shard and try. While the time of day cannot be believed nothing is begun.
+//! shard and try. While the time of day cannot be believed nothing is begun. A backup of the group
+//! itself is no operation: it is taken here, beside the rest, and what it came to is noted; one that
+//! a leader leaves half done is tried again by the next.
 
-use std::{collections::BTreeMap, mem, time::Duration};
+use std::{collections::BTreeMap, mem, pin::Pin, time::Duration};
 
 use seawall_common::{
     Error, ErrorKind, Result,
     ids::{OperationId, ShardId},
 };
 
-use super::{Coordination, choice, clock, slots::Slots};
+use super::{Coordination, choice, clock, group_backup, slots::Slots};
 use crate::{
     platform::blocking,
     state::{
@@ -28,20 +30,71 @@ const BLOCKED_INTERVAL: Duration = Duration::from_secs(1);
 /// Slots that are counted when nobody has looked for long.
 const MISSED_MAX: usize = 10_000;
 
+/// How long a backup of the group may take.
+const GROUP_BACKUP_LIMIT: Duration = Duration::from_secs(600);
+
 /// Never returns while the office lasts.
 pub async fn run(context: &Coordination) {
     let mut applied = context.group.applied();
     let mut timetable = Timetable::default();
+    let mut taking = Taking(None);
     loop {
         let seen = changes(context);
         let wait = match clock::doubt(context) {
             Some(_) => LOOK_INTERVAL,
-            None => begin_what_is_due(context, &mut timetable).await,
+            None => begin_what_is_due(context, &mut timetable, &mut taking).await,
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = changed(context, &mut applied, seen) => {}
+            () = taking.ended() => {}
         }
+    }
+}
+
+/// The backup of the group that is being taken; one at a time.
+struct Taking<'a>(Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>);
+
+impl<'a> Taking<'a> {
+    /// When there is one, the next look at what is due begins it.
+    fn begin(&mut self, context: &'a Coordination, of: Try, keep: u32) {
+        if self.0.is_none() {
+            self.0 = Some(Box::pin(back_up_group(context, of, keep)));
+        }
+    }
+
+    /// Never returns while none is under way.
+    async fn ended(&mut self) {
+        match &mut self.0 {
+            Some(under_way) => under_way.await,
+            None => std::future::pending().await,
+        }
+        self.0 = None;
+    }
+}
+
+/// Takes it, and tells the state what it came to.
+async fn back_up_group(context: &Coordination, mut of: Try, keep: u32) {
+    let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+    let take = group_backup::take(context, keep);
+    let taken = match tokio::time::timeout(GROUP_BACKUP_LIMIT, take).await {
+        Ok(taken) => taken.map(drop),
+        Err(_) => Err(Error::timeout(format!(
+            "the backup of the group took more than {GROUP_BACKUP_LIMIT:?}"
+        ))),
+    };
+    of.now_unix_ms = context.group.look(|state| now_unix_ms(context, state));
+    let ended = match taken {
+        Ok(()) => schedules::Command::Done { of },
+        Err(e) => {
+            tracing::warn!(schedule = of.name, "no backup of the group was taken: {e}");
+            let error = e.to_string();
+            schedules::Command::Fail { of, error }
+        }
+    };
+    if let Err(e) = context.group.propose(Command::Schedules(ended)).await {
+        tracing::warn!("what a backup of the group came to is not noted: {e}");
+        tokio::time::sleep(BLOCKED_INTERVAL).await;
     }
 }
 
@@ -68,7 +121,11 @@ pub fn now_unix_ms(context: &Coordination, state: &State) -> u64 {
 }
 
 /// How long nothing more is to be done.
-async fn begin_what_is_due(context: &Coordination, timetable: &mut Timetable) -> Duration {
+async fn begin_what_is_due<'a>(
+    context: &'a Coordination,
+    timetable: &mut Timetable,
+    taking: &mut Taking<'a>,
+) -> Duration {
     let mut due = match look(context, timetable).await {
         Ok(due) => due,
         Err(e) => {
@@ -87,10 +144,20 @@ async fn begin_what_is_due(context: &Coordination, timetable: &mut Timetable) ->
     if !due.tries.is_empty() {
         let owner = context.check_owner().await;
         for (of, job) in due.tries {
-            match begin(context, &of, &job, &owner).await {
+            let begun = match (job, &of.shard) {
+                (Job::GroupBackup { keep }, _) => {
+                    taking.begin(context, of, keep);
+                    continue;
+                }
+                (Job::Backup { .. }, None) => continue,
+                (Job::Backup { allow_primary, .. }, Some(shard)) => {
+                    begin(context, (&of, shard), allow_primary, &owner).await
+                }
+            };
+            match begun {
                 Ok(is_begun) => is_blocked |= !is_begun,
                 Err(e) => {
-                    tracing::warn!(schedule = of.name, shard = %of.shard, "{e}");
+                    tracing::warn!(schedule = of.name, shard = of.described(), "{e}");
                     is_blocked = true;
                 }
             }
@@ -129,20 +196,24 @@ async fn look(context: &Coordination, timetable: &mut Timetable) -> Result<Due> 
 }
 
 /// False: something is in the way that goes by itself.
-async fn begin(context: &Coordination, of: &Try, job: &Job, owner: &Result<()>) -> Result<bool> {
+async fn begin(
+    context: &Coordination,
+    (of, shard): (&Try, &ShardId),
+    allow_primary: bool,
+    owner: &Result<()>,
+) -> Result<bool> {
     let is_blocked = || {
         context
             .group
-            .look(|state| in_the_way(state, &of.shard).is_some())
+            .look(|state| in_the_way(state, shard).is_some())
     };
     if is_blocked() {
         return Ok(false);
     }
-    let Job::Backup { allow_primary, .. } = job;
     let chosen = owner.clone().and_then(|()| {
         context.group.look(|state| {
             let heartbeats = &context.heartbeats;
-            choice::tablet_to_back_up(state, heartbeats, &of.shard, *allow_primary)
+            choice::tablet_to_back_up(state, heartbeats, shard, allow_primary)
         })
     });
     let begun = match chosen {
@@ -161,7 +232,7 @@ async fn begin(context: &Coordination, of: &Try, job: &Job, owner: &Result<()>) 
         Err(e) if is_passing(&e) && owner.is_ok() => Err(e),
         Err(_) if owner.is_ok() && is_blocked() => Ok(false),
         Err(e) => {
-            tracing::warn!(schedule = of.name, shard = %of.shard, "a try failed: {e}");
+            tracing::warn!(schedule = of.name, %shard, "a try failed: {e}");
             let fail = schedules::Command::Fail {
                 of: of.clone(),
                 error: e.to_string(),
@@ -287,11 +358,18 @@ impl Come {
 }
 
 /// Why a part of a run that could begin does not; empty: it will.
-pub fn waits_for(context: &Coordination, state: &State, shard: &ShardId, job: &Job) -> String {
+pub fn waits_for(
+    context: &Coordination,
+    state: &State,
+    shard: Option<&ShardId>,
+    job: &Job,
+) -> String {
+    let (Some(shard), Job::Backup { allow_primary, .. }) = (shard, job) else {
+        return String::new();
+    };
     if let Some(why) = in_the_way(state, shard) {
         return why;
     }
-    let Job::Backup { allow_primary, .. } = job;
     let chosen = choice::tablet_to_back_up(state, &context.heartbeats, shard, *allow_primary);
     chosen
         .err()

@@ -12,7 +12,7 @@ use crate::{
         locks::Scope,
         operations::{self, Operation, OperationState},
         retention,
-        schedules::{self, Outcome, Spec},
+        schedules::{self, Job, Outcome, Spec},
         testing::{Cluster, backup_of},
     },
 };
@@ -454,4 +454,43 @@ async fn shards_begin_in_the_order_of_their_places_also_when_they_are_late() {
         }
     }
     assert_eq!(begun, in_turn);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_group_is_backed_up_at_each_slot_and_so_many_backups_stay() {
+    let clocked = Clocked::new(three_shards());
+    let stage = &clocked.stage;
+    let of_group = Spec {
+        scope: Scope::Cluster,
+        job: Job::GroupBackup { keep: 2 },
+        ..hourly()
+    };
+    clocked.set(of_group).await;
+    let stored = || stage.store.group_states.lock().unwrap().len();
+    tokio::time::sleep(29 * MINUTE).await;
+    assert_eq!(stored(), 0, "its time has not come");
+    // The first try meets a store that is away; the next leader makes it good.
+    *stage.store.failures.lock().unwrap() = 1;
+    stage
+        .until(|| clocked.nightly().failures_in_a_row() == 1)
+        .await;
+    stage.lead(2);
+    stage.until(|| clocked.last().is_some()).await;
+    assert_eq!(clocked.last(), Some(Outcome::Succeeded));
+    assert_eq!(clocked.nightly().failures_in_a_row(), 0);
+    assert_eq!(stored(), 1);
+    let name = stage
+        .store
+        .group_states
+        .lock()
+        .unwrap()
+        .keys()
+        .next()
+        .cloned();
+    let noted = stage.look(|state| state.group_backup.clone());
+    assert_eq!(noted.map(|backup| backup.name), name);
+    tokio::time::sleep(5 * HOUR).await;
+    assert_eq!(clocked.runs(), 6);
+    assert_eq!(stored(), 2, "the older ones have gone");
+    assert_eq!(clocked.backups().len(), 0, "no tablet was touched");
 }

@@ -11,7 +11,7 @@ use super::{Coordination, schedules::now_unix_ms, slots::Slots};
 use crate::state::{
     State,
     locks::Scope,
-    schedules::{self, shards_in},
+    schedules::{self, Job, Spec, shards_of},
 };
 
 /// How far is looked ahead, at least.
@@ -29,7 +29,7 @@ pub struct ShortLog {
     pub gap_ms: u64,
 }
 
-/// What is known of the logs in a scope, and by what they are measured. The measuring computes slots:
+/// What is known of the logs of the shards that a schedule backs up, and by what they are measured. The measuring computes slots:
 /// not while the state is looked at.
 pub struct Logs {
     now_unix_ms: u64,
@@ -48,13 +48,13 @@ struct Kept {
 
 impl Logs {
     /// Of what the agents have told this leader.
-    pub fn in_scope(context: &Coordination, state: &State, scope: &Scope) -> Self {
+    pub fn of_schedule(context: &Coordination, state: &State, spec: &Spec) -> Self {
         let mut logs = Self {
             now_unix_ms: now_unix_ms(context, state),
             kept: Vec::new(),
             schedules: BTreeMap::new(),
         };
-        for shard in shards_in(state, scope) {
+        for shard in shards_of(state, spec) {
             let Some((kept_ms, alias)) = shortest_log(context, state, &shard) else {
                 continue;
             };
@@ -74,7 +74,10 @@ impl Logs {
         let shard = Scope::Shard(shard.clone());
         let covering = state.schedules.iter().filter(|(_, schedule)| {
             let is_ended = |pause: schedules::Pause| pause.until_unix_ms.is_some();
-            schedule.spec.scope.overlaps(&shard) && schedule.pause.is_none_or(is_ended)
+            let is_backed_up = matches!(schedule.spec.job, Job::Backup { .. });
+            is_backed_up
+                && schedule.spec.scope.overlaps(&shard)
+                && schedule.pause.is_none_or(is_ended)
         });
         let mut names = Vec::new();
         for (name, schedule) in covering {

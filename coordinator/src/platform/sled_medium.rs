@@ -1,5 +1,7 @@
 //! The one place that knows sled. Its own flush does not promise that a commit survives a power
-//! loss, so every sync ends with an fsync on a handle of our own, whose error is not lost either.
+//! loss, so every sync ends with an fdatasync on a handle of our own, whose error is not lost either:
+//! it brings to disk the data and all of the file's metadata that is needed to read it, its length
+//! above all, and leaves out times.
 
 use std::{
     fs::File,
@@ -88,7 +90,7 @@ impl Medium for SledMedium {
             .flush()
             .map_err(|e| Error::internal(format!("sled: {e}")))?;
         self.file
-            .sync_all()
+            .sync_data()
             .map_err(|e| Error::internal(e.to_string()))
     }
 

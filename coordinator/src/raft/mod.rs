@@ -30,7 +30,7 @@ mod snapshot;
 pub use identity::{Identity, Members};
 pub use members::CaughtUp;
 pub use network::MESSAGE_BYTES_MAX;
-pub use node::{Leadership, Node};
+pub use node::{Leadership, Member, Node};
 pub use options::{Compaction, NodeOptions};
 pub use restored::{Beginning, make as make_restored};
 pub use service::RaftService;

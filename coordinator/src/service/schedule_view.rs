@@ -1,6 +1,6 @@
 //! How a schedule is shown: when it runs next, what it does, what came of it, why it does not run.
 
-use seawall_common::{Error, Result};
+use seawall_common::{Error, Result, ids::ShardId};
 use seawall_proto::v1;
 
 use super::convert;
@@ -15,7 +15,9 @@ use crate::{
     state::{
         State,
         retention::Standstill,
-        schedules::{Job, Outcome, Part, PartState, PastRun, Pause, Run, Schedule, Spec},
+        schedules::{
+            Job, Outcome, Part, PartState, PastRun, Pause, Run, Schedule, Spec, described,
+        },
     },
 };
 
@@ -66,7 +68,7 @@ impl<'a> Viewer<'a> {
             schedule: schedule.clone(),
             now_unix_ms,
             standstill: self.standstill.clone(),
-            logs: Logs::in_scope(self.context, state, &schedule.spec.scope),
+            logs: Logs::of_schedule(self.context, state, &schedule.spec),
         }
     }
 
@@ -81,10 +83,10 @@ impl<'a> Viewer<'a> {
         let waits_for = match (is_ripe, has_room) {
             (false, _) => String::new(),
             (true, false) => "as many shards are at work as may be".to_owned(),
-            (true, true) => waits_for(self.context, state, &part.shard, job),
+            (true, true) => waits_for(self.context, state, part.shard.as_ref(), job),
         };
         v1::SchedulePart {
-            shard: Some(part.shard.to_proto()),
+            shard: part.shard.as_ref().map(ShardId::to_proto),
             state: part_state(part.state).into(),
             tries: part.tries,
             operation_id: part.operation.map_or_else(String::new, |id| id.to_string()),
@@ -200,24 +202,28 @@ fn next_slots(slots: &Slots, after_unix_ms: u64) -> Vec<u64> {
 
 fn spec_to(spec: &Spec) -> v1::ScheduleSpec {
     let v1::LockScope { keyspace, shard } = convert::scope(&spec.scope);
-    let Job::Backup {
-        concurrency,
-        no_wait,
-        allow_primary,
-        deadline_ms,
-    } = spec.job;
-    let backup = v1::ScheduledBackup {
-        concurrency,
-        no_wait,
-        allow_primary,
-        deadline_ms,
+    let job = match spec.job {
+        Job::Backup {
+            concurrency,
+            no_wait,
+            allow_primary,
+            deadline_ms,
+        } => v1::schedule_spec::Job::Backup(v1::ScheduledBackup {
+            concurrency,
+            no_wait,
+            allow_primary,
+            deadline_ms,
+        }),
+        Job::GroupBackup { keep } => {
+            v1::schedule_spec::Job::GroupBackup(v1::ScheduledGroupBackup { keep })
+        }
     };
     v1::ScheduleSpec {
         keyspace,
         shard,
         cron: spec.cron.clone(),
         zone: spec.zone.clone(),
-        job: Some(v1::schedule_spec::Job::Backup(backup)),
+        job: Some(job),
         at_once: spec.at_once,
         spread_ms: spec.spread_ms,
         tries: spec.tries,
@@ -260,7 +266,7 @@ fn present_run(run: &Run, slot: v1::ScheduleSlot, parts: Vec<v1::SchedulePart>) 
         succeeded: u32::try_from(succeeded.count()).unwrap_or(u32::MAX),
         errors: errors
             .take(ERRORS_SHOWN)
-            .map(|part| format!("{}: {}", part.shard, part.error))
+            .map(|part| format!("{}: {}", described(part.shard.as_ref()), part.error))
             .collect(),
         parts,
     }

@@ -16,11 +16,11 @@ use super::{
     topology::unknown_shard,
 };
 use crate::{
-    operation::{Coordination, driver::millis, schedules::now_unix_ms, slots::Slots},
+    operation::{Coordination, driver::millis, group_backup, schedules::now_unix_ms, slots::Slots},
     state::{
         Command, State,
         locks::Scope,
-        schedules::{self, HISTORY_MAX, Job, PartState, Schedule, Spec, shards_in},
+        schedules::{self, HISTORY_MAX, Job, PartState, Schedule, Spec, shards_in, shards_of},
     },
 };
 
@@ -83,7 +83,7 @@ impl Schedules for SchedulesService {
             group.propose(set.clone()).await?;
             group.look(look)?
         };
-        let shards = group.look(|state| shards_in(state, &spec.scope));
+        let shards = group.look(|state| shards_of(state, &spec));
         Ok(Response::new(v1::SetScheduleResponse {
             schedule: Some(show_one(seen).await?),
             replaced,
@@ -276,6 +276,13 @@ fn spec_from(spec: Option<v1::ScheduleSpec>) -> seawall_common::Result<Spec> {
             "history {history} is greater than {HISTORY_MAX}"
         )));
     }
+    let job = job_from(spec.job)?;
+    let is_of_shards = !spec.keyspace.is_empty() || !spec.shard.is_empty();
+    if matches!(job, Job::GroupBackup { .. }) && (is_of_shards || spec.spread_ms > 0) {
+        return Err(Error::invalid(
+            "a backup of the group is of no shard, and there is nothing to spread",
+        ));
+    }
     Ok(Spec {
         scope: convert::scope_from(Some(&v1::LockScope {
             keyspace: spec.keyspace,
@@ -283,7 +290,7 @@ fn spec_from(spec: Option<v1::ScheduleSpec>) -> seawall_common::Result<Spec> {
         }))?,
         cron: spec.cron,
         zone: spec.zone,
-        job: job_from(spec.job)?,
+        job,
         at_once: number("at-once", spec.at_once, AT_ONCE_DEFAULT, AT_ONCE_MAX)?,
         spread_ms: spec.spread_ms,
         tries: number("tries", spec.tries, TRIES_DEFAULT, TRIES_MAX)?,
@@ -304,6 +311,18 @@ fn job_from(job: Option<v1::schedule_spec::Job>) -> seawall_common::Result<Job> 
                 asked => {
                     operations::check_deadline(asked)?;
                     asked
+                }
+            },
+        }),
+        Some(v1::schedule_spec::Job::GroupBackup(backup)) => Ok(Job::GroupBackup {
+            keep: match backup.keep {
+                0 => u32::try_from(group_backup::KEPT).unwrap_or(u32::MAX),
+                keep if keep as usize <= group_backup::KEPT_MAX => keep,
+                keep => {
+                    return Err(Error::invalid(format!(
+                        "cannot keep {keep} coordinator backups: at most {}",
+                        group_backup::KEPT_MAX
+                    )));
                 }
             },
         }),

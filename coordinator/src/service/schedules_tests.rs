@@ -121,6 +121,19 @@ async fn what_would_never_run_or_was_not_meant_is_refused_and_nothing_is_set() {
             "nothing is given",
         ),
         (
+            with(|s| s.job = group_backup(0)),
+            Code::InvalidArgument,
+            "of no shard",
+        ),
+        (
+            with(|s| {
+                s.keyspace = String::new();
+                s.job = group_backup(1001);
+            }),
+            Code::InvalidArgument,
+            "at most 1000",
+        ),
+        (
             with(|s| s.at_once = 1001),
             Code::InvalidArgument,
             "at-once 1001",
@@ -363,4 +376,26 @@ async fn a_log_that_is_kept_for_less_time_than_lies_between_two_backups_is_told_
     heard().await;
     let told = set(stage, seldom, true).await.unwrap().schedule.unwrap();
     assert_eq!(told.short_logs.len(), 2, "before it is set, too");
+}
+
+fn group_backup(keep: u32) -> Option<v1::schedule_spec::Job> {
+    let backup = v1::ScheduledGroupBackup { keep };
+    Some(v1::schedule_spec::Job::GroupBackup(backup))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_of_the_groups_own_backup_is_of_no_shard_and_warns_of_no_log() {
+    let clocked = clocked();
+    let stage = &clocked.stage;
+    let of_group = v1::ScheduleSpec {
+        keyspace: String::new(),
+        job: group_backup(0),
+        ..spec()
+    };
+    let answer = set(stage, of_group, false).await.unwrap();
+    assert!(answer.shards.is_empty(), "{answer:?}");
+    let shown = nightly(stage).await;
+    // The default is told.
+    assert_eq!(shown.spec.unwrap().job, group_backup(7));
+    assert!(shown.short_logs.is_empty());
 }

@@ -51,6 +51,16 @@ pub struct State {
     pub schedules: schedules::Schedules,
     #[serde(default)]
     pub members: members::Members,
+    /// The newest backup of this state that this group has taken.
+    #[serde(default)]
+    pub group_backup: Option<GroupBackup>,
+}
+
+/// A backup of the group's state, in the repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupBackup {
+    pub name: String,
+    pub taken_unix_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,6 +78,8 @@ pub enum Command {
     Timestamps(timestamps::Command),
     Retention(retention::Command),
     Schedules(schedules::Command),
+    /// A backup of the group's state is in the repository.
+    GroupBackedUp(GroupBackup),
 }
 
 /// What a command came to: the part's own answer, or a refusal that changed nothing.
@@ -124,6 +136,13 @@ impl State {
                 self.retention.apply(command)
             }
             Command::Schedules(command) => schedules::apply(self, command),
+            Command::GroupBackedUp(backup) => {
+                let known = self.group_backup.as_ref();
+                if known.is_none_or(|known| known.taken_unix_ms < backup.taken_unix_ms) {
+                    self.group_backup = Some(backup.clone());
+                }
+                Ok(Response::Done)
+            }
         };
         answer.unwrap_or_else(|error| Response::Refused(error.into()))
     }

@@ -11,7 +11,7 @@ mod course;
 
 use std::collections::{BTreeMap, VecDeque};
 
-pub use course::{in_the_way, shards_in};
+pub use course::{in_the_way, shards_in, shards_of};
 use seawall_common::{
     Error, Result,
     ids::{Alias, OperationId, ShardId, check_schedule},
@@ -39,6 +39,11 @@ pub enum Job {
         allow_primary: bool,
         /// How long one backup may take.
         deadline_ms: u64,
+    },
+    /// The group's own state goes into the repository, as `BackupCoordinator` does it.
+    GroupBackup {
+        /// How many stay there.
+        keep: u32,
     },
 }
 
@@ -80,10 +85,11 @@ pub enum PartState {
     Cancelled,
 }
 
-/// What a run does in one shard.
+/// What a run does in one shard, or with the group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    pub shard: ShardId,
+    /// None: the group itself.
+    pub shard: Option<ShardId>,
     pub state: PartState,
     /// Tries that were begun.
     pub tries: u32,
@@ -155,13 +161,13 @@ pub struct Schedules {
     changes: u64,
 }
 
-/// One try in one shard; stale ones are refused.
+/// One try in one shard, or with the group; stale ones are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Try {
     pub name: String,
     pub id: OperationId,
     pub run: u64,
-    pub shard: ShardId,
+    pub shard: Option<ShardId>,
     /// 1 is the first.
     pub number: u32,
     pub now_unix_ms: u64,
@@ -203,10 +209,14 @@ pub enum Command {
         of: Try,
         alias: Alias,
     },
-    /// A try could not even begin.
+    /// A try could not even begin; or one that is no operation has failed.
     Fail {
         of: Try,
         error: String,
+    },
+    /// A try that is no operation has succeeded.
+    Done {
+        of: Try,
     },
 }
 
@@ -242,6 +252,7 @@ pub fn apply(state: &mut State, command: &Command) -> Result<Response> {
         } => course::slot(state, name, *id, (*slot_unix_ms, *missed), *now_unix_ms)?,
         Command::Begin { of, alias } => return course::begin(state, of, alias),
         Command::Fail { of, error } => course::fail(state, of, error)?,
+        Command::Done { of } => course::done(state, of)?,
     }
     state.schedules.changes += 1;
     Ok(Response::Done)
@@ -421,6 +432,11 @@ impl Schedule {
             self.history.pop_front();
         }
     }
+}
+
+/// What a part of a run is about, for people.
+pub fn described(shard: Option<&ShardId>) -> String {
+    shard.map_or_else(|| "the coordinator group".to_owned(), ToString::to_string)
 }
 
 fn unknown(name: &str) -> Error {

@@ -260,6 +260,7 @@ impl Cluster {
             epoch: epoch.map_or(0, |e| e.number),
             position: position.parse().unwrap(),
             manifest_hash: format!("hash of {id}"),
+            ended_unix_ms: self.now_unix_ms,
             ..Facts::default()
         };
         self.end_step(id, "copy", Effect::BackupComplete(Box::new(facts)))

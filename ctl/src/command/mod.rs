@@ -39,6 +39,7 @@ mod remove_schedule;
 mod remove_tablet;
 mod repository;
 mod restore;
+mod restore_coordinator;
 mod scope;
 mod set_retention;
 mod set_schedule;
@@ -138,6 +139,8 @@ pub enum Command {
     BackupCoordinator(backup_coordinator::BackupCoordinator),
     #[command(alias = "list-coordinator-backups")]
     ListCoordinatorBackups(backup_coordinator::ListCoordinatorBackups),
+    #[command(alias = "restore-coordinator")]
+    RestoreCoordinator(restore_coordinator::RestoreCoordinator),
     #[command(name = "repository", subcommand)]
     Repository(repository::RepositoryCommand),
     #[command(alias = "generate-identity")]
@@ -223,6 +226,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::RemoveMember(command) => command.run(&context()?).await,
         Command::BackupCoordinator(command) => command.run(&context()?).await,
         Command::ListCoordinatorBackups(command) => command.run(&context()?).await,
+        Command::RestoreCoordinator(command) => command.run(),
         Command::Repository(command) => command.run(&global).await,
         Command::GenerateIdentity(command) => command.run(global.output).await,
         Command::AddRecipient(command) => command.run(global.output).await,

@@ -10,6 +10,7 @@ use crate::{
 
 /// Backs shards up by themselves: of a keyspace, of one shard, or all, at the times of a cron expression
 ///
+/// With --group it is the state of the coordinator group itself, as BackupCoordinator does it.
 /// Of each shard the tablet is taken that BackupShard would take. A slot never starts twice, and
 /// runs do not overlap: a slot that comes while the run before is at work is passed over. One that
 /// came while no coordinator was there is caught up, once. A shard that fails is tried again.
@@ -29,6 +30,12 @@ pub struct SetSchedule {
     /// Every shard of every keyspace
     #[arg(long, group = "where")]
     cluster: bool,
+    /// The state of the coordinator group itself, and no shard
+    #[arg(long, group = "where", conflicts_with_all = ["concurrency", "_mode", "no_wait", "allow_primary", "deadline", "at_once", "spread"])]
+    group: bool,
+    /// With --group: how many of these backups stay
+    #[arg(long, value_name = "N", requires = "group", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    keep: Option<u32>,
     /// Minute, hour, day of the month, month, day of the week: "0 3 * * *"; a sixth field before them is seconds
     #[arg(long, value_name = "EXPRESSION")]
     cron: String,
@@ -93,18 +100,27 @@ impl SetSchedule {
             shard: scope.map(Scope::shard).unwrap_or_default().to_owned(),
             cron: self.cron.clone(),
             zone: self.zone.clone(),
-            job: Some(Job::Backup(v1::ScheduledBackup {
-                concurrency: self.options.concurrency,
-                no_wait: self.options.no_wait,
-                allow_primary: self.options.allow_primary,
-                deadline_ms: self.deadline.map_or(0, millis),
-            })),
+            job: Some(self.job()),
             at_once: self.at_once,
             spread_ms: self.spread.map_or(0, millis),
             tries: self.tries,
             retry_ms: millis(self.retry_after),
             history: Some(self.history),
         }
+    }
+
+    fn job(&self) -> Job {
+        if self.group {
+            return Job::GroupBackup(v1::ScheduledGroupBackup {
+                keep: self.keep.unwrap_or(0),
+            });
+        }
+        Job::Backup(v1::ScheduledBackup {
+            concurrency: self.options.concurrency,
+            no_wait: self.options.no_wait,
+            allow_primary: self.options.allow_primary,
+            deadline_ms: self.deadline.map_or(0, millis),
+        })
     }
 }
 

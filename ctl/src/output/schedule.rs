@@ -9,7 +9,16 @@ use super::{
     table::{fields, render, shard},
 };
 
+/// Whether it backs up the group itself, and no shard.
+fn is_of_group(schedule: &v1::Schedule) -> bool {
+    let job = schedule.spec.as_ref().and_then(|spec| spec.job.as_ref());
+    matches!(job, Some(v1::schedule_spec::Job::GroupBackup(_)))
+}
+
 fn scope(schedule: &v1::Schedule) -> String {
+    if is_of_group(schedule) {
+        return "the group".to_owned();
+    }
     let spec = schedule.spec.clone().unwrap_or_default();
     match (spec.keyspace.as_str(), spec.shard.as_str()) {
         ("", _) => "the cluster".to_owned(),
@@ -38,8 +47,8 @@ fn outcome(run: &v1::ScheduleRun) -> String {
 }
 
 /// `failed 2 of 3`, `succeeded`.
-fn result(run: &v1::ScheduleRun) -> String {
-    if run.succeeded == run.shards {
+fn result(run: &v1::ScheduleRun, is_of_group: bool) -> String {
+    if run.succeeded == run.shards || is_of_group {
         return outcome(run);
     }
     format!(
@@ -98,7 +107,7 @@ pub fn list(schedules: &[v1::Schedule]) -> String {
             spec.zone,
             word(schedule.state()),
             next(schedule),
-            last.map_or_else(dash, result),
+            last.map_or_else(dash, |run| result(run, is_of_group(schedule))),
             age(last.map(|run| run.ended_unix_ms), now),
             or_dash(&note(schedule)),
         ]
@@ -124,8 +133,13 @@ pub fn in_full(schedule: &v1::Schedule) -> String {
         ("missed", schedule.missed.to_string()),
         ("failures", schedule.failures_in_a_row.to_string()),
         ("succeeded", time_short(schedule.last_success_unix_ms)),
-        ("at once", spec.at_once.to_string()),
     ];
+    match &spec.job {
+        Some(v1::schedule_spec::Job::GroupBackup(backup)) => {
+            pairs.push(("keep", backup.keep.to_string()));
+        }
+        _ => pairs.push(("at once", spec.at_once.to_string())),
+    }
     if spec.spread_ms > 0 {
         pairs.push(("spread", span_ms(spec.spread_ms)));
     }
@@ -140,7 +154,7 @@ pub fn in_full(schedule: &v1::Schedule) -> String {
         blocks.push(parts(run));
     }
     if !schedule.history.is_empty() {
-        blocks.push(history(&schedule.history));
+        blocks.push(history(&schedule.history, is_of_group(schedule)));
     }
     let warnings = warnings([schedule]);
     if !warnings.is_empty() {
@@ -160,7 +174,10 @@ fn parts(run: &v1::ScheduleRun) -> String {
         };
         let waits_ms = part.not_before_unix_ms.saturating_sub(now);
         vec![
-            shard(part.shard.as_ref()),
+            match &part.shard {
+                Some(of) => shard(Some(of)),
+                None => "the group".to_owned(),
+            },
             word(part.state()),
             part.tries.to_string(),
             match waits_ms {
@@ -176,12 +193,12 @@ fn parts(run: &v1::ScheduleRun) -> String {
 }
 
 /// Newest first: that is what is looked for.
-fn history(runs: &[v1::ScheduleRun]) -> String {
+fn history(runs: &[v1::ScheduleRun], is_of_group: bool) -> String {
     let rows = runs.iter().rev().map(|run| {
         vec![
             run.slot.as_ref().map_or_else(dash, slot),
             span_ms(run.ended_unix_ms.saturating_sub(run.begun_unix_ms)),
-            result(run),
+            result(run, is_of_group),
             or_dash(&run.errors.join("; ")),
         ]
     });
@@ -201,6 +218,7 @@ pub fn set(answer: &v1::SetScheduleResponse, schedule: &v1::Schedule, dry_run: b
         (false, true, true) => "it replaces the one that there was, and stays paused,",
     };
     let shards = match answer.shards.len() {
+        _ if is_of_group(schedule) => "the coordinator group".to_owned(),
         1 => "1 shard".to_owned(),
         count => format!("{count} shards"),
     };

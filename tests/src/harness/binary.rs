@@ -48,3 +48,17 @@ pub fn system_program(name: &str) -> Result<PathBuf> {
         .find(|candidate: &PathBuf| Path::is_file(candidate))
         .with_context(|| format!("{name} is not installed: `make setup` installs what is missing"))
 }
+
+/// A program of the machine, or one that `deploy/setup` has unpacked from a package into `target`, so
+/// that no service of the package is there. `None`, said aloud: there is none.
+pub fn unpacked_program(package: &str, name: &str) -> Result<Option<PathBuf>> {
+    if let Ok(program) = system_program(name) {
+        return Ok(Some(program));
+    }
+    let unpacked = target_directory()?.join(package).join("usr/bin").join(name);
+    if unpacked.is_file() {
+        return Ok(Some(unpacked));
+    }
+    eprintln!("SKIPPED: {name} of the package {package} is not here (make setup-tests)");
+    Ok(None)
+}

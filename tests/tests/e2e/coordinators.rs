@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use seawall_tests::harness::{
     coordinator::Coordinator,
-    ctl,
+    ctl, http,
     scratch::Scratch,
     wait::{PATIENCE, wait_until},
 };
@@ -60,6 +60,12 @@ async fn a_group_grows_shrinks_and_is_backed_up_by_command() -> Result<()> {
     let checked: serde_json::Value = serde_json::from_str(&checked)?;
     ensure!(checked["unknown"]["objects"] == 0, "{checked}");
 
+    backed_up_by_itself(&first, &urls).await?;
+    let restore = ["RestoreCoordinator", "--data-dir", "/nowhere"];
+    ctl::run(&urls, &restore)
+        .await?
+        .refused(1, &["seawall-coordinator restore --config"])?;
+
     ctl::run(&urls, &["RemoveMember", "7"])
         .await?
         .refused(1, &["no member 7"])?;
@@ -75,5 +81,52 @@ async fn a_group_grows_shrinks_and_is_backed_up_by_command() -> Result<()> {
     ctl::run(&urls, &["timestamp", "fetch"]).await?.done()?;
     drop((first, second));
     scratch.discard();
+    Ok(())
+}
+
+/// A schedule backs the group up again and again, and keeps as many as it should.
+async fn backed_up_by_itself(member: &Coordinator, urls: &[String]) -> Result<()> {
+    let set = [
+        "SetSchedule",
+        "own",
+        "--group",
+        "--keep",
+        "2",
+        "--cron",
+        "* * * * * *",
+    ];
+    let said = ctl::run(urls, &set).await?.done()?;
+    ensure!(said.contains("for the coordinator group"), "{said}");
+    let names = || async {
+        let listed = ctl::run(urls, &["-oname", "ListCoordinatorBackups"]).await?;
+        let listed = listed.done()?;
+        anyhow::Ok(listed.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let first = names().await?;
+    wait_until("two others have taken its place", PATIENCE, || async {
+        let now = names().await?;
+        Ok(now.len() == 2 && first.iter().all(|name| !now.contains(name)))
+    })
+    .await?;
+    let listed = ctl::run(urls, &["ListSchedules", "own"]).await?.done()?;
+    ensure!(
+        listed.contains("the group") && listed.contains("succeeded"),
+        "{listed}"
+    );
+    let numbers = http::get(&format!("{}/metrics", member.http_url())).await?;
+    let name = "seawall_coordinator_group_backup_timestamp_seconds ";
+    let taken = numbers.lines().find_map(|line| line.strip_prefix(name));
+    ensure!(taken.is_some_and(|at| at.trim() != "0"), "{numbers}");
+    ctl::run(urls, &["RemoveSchedule", "own"]).await?.done()?;
+    let wrong = [
+        "SetSchedule",
+        "own",
+        "--group",
+        "--at-once",
+        "2",
+        "--cron",
+        "@daily",
+    ];
+    ctl::run(urls, &wrong).await?.refused(2, &["--at-once"])?;
     Ok(())
 }

@@ -19,6 +19,7 @@ mod keys;
 mod kill_agent;
 mod kill_collector;
 mod kill_coordinator;
+mod metrics;
 mod races;
 mod refusals;
 mod restore;

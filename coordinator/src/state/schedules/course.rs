@@ -7,6 +7,7 @@ use seawall_common::{
 
 use super::{
     Job, Outcome, Part, PartState, PastRun, RETRY_MS_MAX, Run, Schedule, Schedules, Spec, Try,
+    described,
 };
 use crate::state::{
     Response, State, admission,
@@ -43,7 +44,13 @@ pub(super) fn slot(
             "that slot of schedule {name} has not come"
         )));
     }
-    let shards = shards_in(state, &schedule.spec.scope);
+    let parts = match schedule.spec.job {
+        Job::Backup { .. } => shards_of(state, &schedule.spec)
+            .into_iter()
+            .map(Some)
+            .collect(),
+        Job::GroupBackup { .. } => vec![None],
+    };
     let now_unix_ms = state.schedules.now(now_unix_ms);
     let schedule = state.schedules.get_mut(name)?;
     schedule.end_pause(now_unix_ms);
@@ -55,7 +62,7 @@ pub(super) fn slot(
     }
     // What is left of the run before would only be tried again: this slot takes its place.
     schedule.give_up(PartState::Failed, now_unix_ms);
-    schedule.begin_run(slot_unix_ms, shards, now_unix_ms);
+    schedule.begin_run(slot_unix_ms, parts, now_unix_ms);
     Ok(())
 }
 
@@ -72,6 +79,14 @@ pub fn shards_in(state: &State, scope: &Scope) -> Vec<ShardId> {
     let shards = state.topology.shards().into_iter();
     let is_in = |shard: &ShardId| scope.overlaps(&Scope::Shard(shard.clone()));
     shards.filter(is_in).collect()
+}
+
+/// The shards in which a schedule does something.
+pub fn shards_of(state: &State, spec: &Spec) -> Vec<ShardId> {
+    match spec.job {
+        Job::Backup { .. } => shards_in(state, &spec.scope),
+        Job::GroupBackup { .. } => Vec::new(),
+    }
 }
 
 /// Why a backup of a shard has to wait for others that are at work there: that is no failure.
@@ -106,14 +121,15 @@ pub(super) fn begin(state: &mut State, of: &Try, alias: &Alias) -> Result<Respon
         )));
     }
     let tablet = state.topology.tablet(alias)?;
-    if tablet.shard != of.shard {
+    if Some(&tablet.shard) != of.shard.as_ref() {
         return Err(Error::invalid(format!(
             "{alias} belongs to {}, not to {}",
-            tablet.shard, of.shard
+            tablet.shard,
+            of.described()
         )));
     }
     let id = schedule.operation_id(of);
-    let start = schedule.start(id, alias, at_unix_ms);
+    let start = schedule.start(id, alias, at_unix_ms)?;
     let answer = admission::start(state, &start)?;
     state.schedules.now(of.now_unix_ms);
     state.schedules.changes += 1;
@@ -138,6 +154,34 @@ pub(super) fn fail(state: &mut State, of: &Try, error: &str) -> Result<()> {
     part.try_failed(&spec, error, now_unix_ms);
     schedule.end_run_if_done(now_unix_ms);
     Ok(())
+}
+
+/// Of a try that is no operation; whoever leads has done it.
+pub(super) fn done(state: &mut State, of: &Try) -> Result<()> {
+    let at_unix_ms = state.schedules.seen_unix_ms.max(of.now_unix_ms);
+    let schedule = state.schedules.get(&of.name)?;
+    schedule.check_try(of, at_unix_ms)?;
+    if of.shard.is_some() {
+        return Err(Error::invalid(format!(
+            "a backup of {} ends with its operation",
+            of.described()
+        )));
+    }
+    let now_unix_ms = state.schedules.now(of.now_unix_ms);
+    let schedule = state.schedules.get_mut(&of.name)?;
+    let part = schedule.part_mut(of)?;
+    part.tries = of.number;
+    part.state = PartState::Succeeded;
+    part.error.clear();
+    schedule.end_run_if_done(now_unix_ms);
+    Ok(())
+}
+
+impl Try {
+    /// What it is about, for people.
+    pub fn described(&self) -> String {
+        described(self.shard.as_ref())
+    }
 }
 
 impl Schedules {
@@ -186,7 +230,9 @@ impl Schedule {
             Some(_) => Ok(()),
             None => Err(Error::conflict(format!(
                 "try {} in {} is not what schedule {} is waiting for",
-                of.number, of.shard, of.name
+                of.number,
+                of.described(),
+                of.name
             ))),
         }
     }
@@ -201,17 +247,17 @@ impl Schedule {
     /// The same for whoever asks again: of this schedule, run, shard and try.
     fn operation_id(&self, of: &Try) -> OperationId {
         self.id
-            .derived(&format!("{}/{}/{}", of.run, of.shard, of.number))
+            .derived(&format!("{}/{}/{}", of.run, of.described(), of.number))
     }
 
-    fn start(&self, id: OperationId, alias: &Alias, now_unix_ms: u64) -> Start {
+    fn start(&self, id: OperationId, alias: &Alias, now_unix_ms: u64) -> Result<Start> {
         match self.spec.job {
             Job::Backup {
                 concurrency,
                 no_wait,
                 allow_primary,
                 deadline_ms,
-            } => Start {
+            } => Ok(Start {
                 id,
                 spec: operations::Spec::Backup {
                     alias: alias.clone(),
@@ -221,17 +267,18 @@ impl Schedule {
                 },
                 now_unix_ms,
                 deadline_unix_ms: now_unix_ms.saturating_add(deadline_ms),
-            },
+            }),
+            Job::GroupBackup { .. } => Err(Error::invalid("a backup of the group is no operation")),
         }
     }
 
-    fn begin_run(&mut self, slot_unix_ms: u64, shards: Vec<ShardId>, now_unix_ms: u64) {
+    fn begin_run(&mut self, slot_unix_ms: u64, of: Vec<Option<ShardId>>, now_unix_ms: u64) {
         self.runs += 1;
         let spread_ms = self.spec.spread_ms;
-        let part = |shard: ShardId| Part {
+        let part = |shard: Option<ShardId>| Part {
             state: PartState::Waiting,
             tries: 0,
-            not_before_unix_ms: now_unix_ms.saturating_add(place_in(spread_ms, &shard)),
+            not_before_unix_ms: now_unix_ms.saturating_add(place_in(spread_ms, shard.as_ref())),
             operation: None,
             error: String::new(),
             shard,
@@ -240,7 +287,7 @@ impl Schedule {
             number: self.runs,
             slot_unix_ms,
             begun_unix_ms: now_unix_ms,
-            parts: shards.into_iter().map(part).collect(),
+            parts: of.into_iter().map(part).collect(),
         });
         // One without shards ends at once, and has failed.
         self.end_run_if_done(now_unix_ms);
@@ -382,7 +429,7 @@ impl Run {
         let wrong = self.parts.iter().filter(|part| !part.error.is_empty());
         let mut errors: Vec<String> = wrong
             .take(ERRORS_MAX)
-            .map(|part| format!("{}: {}", part.shard, part.error))
+            .map(|part| format!("{}: {}", described(part.shard.as_ref()), part.error))
             .collect();
         if self.parts.is_empty() {
             errors.push(format!("there was no shard in {scope}"));
@@ -413,8 +460,8 @@ pub(super) fn pause_ms(first_ms: u64, tries: u32) -> u64 {
 }
 
 /// How long after the slot a shard's turn comes: by its name alone, so that it is always the same.
-fn place_in(spread_ms: u64, shard: &ShardId) -> u64 {
-    let hash = crc32c::crc32c(shard.to_string().as_bytes());
+fn place_in(spread_ms: u64, shard: Option<&ShardId>) -> u64 {
+    let hash = crc32c::crc32c(described(shard).as_bytes());
     let part = (u128::from(spread_ms) * u128::from(hash)) >> 32;
     u64::try_from(part).unwrap_or(spread_ms)
 }

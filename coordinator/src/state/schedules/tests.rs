@@ -80,12 +80,13 @@ pub fn next_try(cluster: &Cluster, shard: &str) -> Try {
     let part = run
         .parts
         .iter()
-        .find(|part| part.shard.to_string() == shard);
+        .find(|part| described(part.shard.as_ref()) == shard);
     Try {
         name: "nightly".into(),
         id: schedule.id,
         run: run.number,
-        shard: shard.parse().unwrap(),
+        // The group is none.
+        shard: shard.parse().ok(),
         number: part.map_or(0, |part| part.tries) + 1,
         now_unix_ms: cluster.now_unix_ms,
     }
@@ -157,7 +158,10 @@ fn a_slot_begins_a_run_of_the_shards_in_scope_so_many_at_once_and_never_twice() 
     cluster.now_unix_ms += HOUR;
     slot(&mut cluster, 0).unwrap();
     let shards = &nightly(&cluster).run.as_ref().unwrap().parts;
-    let shards: Vec<String> = shards.iter().map(|part| part.shard.to_string()).collect();
+    let shards: Vec<String> = shards
+        .iter()
+        .map(|part| described(part.shard.as_ref()))
+        .collect();
     assert_eq!(shards, ["commerce/0", "commerce/1", "commerce/2"]);
     let again = slot(&mut cluster, 0).unwrap_err();
     assert!(again.message.contains("is done with"), "{}", again.message);
@@ -516,9 +520,8 @@ fn the_shards_of_a_run_are_spread_over_its_time_always_at_the_same_places() {
         );
     }
     let early = first.iter().position(|at| *at > 0).unwrap();
-    let shard = nightly(&cluster).run.as_ref().unwrap().parts[early]
-        .shard
-        .to_string();
+    let early = &nightly(&cluster).run.as_ref().unwrap().parts[early];
+    let shard = described(early.shard.as_ref());
     let not_yet = fail_to_begin(&mut cluster, &shard).unwrap_err();
     assert_eq!(not_yet.kind, "conflict");
     pause(&mut cluster, None).unwrap();
@@ -568,4 +571,87 @@ fn a_state_from_before_there_were_schedules_is_read() {
     value.as_object_mut().unwrap().remove("schedules").unwrap();
     let back: State = serde_json::from_value(value).unwrap();
     assert_eq!(back.schedules, Schedules::default());
+}
+
+const GROUP: &str = "the coordinator group";
+
+fn of_group() -> Spec {
+    Spec {
+        scope: Scope::Cluster,
+        job: Job::GroupBackup { keep: 3 },
+        ..spec()
+    }
+}
+
+fn group_done(cluster: &mut Cluster) -> Result<Response, Refusal> {
+    let of = next_try(cluster, GROUP);
+    apply_at(cluster, Command::Done { of })
+}
+
+#[test]
+fn a_backup_of_the_group_is_one_part_without_a_shard_and_without_an_operation() {
+    let mut cluster = cluster(of_group());
+    cluster.now_unix_ms += HOUR;
+    slot(&mut cluster, 0).unwrap();
+    let run = nightly(&cluster).run.clone().unwrap();
+    assert_eq!(run.parts.len(), 1);
+    assert_eq!(run.parts[0].shard, None);
+    let of = next_try(&cluster, GROUP);
+    let alias = replica_of("commerce/0");
+    let begun = apply_at(
+        &mut cluster,
+        Command::Begin {
+            of: of.clone(),
+            alias,
+        },
+    );
+    assert_eq!(begun.unwrap_err().kind, "invalid");
+
+    fail_to_begin(&mut cluster, GROUP).unwrap();
+    assert_eq!(nightly(&cluster).failures_in_a_row(), 1);
+    let stale = apply_at(&mut cluster, Command::Done { of });
+    assert_eq!(stale.unwrap_err().kind, "conflict");
+    let early = group_done(&mut cluster).unwrap_err();
+    assert_eq!(early.kind, "conflict", "it is tried again after a pause");
+    cluster.now_unix_ms += MINUTE;
+    group_done(&mut cluster).unwrap();
+    let schedule = nightly(&cluster);
+    assert_eq!(schedule.failures_in_a_row(), 0);
+    assert_eq!(schedule.last_success_unix_ms, Some(cluster.now_unix_ms));
+    let last = schedule.last.as_ref().unwrap();
+    assert_eq!((last.outcome, last.succeeded), (Outcome::Succeeded, 1));
+}
+
+#[test]
+fn what_a_backup_of_the_group_fails_of_is_remembered_and_a_backup_of_a_shard_is_not_just_done() {
+    let mut cluster = cluster(Spec {
+        tries: 1,
+        ..of_group()
+    });
+    cluster.now_unix_ms += HOUR;
+    slot(&mut cluster, 0).unwrap();
+    fail_to_begin(&mut cluster, GROUP).unwrap();
+    let last = nightly(&cluster).last.clone().unwrap();
+    assert_eq!(last.outcome, Outcome::Failed);
+    assert!(last.errors[0].starts_with(GROUP), "{:?}", last.errors);
+
+    set(&mut cluster, spec()).unwrap();
+    cluster.now_unix_ms += HOUR;
+    slot(&mut cluster, 0).unwrap();
+    let of = next_try(&cluster, "commerce/0");
+    let done = apply_at(&mut cluster, Command::Done { of });
+    assert_eq!(done.unwrap_err().kind, "invalid");
+}
+
+#[test]
+fn a_part_that_an_older_version_has_written_is_still_of_its_shard() {
+    let mut cluster = cluster(spec());
+    cluster.now_unix_ms += HOUR;
+    slot(&mut cluster, 0).unwrap();
+    let part = nightly(&cluster).run.as_ref().unwrap().parts[0].clone();
+    let shard: ShardId = "commerce/0".parse().unwrap();
+    let mut older = serde_json::to_value(&part).unwrap();
+    older["shard"] = serde_json::to_value(&shard).unwrap();
+    assert_eq!(serde_json::from_value::<Part>(older).unwrap(), part);
+    assert_eq!(part.shard, Some(shard));
 }

@@ -89,6 +89,11 @@ struct Backup {
 }
 
 #[derive(Debug, Serialize)]
+struct GroupBackup {
+    keep: u32,
+}
+
+#[derive(Debug, Serialize)]
 struct ShortLog {
     keyspace: Option<String>,
     shard: Option<String>,
@@ -117,6 +122,7 @@ pub struct Schedule {
     cron: String,
     zone: String,
     backup: Option<Backup>,
+    group_backup: Option<GroupBackup>,
     at_once: u32,
     spread_ms: u64,
     tries: u32,
@@ -140,15 +146,22 @@ pub struct Schedule {
 impl From<&v1::Schedule> for Schedule {
     fn from(schedule: &v1::Schedule) -> Self {
         let spec = schedule.spec.clone().unwrap_or_default();
-        let backup = spec.job.map(|job| {
-            let v1::schedule_spec::Job::Backup(backup) = job;
-            Backup {
-                concurrency: backup.concurrency,
-                no_wait: backup.no_wait,
-                allow_primary: backup.allow_primary,
-                deadline_ms: backup.deadline_ms,
+        let (backup, group_backup) = match spec.job {
+            Some(v1::schedule_spec::Job::Backup(backup)) => {
+                let backup = Backup {
+                    concurrency: backup.concurrency,
+                    no_wait: backup.no_wait,
+                    allow_primary: backup.allow_primary,
+                    deadline_ms: backup.deadline_ms,
+                };
+                (Some(backup), None)
             }
-        });
+            Some(v1::schedule_spec::Job::GroupBackup(backup)) => {
+                let keep = backup.keep;
+                (None, Some(GroupBackup { keep }))
+            }
+            None => (None, None),
+        };
         Self {
             name: schedule.name.clone(),
             keyspace: known(&spec.keyspace),
@@ -156,6 +169,7 @@ impl From<&v1::Schedule> for Schedule {
             cron: spec.cron,
             zone: spec.zone,
             backup,
+            group_backup,
             at_once: spec.at_once,
             spread_ms: spec.spread_ms,
             tries: spec.tries,

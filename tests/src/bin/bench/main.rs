@@ -1,11 +1,12 @@
 //! Backup and restore against what people use otherwise: `tar | zstd | age`, `restic`, and
-//! `mariabackup | zstd | age`.
+//! `mariabackup | zstd | age`; the coordinator group against etcd ([`coordinator`]).
 //!
 //! All of them work on the same files, one after the other in each round, so that a busy machine
 //! slows all of them; the medians of the rounds are compared. Each run ends when its bytes are
-//! synced. `make bench` builds for release and runs it.
+//! synced. `make bench` builds for release and runs it; `--only` leaves parts out.
 
 mod contender;
+mod coordinator;
 mod data;
 mod memory;
 mod others;
@@ -17,7 +18,7 @@ mod tablets;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use seawall_tests::harness::{
     Cluster, ClusterPlan,
     binary::system_program,
@@ -33,9 +34,29 @@ use seawall::{PATIENCE_WITH_DATA, PRIMARY, REPLICA, Seawall};
 /// Must stay below this at concurrency 4.
 const MEMORY_MIB_MAX: u64 = 200;
 
-/// Times backup and restore beside tar+zstd+age, restic and mariabackup+zstd+age.
+/// What can be measured by itself.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Backup and restore beside tar+zstd+age, restic and mariabackup+zstd+age
+    Backup,
+    /// Timestamps, durable commands and recovery of three coordinators, beside etcd; their state
+    Coordinator,
+    /// Many tablets that heart-beat, and watches of those that serve
+    Tablets,
+}
+
+/// Measures Seawall beside what people use otherwise.
 #[derive(Parser)]
 struct Arguments {
+    /// Measure only these parts
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Part::Backup, Part::Coordinator, Part::Tablets])]
+    only: Vec<Part>,
+    /// Kills of the leading coordinator
+    #[arg(long, default_value_t = 30)]
+    kills: usize,
+    /// How long coordinators are called in a round
+    #[arg(long, default_value_t = 3.0)]
+    load_seconds: f64,
     /// Size of the data directory that is backed up to a directory, at least; 0: none
     #[arg(long, default_value_t = 1024)]
     mib: u64,
@@ -73,6 +94,30 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.only.contains(&Part::Coordinator) {
+        let plan = coordinator::Plan {
+            rounds: arguments.rounds,
+            kills: arguments.kills,
+            seconds: arguments.load_seconds,
+        };
+        coordinator::run(&plan).await?;
+    }
+    if arguments.only.contains(&Part::Backup) {
+        backup(arguments).await?;
+    }
+    if arguments.only.contains(&Part::Tablets) && arguments.tablets > 0 {
+        let plan = tablets::Plan {
+            tablets: arguments.tablets,
+            watchers: arguments.watchers,
+            share: arguments.share as usize,
+            seconds: arguments.seconds,
+        };
+        tablets::print(plan).await?;
+    }
+    Ok(())
+}
+
+async fn backup(arguments: &Arguments) -> Result<()> {
     for program in [
         "tar",
         "zstd",
@@ -95,15 +140,6 @@ async fn run(arguments: &Arguments) -> Result<()> {
     }
     if arguments.memory_mib > 0 {
         memory::print(arguments.memory_mib).await?;
-    }
-    if arguments.tablets > 0 {
-        let plan = tablets::Plan {
-            tablets: arguments.tablets,
-            watchers: arguments.watchers,
-            share: arguments.share as usize,
-            seconds: arguments.seconds,
-        };
-        tablets::print(plan).await?;
     }
     Ok(())
 }
