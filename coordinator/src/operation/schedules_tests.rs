@@ -366,7 +366,10 @@ async fn a_primary_is_not_taken_for_want_of_a_replica_unless_that_is_allowed() {
             no_wait,
             deadline_ms,
             ..
-        } = hourly().job;
+        } = hourly().job
+        else {
+            unreachable!("it backs up");
+        };
         let spec = Spec {
             scope: Scope::Shard("solo/0".parse().unwrap()),
             tries: 1,
@@ -433,7 +436,8 @@ async fn shards_begin_in_the_order_of_their_places_also_when_they_are_late() {
     stage.until(|| clocked.nightly().run.is_some()).await;
     let mut parts = clocked.nightly().run.unwrap().parts;
     parts.sort_by_key(|part| part.not_before_unix_ms);
-    let in_turn: Vec<String> = parts.iter().map(|part| part.shard.to_string()).collect();
+    let shards = parts.iter().flat_map(|part| &part.shard);
+    let in_turn: Vec<String> = shards.map(ToString::to_string).collect();
     assert!(
         !in_turn.is_sorted(),
         "{in_turn:?} is the order of their names, too"

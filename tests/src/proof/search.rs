@@ -102,7 +102,7 @@ where
         Some(_) => (call.client, 0),
         None => (call.client, call.invoked),
     };
-    let mut events: Vec<(u64, &Call<S::Op, S::Ret>)> = Vec::new();
+    let mut events = Vec::new();
     for call in calls {
         events.push((call.invoked, call));
         events.extend(call.returned.iter().map(|(returned, _)| (*returned, *call)));

@@ -201,7 +201,10 @@ fn a_backup_may_take_as_long_as_was_said() {
         no_wait,
         allow_primary,
         ..
-    } = spec().job;
+    } = spec().job
+    else {
+        unreachable!("it backs up");
+    };
     let mut cluster = cluster(Spec {
         job: Job::Backup {
             concurrency,
