@@ -302,6 +302,8 @@ async fn it_is_shown_why_a_schedule_does_not_run() {
         stopped.message
     );
     assert!(stopped.message.contains("SetRetention --resume"));
+    // That it is paused as well has to be ended, too.
+    assert!(stopped.message.contains("paused until"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -276,6 +276,25 @@ fn bounds_that_make_no_sense_are_refused_and_so_is_one_schedule_too_many() {
     set_named(&mut cluster, 1).unwrap();
 }
 
+#[test]
+fn what_a_clock_shows_that_is_behind_is_taken_for_the_latest_time_that_was_seen() {
+    let mut cluster = cluster(one_shard());
+    cluster.now_unix_ms += HOUR;
+    slot(&mut cluster, 0).unwrap();
+    cluster.now_unix_ms -= 5 * MINUTE;
+    fail_to_begin(&mut cluster, "commerce/0").unwrap();
+    assert_eq!(cluster.state.schedules.seen_unix_ms(), START + HOUR);
+    let part = &nightly(&cluster).run.as_ref().unwrap().parts[0];
+    assert_eq!(part.not_before_unix_ms, START + HOUR + MINUTE);
+    let other = Spec {
+        at_once: 1,
+        ..one_shard()
+    };
+    set(&mut cluster, other).unwrap();
+    assert_eq!(nightly(&cluster).set_unix_ms, START + HOUR);
+    assert_eq!(cluster.state.schedules.seen_unix_ms(), START + HOUR);
+}
+
 /// Whoever computes what is due looks again then.
 #[test]
 fn the_end_of_an_operation_of_a_run_is_a_change_and_that_of_another_is_not() {
