@@ -103,9 +103,9 @@ where
         None => (call.client, call.invoked),
     };
     let mut events = Vec::new();
-    for call in calls {
+    for &call in calls {
         events.push((call.invoked, call));
-        events.extend(call.returned.iter().map(|(returned, _)| (*returned, *call)));
+        events.extend(call.returned.iter().map(|(returned, _)| (*returned, call)));
     }
     events.sort_by_key(|(at, _)| *at);
     let mut tester = LinearizabilityTester::new(object);
