@@ -386,6 +386,7 @@ fn as_json() -> Value {
         "keyspace": "commerce",
         "shard": null,
         "cron": "0 3 * * *",
+        "group_backup": null,
         "zone": "Europe/Zurich",
         "backup": {"concurrency": 8, "no_wait": true, "allow_primary": false, "deadline_ms": 7_200_000},
         "at_once": 2,
