@@ -10,14 +10,18 @@ TESTED := --workspace --all-features --locked
 .PHONY: help setup setup-tests build test lint quickstart bench soak sim fuzz
 
 help:
-	@echo "make quickstart   a small cluster on this machine: backup, restore, compare (ARGS=--keep leaves it up)"
-	@echo "make test         every test, on real servers"
-	@echo "make lint         formatting, clippy, licences"
-	@echo "make build        the programs, into target/debug"
-	@echo "make bench        backup and restore against tar+zstd+age, mariabackup and restic; coordinators against etcd"
-	@echo "make soak         the long fault tests; every case of the damage matrix, of the recorded store, of random trees"
-	@echo "make sim          so many simulated worlds (SEEDS=20), from the one that SEED names on"
-	@echo "make fuzz         the readers of the repository's format, each for SECONDS (60)"
+	@echo "make quickstart    a small cluster on this machine: backup, restore, compare (ARGS=--keep leaves it up, ARGS=--stop ends that)"
+	@echo "make test          every test, on real servers (ARGS: what the runner takes, a test's name say)"
+	@echo "make lint          formatting, clippy, licences"
+	@echo "make build         the programs, into target/debug"
+	@echo "make bench         backup and restore against tar+zstd+age, mariabackup and restic; coordinators against etcd (ARGS=--help)"
+	@echo "make soak          the long fault tests, an hour of races; every case of the damage matrix, of the recorded store, of random trees (ARGS as for test)"
+	@echo "make sim           so many simulated worlds (SEEDS=20), from the one that SEED (1) names on (ARGS: --seconds N, --verbose)"
+	@echo "make fuzz          the readers of the repository's format, each for SECONDS (60)"
+	@echo "make setup         what the quickstart needs and this machine lacks, by apt; quickstart does it first"
+	@echo "make setup-tests   the same for the tests; test and soak do it first"
+	@echo
+	@echo "CARGO=... builds with another cargo than the one on the path."
 
 setup:
 	@deploy/setup
@@ -60,7 +64,7 @@ soak: setup-tests
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	    SEAWALL_SOAK=1 $(CARGO) nextest run $(TESTED) --profile soak $(ARGS); \
 	else \
-	    SEAWALL_SOAK=1 deploy/cargo-test $(TESTED) --test e2e $(ARGS); \
+	    SEAWALL_SOAK=1 deploy/cargo-test $(TESTED) --test e2e --test group_faults $(ARGS); \
 	    SEAWALL_SOAK=1 deploy/cargo-test -p seawall-common --all-features --locked --lib repository:: $(ARGS); \
 	fi
 

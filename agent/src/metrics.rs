@@ -1,4 +1,4 @@
-//! What the agent counts, as Prometheus reads it.
+//! What the agent counts, as Prometheus reads it. `docs/metrics.md` says what each number is.
 
 use std::sync::{Mutex, PoisonError, atomic::AtomicU64};
 
@@ -207,13 +207,13 @@ impl Metrics {
         }
     }
 
-    /// All of it as text, with the gauges as they are now.
     /// The listener's own numbers.
     pub fn count_connections(&self, numbers: TlsNumbers) {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         registry.register_collector(Box::new(numbers));
     }
 
+    /// All of it as text, with the gauges as they are now.
     pub fn render(&self, tablet: &Tablet) -> Result<String> {
         let status = status::status(tablet);
         self.serving.set(i64::from(status.serving));
