@@ -3,6 +3,8 @@
 //! here and of `sim/` only messages that are meddled with and planted defects know that there is one.
 
 pub mod files;
+#[cfg(test)]
+pub mod held_medium;
 mod medium;
 mod sled_medium;
 
@@ -34,7 +36,10 @@ pub fn open_medium(directory: &Path) -> Result<Box<dyn Medium>> {
     if turmoil::in_simulation() {
         return Ok(Box::new(crate::sim::medium::SimMedium::open(directory)?));
     }
-    Ok(Box::new(sled_medium::SledMedium::open(directory)?))
+    let medium = sled_medium::SledMedium::open(directory)?;
+    #[cfg(test)]
+    let medium = held_medium::HeldMedium::new(directory, medium);
+    Ok(Box::new(medium))
 }
 
 /// A channel that connects when it is first used.

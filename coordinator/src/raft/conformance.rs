@@ -5,13 +5,19 @@ use tempfile::TempDir;
 
 use super::{StorageError, Types, log::LogStore, machine::Machine};
 
+/// Nobody whose votes the suite writes.
+const MEMBER: u64 = u64::MAX;
+
 struct Builder;
 
 impl StoreBuilder<Types, LogStore, Machine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, Machine), StorageError> {
         let directory = tempfile::tempdir().unwrap();
-        let log = LogStore::open(directory.path().join("log")).await.unwrap();
-        let machine = Machine::open(directory.path().join("snapshots"))
+        let log = LogStore::open(MEMBER, directory.path().join("log"))
+            .await
+            .unwrap();
+        let snapshots = directory.path().join("snapshots");
+        let machine = Machine::open(snapshots, log.on_disk().clone())
             .await
             .unwrap();
         Ok((directory, log, machine))

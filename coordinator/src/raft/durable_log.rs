@@ -35,6 +35,23 @@ pub struct DurableLog {
 /// A record's number and payload.
 pub type Record = (u64, Vec<u8>);
 
+/// A change of the log.
+#[derive(Debug)]
+pub enum Write {
+    /// In the order given.
+    Append(Vec<Record>),
+    /// The records from this one on go, last first, so that no crash leaves a hole.
+    Truncate {
+        from: u64,
+    },
+    /// The purged mark is noted and synced, and then the records up to and including this one go.
+    Purge {
+        upto: u64,
+        mark: Vec<u8>,
+    },
+    Mark(Mark, Vec<u8>),
+}
+
 impl DurableLog {
     /// Takes up the log that lies on `medium`, finishes a purge that was cut off, and refuses a
     /// log with a hole. `purged` reads the index out of the purged mark's payload.
@@ -54,8 +71,25 @@ impl DurableLog {
         Ok(log)
     }
 
-    /// Writes records in the order given; on disk when this returns.
-    pub fn append(&self, records: &[Record]) -> Result<()> {
+    /// Does all of it, in this order; on disk when this returns.
+    pub fn write(&self, writes: &[Write]) -> Result<()> {
+        for write in writes {
+            match write {
+                Write::Append(records) => self.append(records)?,
+                Write::Truncate { from } => self.delete(*from..=u64::MAX, Order::Backwards)?,
+                Write::Purge { upto, mark } => {
+                    self.put_mark(Mark::Purged, mark)?;
+                    self.commit();
+                    self.delete_forwards(*upto)?;
+                }
+                Write::Mark(mark, payload) => self.put_mark(*mark, payload)?,
+            }
+        }
+        self.commit();
+        Ok(())
+    }
+
+    fn append(&self, records: &[Record]) -> Result<()> {
         if let Some((index, payload)) = records
             .iter()
             .find(|(_, payload)| payload.len() > PAYLOAD_BYTES_MAX)
@@ -76,25 +110,10 @@ impl DurableLog {
             }
         }
         self.apply(Tree::Records, batch);
-        self.commit();
         Ok(())
     }
 
-    /// Deletes the records from `index` on, last first, so that no crash leaves a hole.
-    pub fn truncate_from(&self, index: u64) -> Result<()> {
-        self.delete(index..=u64::MAX, Order::Backwards)?;
-        self.commit();
-        Ok(())
-    }
-
-    /// Notes the purged mark and then deletes the records up to and including `index`.
-    pub fn purge_to(&self, index: u64, mark: &[u8]) -> Result<()> {
-        self.put_mark(Mark::Purged, mark, true)?;
-        self.delete_forwards(index)
-    }
-
-    /// `durable`: on disk when this returns. Otherwise it follows with the next commit.
-    pub fn put_mark(&self, mark: Mark, payload: &[u8], durable: bool) -> Result<()> {
+    fn put_mark(&self, mark: Mark, payload: &[u8]) -> Result<()> {
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(Error::exhausted(format!(
                 "mark {mark:?} has {} bytes, more than {PAYLOAD_BYTES_MAX}",
@@ -103,9 +122,6 @@ impl DurableLog {
         }
         let put = Change::Put(mark as u64, frame(mark as u64, payload));
         self.apply(Tree::Marks, vec![put]);
-        if durable {
-            self.commit();
-        }
         Ok(())
     }
 

@@ -16,12 +16,17 @@ fn records(range: RangeInclusive<u64>) -> Vec<Record> {
     range.map(record).collect()
 }
 
+fn append(log: &DurableLog, records: Vec<Record>) {
+    log.write(&[Write::Append(records)]).unwrap();
+}
+
 #[test]
 fn what_was_appended_is_there_after_reopening() {
     let directory = tempfile::tempdir().unwrap();
     let log = open(directory.path()).unwrap();
-    log.append(&records(0..=300)).unwrap();
-    log.put_mark(Mark::Vote, b"vote", true).unwrap();
+    append(&log, records(0..=300));
+    log.write(&[Write::Mark(Mark::Vote, b"vote".to_vec())])
+        .unwrap();
     drop(log);
     let log = open(directory.path()).unwrap();
     assert_eq!(log.read(0..=300, usize::MAX).unwrap(), records(0..=300));
@@ -35,7 +40,7 @@ fn a_log_can_be_reopened_at_once_however_often() {
     let directory = tempfile::tempdir().unwrap();
     for index in 0..30 {
         let log = open(directory.path()).unwrap();
-        log.append(&[record(index)]).unwrap();
+        append(&log, vec![record(index)]);
         assert_eq!(log.last().unwrap(), Some(record(index)));
     }
 }
@@ -46,7 +51,7 @@ fn i9_no_page_of_the_largest_records_is_written_where_nobody_syncs_it() {
     let log = open(directory.path()).unwrap();
     let largest = |index| (index, vec![index as u8; PAYLOAD_BYTES_MAX]);
     for index in 0..100 {
-        log.append(&[largest(index)]).unwrap();
+        append(&log, vec![largest(index)]);
         assert_eq!(blobs(directory.path()), 0, "record {index}");
     }
     drop(log);
@@ -75,9 +80,12 @@ fn a_log_that_another_has_open_is_refused() {
 fn truncating_and_purging_leave_what_lies_between() {
     let directory = tempfile::tempdir().unwrap();
     let log = open(directory.path()).unwrap();
-    log.append(&records(0..=4000)).unwrap();
-    log.truncate_from(200).unwrap();
-    log.purge_to(99, &[99]).unwrap();
+    append(&log, records(0..=4000));
+    let purge = Write::Purge {
+        upto: 99,
+        mark: vec![99],
+    };
+    log.write(&[Write::Truncate { from: 200 }, purge]).unwrap();
     assert_eq!(
         log.read(0..=u64::MAX, usize::MAX).unwrap(),
         records(100..=199)
@@ -94,8 +102,8 @@ fn truncating_and_purging_leave_what_lies_between() {
 fn a_purge_that_was_cut_off_is_finished_at_opening() {
     let directory = tempfile::tempdir().unwrap();
     let log = open(directory.path()).unwrap();
-    log.append(&records(0..=9)).unwrap();
-    log.put_mark(Mark::Purged, &[4], true).unwrap();
+    append(&log, records(0..=9));
+    log.write(&[Write::Mark(Mark::Purged, vec![4])]).unwrap();
     drop(log);
     let log = open(directory.path()).unwrap();
     assert_eq!(log.read(0..=u64::MAX, usize::MAX).unwrap(), records(5..=9));
@@ -106,7 +114,7 @@ fn a_log_with_a_hole_is_refused() {
     for missing in [0_u64, 5] {
         let directory = tempfile::tempdir().unwrap();
         let log = open(directory.path()).unwrap();
-        log.append(&records(0..=9)).unwrap();
+        append(&log, records(0..=9));
         log.apply(Tree::Records, vec![Change::Delete(missing)]);
         drop(log);
         let error = open(directory.path()).err().unwrap();
@@ -124,7 +132,7 @@ fn a_damaged_or_exchanged_value_is_noticed() {
     for damage in 0..3 {
         let directory = tempfile::tempdir().unwrap();
         let log = open(directory.path()).unwrap();
-        log.append(&records(0..=3)).unwrap();
+        append(&log, records(0..=3));
         let stored = |index| log.medium.get(Tree::Records, index).unwrap().unwrap();
         let mut value = stored(2);
         match damage {
@@ -143,7 +151,7 @@ fn a_damaged_or_exchanged_value_is_noticed() {
 fn a_read_stops_at_its_limit_but_answers_something() {
     let directory = tempfile::tempdir().unwrap();
     let log = open(directory.path()).unwrap();
-    log.append(&records(0..=9)).unwrap();
+    append(&log, records(0..=9));
     assert_eq!(log.read(3..=9, 0).unwrap(), records(3..=3));
     assert_eq!(log.read(3..=9, 18).unwrap(), records(3..=5));
     assert!(log.read(10..=20, 1).unwrap().is_empty());
@@ -153,8 +161,10 @@ fn a_read_stops_at_its_limit_but_answers_something() {
 fn a_record_above_the_limit_is_refused_and_one_at_it_is_kept() {
     let directory = tempfile::tempdir().unwrap();
     let log = open(directory.path()).unwrap();
-    assert!(log.append(&[(0, vec![7; PAYLOAD_BYTES_MAX + 1])]).is_err());
-    let large = (0, vec![7; PAYLOAD_BYTES_MAX]);
-    log.append(std::slice::from_ref(&large)).unwrap();
+    let record = |bytes| (0, vec![7; bytes]);
+    let too_large = Write::Append(vec![record(PAYLOAD_BYTES_MAX + 1)]);
+    assert!(log.write(&[too_large]).is_err());
+    let large = record(PAYLOAD_BYTES_MAX);
+    append(&log, vec![large.clone()]);
     assert_eq!(log.last().unwrap(), Some(large));
 }

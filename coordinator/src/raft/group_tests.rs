@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
 use super::{Compaction, Identity, Members, Node, NodeOptions};
+use crate::platform::held_medium::{Hold, hold};
 use crate::state::{
     Command, Response, State,
     timestamps::{Command as Timestamps, Granted},
@@ -24,6 +25,10 @@ struct Place {
 
 impl Place {
     async fn start(&mut self, listener: Option<TcpListener>) {
+        self.start_with(listener, Duration::from_millis(500)).await;
+    }
+
+    async fn start_with(&mut self, listener: Option<TcpListener>, election_timeout: Duration) {
         let listener = match listener {
             Some(listener) => listener,
             None => TcpListener::bind(self.address).await.unwrap(),
@@ -31,8 +36,8 @@ impl Place {
         let identity = Identity::open(self.directory.path()).unwrap().unwrap();
         let options = NodeOptions {
             data_dir: self.directory.path().to_owned(),
-            heartbeat_interval: Duration::from_millis(100),
-            election_timeout: Duration::from_millis(500),
+            heartbeat_interval: election_timeout / 5,
+            election_timeout,
             dialer: Dialer::new(Tls::off().unwrap()),
             compaction: Compaction::default(),
         };
@@ -65,15 +70,24 @@ impl Place {
         }
     }
 
+    /// While it lives, nothing is synced to the disk of this one.
+    fn hold_disk(&self) -> Hold {
+        hold(&self.directory.path().join("log"))
+    }
+
     fn node(&self) -> &Node {
         &self.running.as_ref().unwrap().0
     }
 }
 
 async fn group() -> Vec<Place> {
+    group_of(3, Duration::from_millis(500)).await
+}
+
+async fn group_of(count: u64, election_timeout: Duration) -> Vec<Place> {
     let mut members = Members::new();
     let mut listeners = Vec::new();
-    for id in 1..=3 {
+    for id in 1..=count {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         members.insert(id, listener.local_addr().unwrap().to_string());
         listeners.push(listener);
@@ -88,7 +102,7 @@ async fn group() -> Vec<Place> {
             address: listener.local_addr().unwrap(),
             running: None,
         };
-        place.start(Some(listener)).await;
+        place.start_with(Some(listener), election_timeout).await;
         places.push(place);
     }
     places
@@ -110,6 +124,22 @@ async fn leader(places: &[Place]) -> usize {
 
 fn reserve(count: u64) -> Command {
     Command::Timestamps(Timestamps::Reserve { count })
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not within 20 s: {what}");
+}
+
+/// Proposes, and leaves the answer to come.
+fn proposed(node: &Node, count: u64) -> JoinHandle<seawall_common::Result<Response>> {
+    let node = node.clone();
+    tokio::spawn(async move { node.propose(reserve(count)).await })
 }
 
 async fn until_equal(node: &Node, expected: &State) {
@@ -188,4 +218,82 @@ async fn a_command_that_no_entry_can_hold_is_refused() {
         .await;
     assert!(refused.unwrap_err().message().contains("larger than"));
     leader.propose(reserve(1)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_others_have_counts_when_it_is_on_the_leaders_disk() {
+    // Nobody stands for election while the leader's disk is waited for.
+    let places = group_of(3, Duration::from_secs(10)).await;
+    let at = leader(&places).await;
+    let leader = places[at].node();
+    let others = || {
+        (0..3)
+            .filter(|other| *other != at)
+            .map(|other| places[other].node())
+    };
+    let before = leader.look(Clone::clone);
+    for node in others() {
+        until_equal(node, &before).await;
+    }
+    let held = places[at].hold_disk();
+    let last = leader.last_log_index();
+    let answer = proposed(leader, 7);
+    until("the others have the entry", || {
+        others().all(|node| node.last_log_index() > last)
+    })
+    .await;
+    // Long enough for their answers to arrive.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!answer.is_finished(), "answered from memory");
+    for place in &places {
+        assert!(place.node().look(|state| *state == before), "applied");
+    }
+    drop(held);
+    answer.await.unwrap().unwrap();
+    let after = leader.look(Clone::clone);
+    assert_ne!(after, before);
+    leader.propose(reserve(1)).await.unwrap();
+    for node in others() {
+        until_equal(node, &leader.look(Clone::clone)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_stands_still_is_replaced_and_follows_when_it_goes_on() {
+    let places = group().await;
+    let at = leader(&places).await;
+    let old = places[at].node();
+    let held = places[at].hold_disk();
+    let answer = proposed(old, 7);
+    let others = || {
+        (0..3)
+            .filter(|other| *other != at)
+            .map(|other| places[other].node())
+    };
+    until("another leads", || {
+        others().any(|node| node.leadership().borrow().is_ours)
+    })
+    .await;
+    let new = others().find(|node| node.leadership().borrow().is_ours);
+    let new = new.unwrap();
+    new.propose(reserve(1)).await.unwrap();
+    drop(held);
+    // It was sent before: whoever leads now has it, and the old leader hears of that or gives up.
+    let _ = answer.await.unwrap();
+    until_equal(old, &new.look(Clone::clone)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_alone_answers_when_it_is_on_its_disk() {
+    let places = group_of(1, Duration::from_millis(500)).await;
+    leader(&places).await;
+    let node = places[0].node();
+    let before = node.look(Clone::clone);
+    let held = places[0].hold_disk();
+    let answer = proposed(node, 7);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!answer.is_finished(), "answered from memory");
+    assert!(node.look(|state| *state == before), "applied");
+    drop(held);
+    answer.await.unwrap().unwrap();
 }

@@ -1,11 +1,16 @@
 //! The Raft library's log storage, over [`DurableLog`]. The conformance suite of the library runs
 //! on it (in `raft/conformance.rs`); another store would take the place of [`DurableLog`] here.
+//!
+//! A leader sends an entry to the others while it writes it itself: the library is told that its own
+//! append is done when it has only begun. What that would break is held back until the entry is on
+//! this disk (`docs/decisions/0017`): the others' answers and the news of what is committed
+//! (`replication.rs`), this member's own answers (`service.rs`), and applying (`machine.rs`).
 
 use std::{
     fmt::Debug,
     ops::{Bound, RangeBounds, RangeInclusive},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use openraft::{
@@ -17,7 +22,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Entry, LogId, StorageError, Types, Vote,
-    durable_log::{DurableLog, Mark, Record},
+    durable_log::{DurableLog, Mark, Record, Write},
+    log_writer::{LogWriter, OnDisk},
+    recent::Recent,
 };
 use crate::platform::{blocking, die, open_medium};
 
@@ -26,18 +33,43 @@ const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Clone)]
 pub struct LogStore {
+    member: u64,
     log: Arc<DurableLog>,
+    writer: LogWriter,
+    memory: Arc<Mutex<Memory>>,
+}
+
+/// What was asked to be written, on disk or not yet.
+#[derive(Default)]
+struct Memory {
+    recent: Recent,
+    vote: Option<Vote>,
+    /// Follows with the next append.
+    committed: Option<Option<LogId>>,
 }
 
 impl LogStore {
-    pub async fn open(directory: PathBuf) -> Result<Self> {
+    pub async fn open(member: u64, directory: PathBuf) -> Result<Self> {
         let log = blocking(move || {
             DurableLog::open(open_medium(&directory)?, |payload| {
                 Ok(decode::<Option<LogId>>(payload)?.map(|id| id.index))
             })
         })
         .await?;
-        Ok(Self { log: Arc::new(log) })
+        let log = Arc::new(log);
+        let writer = LogWriter::start(log.clone());
+        let store = Self {
+            member,
+            log,
+            writer,
+            memory: Arc::default(),
+        };
+        store.memory().vote = store.mark(Mark::Vote)?;
+        Ok(store)
+    }
+
+    pub fn on_disk(&self) -> &OnDisk {
+        self.writer.on_disk()
     }
 
     pub fn size_bytes(&self) -> u64 {
@@ -46,6 +78,10 @@ impl LogStore {
 
     pub fn purged(&self) -> Result<Option<LogId>> {
         self.mark(Mark::Purged)
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn mark<T: DeserializeOwned>(&self, mark: Mark) -> Result<Option<T>> {
@@ -62,12 +98,39 @@ impl LogStore {
         let Some(range) = range else {
             return Ok(Vec::new());
         };
+        let (recent, first_recent) = {
+            let memory = self.memory();
+            let first = memory.recent.first().unwrap_or(u64::MAX);
+            (memory.recent.range(range.clone(), bytes_max), first)
+        };
+        if *range.start() >= first_recent {
+            return Ok(recent);
+        }
         let log = self.log.clone();
-        blocking(move || {
-            let records = log.read(range, bytes_max)?;
+        let older = *range.start()..=(*range.end()).min(first_recent - 1);
+        let mut entries: Vec<Entry> = blocking(move || {
+            let records = log.read(older, bytes_max)?;
             records.iter().map(|(_, payload)| decode(payload)).collect()
         })
-        .await
+        .await?;
+        // Where bytes are counted, what comes after the older ones is asked for next.
+        if bytes_max == usize::MAX {
+            entries.extend(recent);
+        }
+        Ok(entries)
+    }
+
+    /// Whether this member leads and makes these entries, or has them from a leader.
+    fn are_own(&self, entries: &[Entry]) -> bool {
+        let Some(vote) = self.memory().vote else {
+            return false;
+        };
+        let term = vote.leader_id().term;
+        vote.is_committed()
+            && vote.leader_id().voted_for() == Some(self.member)
+            && entries
+                .iter()
+                .all(|entry| entry.log_id.leader_id.term == term)
     }
 }
 
@@ -125,6 +188,9 @@ impl RaftLogStorage<Types> for LogStore {
     async fn get_log_state(&mut self) -> Result<LogState<Types>, StorageError> {
         let store = self.clone();
         let (purged, last) = blocking(move || {
+            if let Some(last) = store.memory().recent.last() {
+                return Ok((store.purged()?, Some(last.log_id)));
+            }
             let last: Option<Entry> = match store.log.last()? {
                 Some((_, payload)) => Some(decode(&payload)?),
                 None => None,
@@ -144,27 +210,36 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        let (log, payload) = (self.log.clone(), encode(vote));
-        blocking(move || log.put_mark(Mark::Vote, &payload?, true))
+        self.memory().vote = Some(*vote);
+        self.write(encode(vote).map(|payload| vec![Write::Mark(Mark::Vote, payload)]))
             .await
             .map_err(|e| StorageIOError::write_vote(&e).into())
     }
 
+    /// A leader that starts again does not lead again in its term: its log may have lost what others
+    /// have of that term, and it would give their numbers to other entries.
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        self.mark(Mark::Vote)
-            .map_err(|e| StorageIOError::read_vote(&e).into())
+        let vote: Option<Vote> = self
+            .mark(Mark::Vote)
+            .map_err(|e| StorageIOError::read_vote(&e))?;
+        let is_own = |vote: &Vote| vote.leader_id().voted_for() == Some(self.member);
+        Ok(vote.map(|vote| match is_own(&vote) {
+            true => Vote::new(vote.leader_id().term, self.member),
+            false => vote,
+        }))
     }
 
-    /// Not synced by itself: it follows with the next commit. Too old a value after a crash only
+    /// Not written by itself: it follows with the next append. Too old a value after a crash only
     /// means that the leader says it again.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
-        let (log, payload) = (self.log.clone(), encode(&committed));
-        blocking(move || log.put_mark(Mark::Committed, &payload?, false))
-            .await
-            .map_err(|e| StorageIOError::write(&e).into())
+        self.memory().committed = Some(committed);
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        if let Some(committed) = self.memory().committed {
+            return Ok(committed);
+        }
         Ok(self
             .mark::<Option<LogId>>(Mark::Committed)
             .map_err(read_error)?
@@ -180,12 +255,9 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let records: Result<Vec<Record>> = entries
-            .into_iter()
-            .map(|entry| Ok((entry.log_id.index, encode(&entry)?)))
-            .collect();
-        let log = self.log.clone();
-        if let Err(e) = blocking(move || log.append(&records?)).await {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let are_own = self.are_own(&entries);
+        if let Err(e) = self.append_in_order(entries, are_own).await {
             die("cannot append to the log", &e);
         }
         callback.log_io_completed(Ok(()));
@@ -193,16 +265,58 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        let log = self.log.clone();
-        blocking(move || log.truncate_from(log_id.index))
+        let from = log_id.index;
+        self.memory().recent.truncate(from);
+        self.write(Ok(vec![Write::Truncate { from }]))
             .await
             .map_err(|e| StorageIOError::write_logs(&e).into())
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        let (log, mark) = (self.log.clone(), encode(&Some(log_id)));
-        blocking(move || log.purge_to(log_id.index, &mark?))
+        let upto = log_id.index;
+        self.write(encode(&Some(log_id)).map(|mark| vec![Write::Purge { upto, mark }]))
             .await
-            .map_err(|e| StorageIOError::write_logs(&e).into())
+            .map_err(|e| StorageIOError::write_logs(&e))?;
+        self.memory().recent.purge(upto);
+        Ok(())
     }
 }
+
+impl LogStore {
+    async fn write(&self, writes: Result<Vec<Write>>) -> Result<()> {
+        self.writer.write(writes?).await
+    }
+
+    /// Entries of our own can be read when this returns, and are on their way to the disk; others
+    /// are there.
+    async fn append_in_order(&self, entries: Vec<Entry>, are_own: bool) -> Result<()> {
+        let records: Result<Vec<Record>> = entries
+            .iter()
+            .map(|entry| Ok((entry.log_id.index, encode(entry)?)))
+            .collect();
+        let records = records?;
+        let mut writes = Vec::new();
+        {
+            let mut memory = self.memory();
+            for (entry, (_, payload)) in entries.into_iter().zip(&records) {
+                memory.recent.push(entry, payload.len());
+            }
+            if let Some(committed) = memory.committed.take() {
+                writes.push(Write::Mark(Mark::Committed, encode(&committed)?));
+            }
+        }
+        writes.push(Write::Append(records));
+        let written = self.writer.enqueue(writes).await?;
+        let first_unsynced = self.on_disk().first_unsynced();
+        self.memory().recent.shrink(first_unsynced);
+        if !are_own {
+            let ended = |_| Error::internal("the log was not written");
+            written.await.map_err(ended)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

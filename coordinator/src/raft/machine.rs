@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::{
     Entry, LogId, SnapshotMeta, StorageError, StoredMembership, Types,
+    log_writer::OnDisk,
     snapshot::{Snapshots, StoredSnapshot},
 };
 use crate::{
@@ -36,12 +37,13 @@ struct Applied {
 pub struct Machine {
     applied: Arc<RwLock<Applied>>,
     snapshots: Arc<Snapshots>,
+    on_disk: OnDisk,
     /// How many entries have been applied: the index of the last and one more.
     progress: Arc<watch::Sender<u64>>,
 }
 
 impl Machine {
-    pub async fn open(directory: PathBuf) -> Result<Self> {
+    pub async fn open(directory: PathBuf, on_disk: OnDisk) -> Result<Self> {
         let (snapshots, newest) = blocking(move || {
             let snapshots = Snapshots::open(directory)?;
             let newest = snapshots.newest()?;
@@ -51,6 +53,7 @@ impl Machine {
         let machine = Self {
             applied: Arc::default(),
             snapshots: Arc::new(snapshots),
+            on_disk,
             progress: Arc::new(watch::Sender::new(0)),
         };
         if let Some(StoredSnapshot { meta, state }) = newest {
@@ -147,6 +150,11 @@ impl RaftStateMachine<Types> for Machine {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        if let Some(last) = entries.last() {
+            let on_disk = self.on_disk.reaches(last.log_id.index).await;
+            on_disk.map_err(|e| StorageIOError::apply(last.log_id, &e))?;
+        }
         let responses = {
             let mut applied = self.exclusive();
             entries

@@ -132,7 +132,30 @@ impl Node {
         })?;
         self.prove_leadership().await?;
         self.settle_members().await?;
+        self.log_instances().await?;
         Ok(changing)
+    }
+
+    /// Puts into the log which instances those are that `init` made: a later member may never hear it
+    /// from anybody else.
+    async fn log_instances(&self) -> Result<()> {
+        let known = self.identity().hello().instances;
+        let seats: BTreeMap<u64, Seat> = {
+            let metrics = self.raft().metrics();
+            let metrics = metrics.borrow();
+            let nodes = metrics.membership_config.membership().nodes();
+            let unnamed = nodes.filter(|(_, seat)| seat.instance.is_empty());
+            let named = unnamed.filter_map(|(id, seat)| {
+                let instance = known.get(id)?.clone();
+                let addr = seat.addr.clone();
+                Some((*id, Seat { addr, instance }))
+            });
+            named.collect()
+        };
+        match seats.is_empty() {
+            true => Ok(()),
+            false => self.change(Change::SetNodes(seats), true).await,
+        }
     }
 
     fn voters(&self) -> BTreeSet<u64> {

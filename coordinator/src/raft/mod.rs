@@ -13,13 +13,16 @@ mod group_tests;
 mod identity;
 mod joining;
 mod log;
+mod log_writer;
 mod machine;
 mod members;
 mod network;
 mod node;
 mod options;
 mod proposals;
+mod recent;
 mod refusals;
+mod replication;
 mod restored;
 mod roster;
 mod rounds;
@@ -45,8 +48,8 @@ use crate::state::{Command, Response};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seat {
     pub addr: String,
-    /// Of its data directory. Empty for those that `init` made: each member notes theirs when it first
-    /// hears of it.
+    /// Of its data directory. Empty for those that `init` made, until the membership is changed first:
+    /// each member notes theirs when it first hears of it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub instance: String,
 }

@@ -6,15 +6,7 @@ use std::{
     time::Duration,
 };
 
-use openraft::{
-    RaftNetwork, RaftNetworkFactory,
-    error::{InstallSnapshotError, RPCError, RaftError, RemoteError, Unreachable},
-    network::RPCOption,
-    raft::{
-        AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest,
-        InstallSnapshotResponse, VoteRequest, VoteResponse,
-    },
-};
+use openraft::error::{RPCError, RaftError, RemoteError, Unreachable};
 use seawall_common::{
     Error, Result,
     clock::now_unix_ms,
@@ -24,7 +16,7 @@ use seawall_proto::v1::{RaftRequest, RaftResponse, RaftSender, raft_client::Raft
 use serde::{Serialize, de::DeserializeOwned};
 use tonic::{Response, Status, transport::Channel};
 
-use super::{Identity, Seat, Types, identity::Hello};
+use super::{Identity, Seat, identity::Hello};
 use crate::platform::connect;
 
 /// Largest message between members. Entries are sent by the mebibyte, snapshots in chunks of half a one,
@@ -114,26 +106,6 @@ impl Channels {
     }
 }
 
-/// Makes the Raft library's clients.
-#[derive(Clone)]
-pub struct Network {
-    pub identity: Identity,
-    pub channels: Channels,
-}
-
-impl RaftNetworkFactory<Types> for Network {
-    type Network = Peer;
-
-    async fn new_client(&mut self, target: u64, node: &Seat) -> Peer {
-        Peer {
-            target,
-            address: node.addr.clone(),
-            identity: self.identity.clone(),
-            channels: self.channels.clone(),
-        }
-    }
-}
-
 /// One other member.
 #[derive(Clone)]
 pub struct Peer {
@@ -144,7 +116,7 @@ pub struct Peer {
 }
 
 #[derive(Clone, Copy)]
-enum Call {
+pub(super) enum Call {
     Append,
     Vote,
     Snapshot,
@@ -214,7 +186,7 @@ impl Peer {
     }
 
     /// A call whose answer is what the Raft library of the other member returned.
-    async fn ask<Q, A, E>(
+    pub(super) async fn ask<Q, A, E>(
         &self,
         call: Call,
         question: &Q,
@@ -256,34 +228,5 @@ async fn deliver(
         Call::Vote => client.vote(request).await,
         Call::Snapshot => client.install_snapshot(request).await,
         Call::Hello => client.hello(request).await,
-    }
-}
-
-type RaftResult<T, E = openraft::error::Infallible> =
-    std::result::Result<T, RPCError<u64, Seat, RaftError<u64, E>>>;
-
-impl RaftNetwork<Types> for Peer {
-    async fn append_entries(
-        &mut self,
-        request: AppendEntriesRequest<Types>,
-        option: RPCOption,
-    ) -> RaftResult<AppendEntriesResponse<u64>> {
-        self.ask(Call::Append, &request, option.hard_ttl()).await
-    }
-
-    async fn install_snapshot(
-        &mut self,
-        request: InstallSnapshotRequest<Types>,
-        option: RPCOption,
-    ) -> RaftResult<InstallSnapshotResponse<u64>, InstallSnapshotError> {
-        self.ask(Call::Snapshot, &request, option.hard_ttl()).await
-    }
-
-    async fn vote(
-        &mut self,
-        request: VoteRequest<u64>,
-        option: RPCOption,
-    ) -> RaftResult<VoteResponse<u64>> {
-        self.ask(Call::Vote, &request, option.hard_ttl()).await
     }
 }

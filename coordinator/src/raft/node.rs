@@ -17,10 +17,11 @@ use super::{
     Identity, Raft, RaftService, Seat, joining,
     log::LogStore,
     machine::Machine,
-    network::{Channels, Network, Peer},
+    network::{Channels, Peer},
     options::NodeOptions,
     proposals::Proposals,
     refusals,
+    replication::Network,
     roster::Roster,
     rounds::Rounds,
 };
@@ -76,8 +77,9 @@ struct Inner {
 impl Node {
     /// Opens log and snapshots and takes part; [`Node::join`] follows once calls can be answered.
     pub async fn open(identity: Identity, options: NodeOptions) -> Result<Self> {
-        let log = LogStore::open(options.data_dir.join("log")).await?;
-        let machine = Machine::open(options.data_dir.join("snapshots")).await?;
+        let log = LogStore::open(identity.id(), options.data_dir.join("log")).await?;
+        let snapshots = options.data_dir.join("snapshots");
+        let machine = Machine::open(snapshots, log.on_disk().clone()).await?;
         if let Some(purged) = log.purged()?
             && machine.last_applied().is_none_or(|last| last < purged)
         {
@@ -91,6 +93,8 @@ impl Node {
         let network = Network {
             identity: identity.clone(),
             channels: channels.clone(),
+            on_disk: log.on_disk().clone(),
+            disk_limit: options.heartbeat_interval,
         };
         let raft = Raft::new(
             identity.id(),
@@ -318,7 +322,13 @@ impl Node {
 
     /// What answers the other members.
     pub fn service(&self) -> RaftService {
-        RaftService::new(self.inner.raft.clone(), self.inner.identity.clone())
+        let Inner {
+            raft,
+            identity,
+            log,
+            ..
+        } = &*self.inner;
+        RaftService::new(raft.clone(), identity.clone(), log.on_disk().clone())
     }
 
     /// Waits until this member can no longer take part, and says why.

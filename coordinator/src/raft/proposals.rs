@@ -1,18 +1,24 @@
 //! Commands on their way into the log. Those that wait at the same moment share one entry, so that
-//! one fsync on each member serves many.
+//! one sync on each member serves many; a few entries are under way at once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use openraft::error::{ClientWriteError, RaftError};
+use openraft::{
+    error::{ClientWriteError, Fatal},
+    raft::ClientWriteResult,
+};
 use prometheus_client::metrics::counter::Counter;
 use seawall_common::{Error, Result};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{Raft, durable_log::PAYLOAD_BYTES_MAX};
+use super::{Raft, Types, durable_log::PAYLOAD_BYTES_MAX};
 use crate::state::{Command, Response};
 
 const WAITING_MAX: usize = 4096;
 const ENTRY_COMMANDS_MAX: usize = 256;
+/// Entries on their way at once. While one is sent the next is written; with more of them each would
+/// carry fewer commands.
+const ENTRIES_AT_ONCE_MAX: usize = 4;
 /// What an entry adds around its commands, generously.
 const ENTRY_OVERHEAD_BYTES: usize = 1024;
 const ENTRY_COMMANDS_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - ENTRY_OVERHEAD_BYTES;
@@ -83,8 +89,18 @@ fn stopping() -> Error {
 }
 
 async fn run(raft: Raft, mut queue: mpsc::Receiver<Waiting>) {
-    let mut first = queue.recv().await;
-    while let Some(waiting) = first.take() {
+    let entries = Arc::new(Semaphore::new(ENTRIES_AT_ONCE_MAX));
+    let mut first = None;
+    loop {
+        // Meanwhile the next entry fills.
+        let Ok(place) = entries.clone().acquire_owned().await else {
+            return;
+        };
+        first = match first {
+            Some(waiting) => Some(waiting),
+            None => queue.recv().await,
+        };
+        let Some(waiting) = first.take() else { return };
         let mut bytes = waiting.bytes;
         let mut batch = vec![waiting];
         while batch.len() < ENTRY_COMMANDS_MAX {
@@ -96,31 +112,24 @@ async fn run(raft: Raft, mut queue: mpsc::Receiver<Waiting>) {
             bytes += next.bytes;
             batch.push(next);
         }
-        write(&raft, batch).await;
-        if first.is_none() {
-            first = queue.recv().await;
-        }
+        let (commands, outcomes): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .map(|waiting| (waiting.command, waiting.outcome))
+            .unzip();
+        // Entries are in the log in the order in which they were made.
+        let written = raft.client_write_ff(commands).await;
+        tokio::spawn(async move {
+            answer(outcomes, written).await;
+            drop(place);
+        });
     }
 }
 
-async fn write(raft: &Raft, batch: Vec<Waiting>) {
-    let (commands, outcomes): (Vec<_>, Vec<_>) = batch
-        .into_iter()
-        .map(|waiting| (waiting.command, waiting.outcome))
-        .unzip();
-    let written = tokio::time::timeout(TIMEOUT, raft.client_write(commands)).await;
-    let written = match written {
-        Ok(Ok(written)) => Ok((written.data, written.log_id.leader_id.term)),
-        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(
-            Error::unavailable("this coordinator does not lead the group, or has just lost it"),
-        ),
-        Ok(Err(RaftError::APIError(e))) => Err(Error::internal(e.to_string())),
-        Ok(Err(RaftError::Fatal(_))) => Err(stopping()),
-        Err(_) => Err(Error::timeout(format!(
-            "no quorum of coordinators took the command within {TIMEOUT:?}; it may still take effect"
-        ))),
-    };
-    match written {
+/// What the library says of an entry, when it is committed and applied or will not be.
+type Written = oneshot::Receiver<ClientWriteResult<Types>>;
+
+async fn answer(outcomes: Vec<oneshot::Sender<Outcome>>, written: Result<Written, Fatal<u64>>) {
+    match outcome(written).await {
         Ok((responses, term)) => {
             for (outcome, response) in outcomes.into_iter().zip(responses) {
                 let _ = outcome.send(Ok((response, term)));
@@ -131,5 +140,21 @@ async fn write(raft: &Raft, batch: Vec<Waiting>) {
                 let _ = outcome.send(Err(e.clone()));
             }
         }
+    }
+}
+
+async fn outcome(written: Result<Written, Fatal<u64>>) -> Result<(Vec<Response>, u64)> {
+    let written = written.map_err(|_| stopping())?;
+    let written = tokio::time::timeout(TIMEOUT, written).await.map_err(|_| {
+        Error::timeout(format!(
+            "no quorum of coordinators took the command within {TIMEOUT:?}; it may still take effect"
+        ))
+    })?;
+    match written.map_err(|_| stopping())? {
+        Ok(written) => Ok((written.data, written.log_id.leader_id.term)),
+        Err(ClientWriteError::ForwardToLeader(_)) => Err(Error::unavailable(
+            "this coordinator does not lead the group, or has just lost it",
+        )),
+        Err(e) => Err(Error::internal(e.to_string())),
     }
 }

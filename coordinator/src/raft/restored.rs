@@ -39,7 +39,7 @@ pub async fn make(directory: &Path, beginning: Beginning, state: &State) -> Resu
         .clone()
         .ok_or_else(|| Error::internal("a group without a name"))?;
     let term = term.saturating_add(TERMS_PASSED_OVER);
-    let mut log = LogStore::open(directory.join("log")).await?;
+    let mut log = LogStore::open(member, directory.join("log")).await?;
     log.save_vote(&Vote::new(term, member))
         .await
         .map_err(|e| Error::internal(format!("cannot write the vote: {e}")))?;

@@ -15,6 +15,7 @@ const TWO_LEADERS_MS: std::ops::Range<u64> = 4000..8000;
 const LATENCY_MS: u64 = 20;
 const SLOW_LATENCY_MS: u64 = 700;
 const SLOW_DISK_MS: u64 = 150;
+const STILL_DISK_MS: u64 = 5000;
 /// Clocks jump by up to an hour, to either side.
 const JUMP_MS: i64 = 3_600_000;
 
@@ -60,8 +61,9 @@ impl Nemesis {
             33..41 => self.hold(sim),
             41..55 => self.crash(sim),
             55..61 => self.slow_network(sim),
-            61..67 => self.slow_disk(),
-            67..71 => self.jump(),
+            61..65 => self.slow_disk(),
+            65..68 => self.still_disk(sim),
+            68..71 => self.jump(),
             71..74 => self.crash_all(sim),
             _ => self.heal(sim),
         }
@@ -164,6 +166,12 @@ impl Nemesis {
     fn slow_disk(&self) {
         let slow_ms = rand::random_range(0..SLOW_DISK_MS);
         Controls::of(self.any()).set_disk_slow_ms(slow_ms);
+    }
+
+    /// What the leader writes is with the others long before it is on its own disk, and lost there when
+    /// it crashes.
+    fn still_disk(&self, sim: &mut Sim<'_>) {
+        Controls::of(self.leader(sim)).set_disk_slow_ms(STILL_DISK_MS);
     }
 
     fn jump(&self) {
