@@ -27,8 +27,6 @@ use crate::{
     },
 };
 
-/// Largest message of an agent: what it says of its database, its holds, or a backup.
-pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Heartbeats wait for so long at most for others to share a round with.
 const GATHER: Duration = Duration::from_millis(50);
 
