@@ -27,6 +27,7 @@ use crate::{
     tls::{Peer, Tls},
 };
 
+/// Before the name of each call of Seawall's own in its path.
 const PACKAGE: &str = "/seawall.v1.";
 /// A flag and a length stand before each message.
 const FRAME_HEAD_BYTES: usize = 5;
@@ -154,6 +155,9 @@ impl Access {
         let response = match checked {
             Ok(mut request) => {
                 request.extensions_mut().insert(caller);
+                if let Some(method) = called {
+                    request.extensions_mut().insert(method);
+                }
                 clarified(local.call(request).await?)
             }
             Err(error) => refused(error),
