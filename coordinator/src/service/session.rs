@@ -61,7 +61,7 @@ where
     });
     is_known.await??;
     let session = Session {
-        id: context.heartbeats.begin_session(&alias),
+        id: context.heartbeats.begin_session(&alias, &begin.instance),
         instance: begin.instance,
         alias,
         messages,
