@@ -80,7 +80,7 @@ impl Watcher {
         match &self.at {
             At::Waiting => {
                 if self.context.serving.is_heard(&self.filter) {
-                    self.begin();
+                    self.begin().await?;
                 } else {
                     self.hear().await?;
                 }
@@ -95,14 +95,21 @@ impl Watcher {
         }
     }
 
-    /// From here on the whole set is told.
-    fn begin(&mut self) {
+    /// From here on the whole set is told. What this watcher has missed may be that this member could
+    /// not prove that it leads: so it is proved anew first. Should it lead anew by then, the set is
+    /// waited for.
+    async fn begin(&mut self) -> Result<()> {
+        self.context.group.prove_leadership().await?;
         let subscription = self.context.serving.subscribe();
         self.told = subscription.told;
         self.revision = subscription.revision;
-        self.at = At::Pages(None);
+        self.at = match self.context.serving.is_heard(&self.filter) {
+            true => At::Pages(None),
+            false => At::Waiting,
+        };
         self.complete_at = None;
         self.within = None;
+        Ok(())
     }
 
     fn page(&mut self, after: Option<Alias>) -> v1::ServingUpdate {
@@ -136,7 +143,7 @@ impl Watcher {
             return Ok(ControlFlow::Break(complete()));
         }
         let Some(told) = self.hear().await? else {
-            self.begin();
+            self.begin().await?;
             return Ok(ControlFlow::Continue(()));
         };
         match &*told {

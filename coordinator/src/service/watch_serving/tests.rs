@@ -194,6 +194,20 @@ async fn a_watcher_that_is_too_slow_is_told_the_whole_set_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_whole_set_is_told_anew_only_by_one_that_can_prove_that_it_leads() {
+    let stage = with_tablets(10).await;
+    let mut updates = watch(&stage, "").await;
+    follow(&mut updates, &mut ServingSet::default()).await;
+    change_more_than_is_kept(&stage).await;
+    // Nobody has noticed it yet.
+    stage.group.fail_proofs(true);
+    let ended = updates.next().await.unwrap().unwrap_err();
+    assert_eq!(ended.code(), Code::Unavailable);
+    assert_eq!(ended.message(), "no quorum");
+    assert!(updates.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watcher_of_a_keyspace_hears_of_no_other_and_a_change_of_many_is_cut() {
     let stage = with_tablets(10).await;
     let mut other = watch(&stage, "elsewhere").await;
