@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use seawall_common::{Error, ErrorKind, Result, repository::Repository};
+use seawall_common::{
+    Error, ErrorKind, Result, coordinators::HOLDS_MAX, ids::Alias, repository::Repository,
+};
 use seawall_proto::v1::{self, TabletType};
 use tokio_util::sync::CancellationToken;
 
@@ -92,14 +94,19 @@ async fn register(tablet: &Tablet) -> Result<u32> {
             writer_key: tablet.writer_key.public().to_string(),
         })
         .await
-        .map_err(|e| match e.is_retryable() {
-            true => e.context("no coordinator answers"),
-            false => e.context(format_args!("the coordinator refuses {}", tablet.alias)),
-        })?;
+        .map_err(|e| explained(&tablet.alias, e))?;
     tablet.live.hear(sent);
     check_repository(tablet, &registered.repository_id).await?;
     check_group(tablet, registered.group_id).await?;
     Ok(server_id)
+}
+
+/// Whether nobody answers, or somebody does, and refuses.
+fn explained(alias: &Alias, error: Error) -> Error {
+    match error.is_retryable() {
+        true => error.context("no coordinator answers"),
+        false => error.context(format_args!("the coordinator refuses {alias}")),
+    }
 }
 
 /// 0 until the database has been seen running.
@@ -159,7 +166,7 @@ async fn heartbeats(
 ) {
     let mut ticks = tokio::time::interval(HEARTBEAT_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut is_lost = false;
+    let mut trouble = Trouble::default();
     let mut talk = Talk::default();
     while leave.run_until_cancelled(ticks.tick()).await.is_some() {
         let server_id = server_id(tablet);
@@ -173,19 +180,13 @@ async fn heartbeats(
             break;
         };
         match beat {
-            Ok(()) => {
-                if std::mem::take(&mut is_lost) {
-                    tracing::info!("a coordinator answers again");
-                }
-            }
+            Ok(()) => trouble.ends(),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => {
                 tracing::warn!("the coordinator does not know this agent: {error}");
                 return;
             }
             Err(error) => {
-                if !std::mem::replace(&mut is_lost, true) {
-                    tracing::warn!("no coordinator answers: {error}");
-                }
+                trouble.is(&tablet.alias, error);
                 // Not all agents at once, when it was the leader that went.
                 ticks.reset_after(HEARTBEAT_EVERY.mul_f64(rand::random_range(0.2..1.0)));
             }
@@ -194,19 +195,49 @@ async fn heartbeats(
     talk.leave().await;
 }
 
+/// Why heartbeats are not taken, told once each time: a refusal when it is another one, silence,
+/// which has ever other words, when it begins.
+#[derive(Default)]
+struct Trouble(Option<Error>);
+
+impl Trouble {
+    fn is(&mut self, alias: &Alias, error: Error) {
+        let is_known = self
+            .0
+            .as_ref()
+            .is_some_and(|known| *known == error || (known.is_retryable() && error.is_retryable()));
+        if !is_known {
+            tracing::warn!("{}", explained(alias, error.clone()));
+            self.0 = Some(error);
+        }
+    }
+
+    fn ends(&mut self) {
+        if self.0.take().is_some() {
+            tracing::info!("a coordinator answers again");
+        }
+    }
+}
+
 /// The session, while there is one.
 #[derive(Default)]
 struct Talk(Option<Box<dyn Session>>);
 
 impl Talk {
-    /// In the session that there is, or, when that has broken off meanwhile, in another one.
+    /// In the session that there is, or, when that has broken off meanwhile, in another one. Whoever
+    /// is refused is not heard any better in another one: that is left to the next time.
     async fn say(&mut self, tablet: &Tablet) -> Result<v1::HeartbeatAnswer> {
         if let Some(session) = &mut self.0 {
             match session.heartbeat(beat(tablet)).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => tracing::debug!("the session has broken off: {error}"),
+                Err(error) => {
+                    self.0 = None;
+                    if !has_broken_off(&error) {
+                        return Err(error);
+                    }
+                    tracing::debug!("the session has broken off: {error}");
+                }
             }
-            self.0 = None;
         }
         let begin = v1::BeginSession {
             alias: tablet.alias.to_string(),
@@ -227,6 +258,10 @@ impl Talk {
             tracing::debug!("no coordinator has heard that this agent leaves: {error}");
         }
     }
+}
+
+fn has_broken_off(error: &Error) -> bool {
+    error.is_retryable() || error.kind() == ErrorKind::Cancelled
 }
 
 fn beat(tablet: &Tablet) -> v1::Heartbeat {
@@ -251,14 +286,18 @@ async fn heartbeat(tablet: &Tablet, executor: &Arc<Executor>, talk: &mut Talk) -
     Ok(())
 }
 
-/// Holds under which work goes on, or a mark is still to be put.
+/// Holds under which work goes on, or a mark is still to be put: as many as a heartbeat names. Last
+/// are those of marks, which are put whatever is said of their holds.
 pub(crate) fn holds(tablet: &Tablet) -> Vec<v1::HeldToken> {
     let contents = tablet.journal.read();
-    let mut holds: Vec<v1::HeldToken> = contents
+    let aside = contents
         .operations
         .iter()
-        .filter(|operation| operation.is_at_work_aside())
-        .chain(contents.owner())
+        .filter(|operation| operation.is_at_work_aside());
+    let mut holds: Vec<v1::HeldToken> = contents
+        .owner()
+        .into_iter()
+        .chain(aside)
         .map(|operation| (operation.hold_id.clone(), operation.token))
         .chain(
             contents
@@ -270,6 +309,7 @@ pub(crate) fn holds(tablet: &Tablet) -> Vec<v1::HeldToken> {
         .map(|(hold_id, token)| v1::HeldToken { hold_id, token })
         .collect();
     holds.dedup();
+    holds.truncate(HOLDS_MAX);
     holds
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use seawall_common::error::shortened;
 use seawall_proto::v1::{self, TabletType};
 
 use crate::{
@@ -14,6 +15,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A database that takes longer to answer counts as not answering.
 const LOOK_LIMIT: Duration = Duration::from_secs(3);
+/// Bytes of a position that is told: whoever says more than fits into a heartbeat is not heard at all.
+const POSITION_BYTES_MAX: usize = 32 * 1024;
 /// A look older than this proves nothing.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(8);
 
@@ -190,20 +193,23 @@ pub fn status(tablet: &Tablet) -> v1::TabletStatus {
     let replication = health.map(|health| &health.replication);
     v1::TabletStatus {
         database_running: observed.as_ref().is_some_and(|o| o.running),
-        position: health.map_or_else(String::new, |health| health.position.to_string()),
+        position: health
+            .map(|health| health.position.to_string())
+            .filter(|position| position.len() <= POSITION_BYTES_MAX)
+            .unwrap_or_default(),
         read_only: health.is_some_and(|health| health.read_only),
         replicating: replication.is_some_and(|replication| replication.running),
         lag_ms: replication
             .and_then(|replication| replication.lag)
             .map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
         serving: serves.is_ok(),
-        message: match &serves {
+        message: shortened(match &serves {
             Ok(()) => tablet.live.trouble(),
             Err(why) => why.clone(),
-        },
+        }),
         engine_version: observed
             .as_ref()
-            .map_or_else(String::new, |observed| observed.version.clone()),
+            .map_or_else(String::new, |observed| shortened(observed.version.clone())),
         operation_id: contents
             .owner()
             .map_or_else(String::new, |operation| operation.id.to_string()),

@@ -82,6 +82,8 @@ pub struct Notes {
     pub goodbyes: usize,
     /// The session that there is breaks off at the next heartbeat.
     pub break_off: bool,
+    /// What every heartbeat is answered with.
+    pub refuse_heartbeats: Option<Error>,
     pub lost_holds: Vec<String>,
     pub view: v1::ShardView,
     pub repository_id: String,
@@ -159,6 +161,9 @@ impl Session for FakeCoordinator {
         let mut notes = self.notes();
         if std::mem::take(&mut notes.break_off) {
             return Err(Error::unavailable("the leader has gone"));
+        }
+        if let Some(refusal) = notes.refuse_heartbeats.clone() {
+            return Err(refusal);
         }
         notes.heartbeats.push(heartbeat);
         Ok(v1::HeartbeatAnswer {

@@ -219,7 +219,8 @@ const HINT_KEY: &str = "seawall-hint-bin";
 /// and the answer's headers would be more than a client takes.
 const STATUS_TEXT_MAX: usize = 2048;
 
-fn shortened(mut text: String) -> String {
+/// A text of which only so much is told.
+pub fn shortened(mut text: String) -> String {
     if text.len() > STATUS_TEXT_MAX {
         text.truncate(text.floor_char_boundary(STATUS_TEXT_MAX));
         text.push_str(" [...]");

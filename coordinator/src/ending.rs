@@ -1,6 +1,7 @@
 //! Streams end when another member leads, or this one ends: what they tell may not be so any more,
 //! and whoever asks again reaches the one that knows. Of a stream that was passed on the member at
-//! which the client called sees to that: the leader may be cut off and not know it.
+//! which the client called sees to that: the leader may be cut off and not know it. This is the one
+//! place that does: whoever tells a stream need not look who leads.
 
 use std::{
     pin::Pin,
@@ -8,25 +9,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
-use seawall_common::{
-    Error,
-    access::{Lasts, method},
-};
+use seawall_common::Error;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 
 use crate::raft::{Leadership, Node};
-
-const PACKAGE: &str = "/seawall.v1.";
-
-/// Whether the answer goes on until somebody ends it.
-pub fn is_stream(request: &Request<Body>) -> bool {
-    let name = request.uri().path().strip_prefix(PACKAGE);
-    let method = name.and_then(method);
-    method.is_some_and(|method| method.lasts != Lasts::ACall)
-}
 
 /// The answer, for as long as who leads stays the same and nobody says stop.
 pub fn while_led(
@@ -130,20 +119,5 @@ mod tests {
         );
         assert!(body.is_end_stream());
         assert!(body.frame().await.is_none());
-    }
-
-    #[test]
-    fn only_watches_and_sessions_are_streams() {
-        for (path, expected) in [
-            ("/seawall.v1.Topology/WatchServing", true),
-            ("/seawall.v1.Operations/Watch", true),
-            ("/seawall.v1.Agents/Session", true),
-            ("/seawall.v1.Timestamps/Fetch", false),
-            ("/grpc.health.v1.Health/Watch", false),
-        ] {
-            let request = Request::builder().uri(format!("http://a{path}"));
-            let request = request.body(Body::empty()).unwrap();
-            assert_eq!(is_stream(&request), expected, "{path}");
-        }
     }
 }

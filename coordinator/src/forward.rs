@@ -1,8 +1,9 @@
 //! Passes calls that only the leader can answer on to it, as they are, streams too.
 //!
-//! Left alone are calls between members, the state of the group, health and reflection, and what
-//! asks for a stale answer. A call that has been passed on once is not passed on again. Whose call
-//! it is travels with it: the leader believes that of a member alone.
+//! Left alone are calls between members, the state of the group, health and reflection, and a call
+//! that asks for a stale answer; a stream cannot ask for that, for it is told by whoever leads. A call
+//! that has been passed on once is not passed on again. Whose call it is travels with it: the leader
+//! believes that of a member alone.
 
 use std::{
     convert::Infallible,
@@ -15,7 +16,7 @@ use std::{
 use http::{HeaderValue, Request, Response};
 use seawall_common::{
     Error, Result,
-    access::{CALLER_KEY, Caller, FORWARDED_KEY},
+    access::{CALLER_KEY, Caller, FORWARDED_KEY, Method},
     error::chain,
 };
 use tokio_util::sync::CancellationToken;
@@ -24,11 +25,10 @@ use tower::{Layer, Service, ServiceExt as _};
 
 use crate::{
     context::{STALE_KEY, is_stale},
-    ending::{is_stream, while_led},
+    ending::while_led,
     raft::{Leadership, Node},
 };
 
-const PACKAGE: &str = "/seawall.v1.";
 const ANSWERED_BY_ALL: [&str; 2] = ["Raft", "Cluster"];
 /// How long a call waits for an election to end.
 const LEADER_WAIT: Duration = Duration::from_secs(3);
@@ -84,11 +84,12 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let waiting = self.local.clone();
         let mut local = std::mem::replace(&mut self.local, waiting);
-        let is_stream = is_stream(&request);
+        let stale = request.headers().get(STALE_KEY).map(HeaderValue::as_bytes);
+        let method = Method::of_request(&request).filter(|method| needs_leader(method, stale));
         let is_ours = self.node.leadership().borrow().is_ours;
-        if !needs_leader(&request) || (is_ours && !is_stream) {
+        let Some(method) = method.filter(|method| method.is_stream() || !is_ours) else {
             return Box::pin(local.call(request));
-        }
+        };
         let (node, stop) = (self.node.clone(), self.stop.clone());
         let was_forwarded = request.headers().contains_key(FORWARDED_KEY);
         Box::pin(async move {
@@ -97,12 +98,12 @@ where
                 Err(e) => return Ok(Status::from(e).into_http()),
             };
             let response = match leader {
-                Some(leader) => pass_on(&node, leader, request, is_stream)
+                Some(leader) => pass_on(&node, leader, method, request)
                     .await
                     .unwrap_or_else(|e| Status::from(e).into_http()),
                 None => local.call(request).await?,
             };
-            Ok(match is_stream {
+            Ok(match method.is_stream() {
                 true => while_led(response, &node, led, stop),
                 false => response,
             })
@@ -110,13 +111,10 @@ where
     }
 }
 
-fn needs_leader(request: &Request<Body>) -> bool {
-    let Some(method) = request.uri().path().strip_prefix(PACKAGE) else {
-        return false;
-    };
-    let service = method.split('/').next().unwrap_or_default();
-    let stale = request.headers().get(STALE_KEY).map(HeaderValue::as_bytes);
-    !ANSWERED_BY_ALL.contains(&service) && !is_stale(stale)
+/// `stale`: what is said there of a stale answer.
+fn needs_leader(method: &Method, stale: Option<&[u8]>) -> bool {
+    let may_be_stale = !method.is_stream() && is_stale(stale);
+    !ANSWERED_BY_ALL.contains(&method.service()) && !may_be_stale
 }
 
 /// Who leads, and which other member that is; none when it is this one.
@@ -145,8 +143,8 @@ async fn leader(node: &Node, was_forwarded: bool) -> Result<(Leadership, Option<
 async fn pass_on(
     node: &Node,
     leader: u64,
+    method: &Method,
     mut request: Request<Body>,
-    is_stream: bool,
 ) -> Result<Response<Body>> {
     let by = HeaderValue::from(node.id());
     let caller = request.extensions().get::<Caller>();
@@ -163,39 +161,75 @@ async fn pass_on(
             chain(e)
         ))
     };
-    let mut channel = node.channel_to(leader, is_stream)?;
+    let mut channel = node.channel_to(leader, method.lasts)?;
     let channel = channel.ready().await.map_err(|e| unreachable(&e))?;
     channel.call(request).await.map_err(|e| unreachable(&e))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use bytes::Bytes;
+    use futures::{StreamExt as _, stream};
+    use http_body::Frame;
+    use http_body_util::{BodyExt as _, StreamBody};
+    use seawall_common::access::method;
+    use tonic::Code;
+    use tower::service_fn;
 
-    fn request(path: &str, stale: Option<&str>) -> Request<Body> {
-        let mut request = Request::builder().uri(format!("http://a{path}"));
-        if let Some(stale) = stale {
-            request = request.header(STALE_KEY, stale);
-        }
-        request.body(Body::empty()).unwrap()
-    }
+    use super::*;
+    use crate::timestamps::bounds_tests::group_of_one;
 
     #[test]
     fn only_what_the_leader_alone_knows_is_passed_on() {
-        for (path, stale, expected) in [
-            ("/seawall.v1.Timestamps/Fetch", None, true),
-            ("/seawall.v1.Topology/ListTablets", Some("false"), true),
-            ("/seawall.v1.Topology/ListTablets", Some("true"), false),
-            ("/seawall.v1.Raft/Vote", None, false),
-            ("/seawall.v1.Cluster/Status", None, false),
-            ("/grpc.health.v1.Health/Check", None, false),
-            ("/other", None, false),
+        for (name, stale, expected) in [
+            ("Timestamps/Fetch", None, true),
+            ("Topology/ListTablets", Some("false"), true),
+            ("Topology/ListTablets", Some("true"), false),
+            ("Topology/WatchServing", Some("true"), true),
+            ("Operations/Watch", Some("true"), true),
+            ("Agents/Session", Some("true"), true),
+            ("Raft/Vote", None, false),
+            ("Cluster/Status", None, false),
         ] {
-            assert_eq!(
-                needs_leader(&request(path, stale)),
-                expected,
-                "{path} {stale:?}"
-            );
+            let needs = needs_leader(method(name).unwrap(), stale.map(str::as_bytes));
+            assert_eq!(needs, expected, "{name} {stale:?}");
         }
+    }
+
+    /// A call of this name, as the layer before this one hands it on, of a service whose answer goes on
+    /// for ever after one frame.
+    async fn call(node: &Node, stop: &CancellationToken, name: &str, stale: bool) -> Body {
+        let service = service_fn(|_: Request<Body>| async {
+            let told = Ok::<_, Status>(Frame::data(Bytes::from_static(b"told")));
+            let told = stream::iter([told]).chain(stream::pending());
+            Ok::<_, Infallible>(Response::new(Body::new(StreamBody::new(told))))
+        });
+        let mut request = Request::builder().extension(method(name).unwrap());
+        if stale {
+            request = request.header(STALE_KEY, "true");
+        }
+        let request = request.body(Body::empty()).unwrap();
+        let layer = ForwardLayer::new(node.clone(), stop.clone());
+        let mut response = layer.layer(service).call(request).await.unwrap();
+        let first = response.body_mut().frame().await.unwrap().unwrap();
+        assert_eq!(first.into_data().unwrap(), "told");
+        response.into_body()
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_its_member_also_when_it_asks_for_a_stale_answer() {
+        let directory = tempfile::tempdir().unwrap();
+        let node = group_of_one(directory.path()).await;
+        for stale in [false, true] {
+            let stop = CancellationToken::new();
+            let mut told = call(&node, &stop, "Operations/Watch", stale).await;
+            assert!(futures::poll!(std::pin::pin!(told.frame())).is_pending());
+            stop.cancel();
+            let last = told.frame().await.unwrap().unwrap();
+            let status = Status::from_header_map(last.trailers_ref().unwrap()).unwrap();
+            assert_eq!(status.code(), Code::Unavailable);
+            assert!(told.frame().await.is_none());
+        }
+        node.stop().await;
     }
 }

@@ -163,12 +163,45 @@ async fn claim(
 ) -> Result<()> {
     match repository.claim(group_id, false).await {
         Err(refused) if is_refusal(&refused) => {
-            recorder.disown().await?;
+            if let Err(e) = recorder.disown().await {
+                tracing::warn!("it cannot be noted that another group has the repository: {e}");
+                return Err(refused);
+            }
             match take_over {
                 true => repository.claim(group_id, true).await.map(drop),
                 false => Err(refused),
             }
         }
         claimed => claimed.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use seawall_common::repository::RepositoryConfig;
+
+    use super::*;
+    use crate::timestamps::{AHEAD, bounds_tests::group_of_one};
+
+    #[tokio::test]
+    async fn i1_a_repository_is_not_taken_over_before_it_is_noted_that_another_group_had_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", directory.path().join("repository").display());
+        let repository = Repository::create_or_open(&RepositoryConfig::at(url)).await;
+        let repository = repository.unwrap();
+        repository.claim("another", false).await.unwrap();
+        let data_dir = tempfile::tempdir().unwrap();
+        let node = group_of_one(data_dir.path()).await;
+        let recorder = Recorder::new(node.clone(), Arc::new(repository.clone()), AHEAD);
+        let disowned = || node.look(|state| state.timestamps.disowned());
+
+        let refused = claim(&repository, &recorder, "group", false).await;
+        assert!(is_refusal(&refused.unwrap_err()));
+        assert_eq!(disowned(), 1);
+        // Nothing can be noted any more: the answer is the refusal, and the other group keeps it.
+        node.stop().await;
+        let refused = claim(&repository, &recorder, "group", true).await;
+        assert!(is_refusal(&refused.unwrap_err()));
+        repository.check_owner("another").await.unwrap();
     }
 }

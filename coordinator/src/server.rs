@@ -6,6 +6,7 @@ use futures::Stream;
 use seawall_common::{
     Error, Result,
     access::Access,
+    coordinators,
     error::chain,
     repository::Repository,
     tls::{ConnectionLimits, Dialer, LOOK_EVERY, Listener, Port, Tls, TlsNumbers},
@@ -382,7 +383,7 @@ async fn routes(
             AgentsServer::new(service::agents::AgentsService {
                 context: coordination.clone(),
             })
-            .max_decoding_message_size(service::session::MESSAGE_BYTES_MAX),
+            .max_decoding_message_size(coordinators::MESSAGE_BYTES_MAX),
         );
     Ok(routes.routes())
 }

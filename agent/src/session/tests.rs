@@ -1,6 +1,11 @@
+use prost::Message as _;
+use seawall_common::coordinators::MESSAGE_BYTES_MAX;
+
 use super::*;
 use crate::{
-    journal::OperationState,
+    engine::{Health, Replication},
+    journal::{OperationState, PendingMark},
+    live::Observation,
     testing::{ALIAS, Agent, Driver, HOLD, PATIENCE, PORT, World, backup_steps, is_done, view},
 };
 
@@ -139,4 +144,108 @@ async fn i3_a_repository_that_is_not_mounted_yet_does_not_end_the_agent() {
     assert!(!is_final(&error), "{error}");
     std::fs::rename(&gone, &there).unwrap();
     register(&agent.tablet).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_is_refused_keeps_its_pauses_and_one_that_is_cut_off_does_not() {
+    let world = World::new().await;
+    let (agent, coordinator) = (world.agent(), &world.coordinator);
+    let sessions = || coordinator.notes().sessions.len();
+    let mut talk = Talk::default();
+    talk.say(&agent.tablet).await.unwrap();
+    assert_eq!(sessions(), 1);
+    coordinator.notes().break_off = true;
+    talk.say(&agent.tablet).await.unwrap();
+    assert_eq!(sessions(), 2, "another one at once");
+
+    for refusal in [
+        Error::denied("the caller is viewer/bob"),
+        Error::exhausted("message length too large"),
+    ] {
+        let before = sessions();
+        coordinator.notes().refuse_heartbeats = Some(refusal.clone());
+        let refused = talk.say(&agent.tablet).await.unwrap_err();
+        assert_eq!(refused, refusal);
+        assert_eq!(sessions(), before, "another one at once");
+        coordinator.notes().refuse_heartbeats = None;
+        talk.say(&agent.tablet).await.unwrap();
+        assert_eq!(sessions(), before + 1);
+    }
+    // Another session of this agent, or one that the coordinator has ended, is no refusal.
+    let before = sessions();
+    coordinator.notes().refuse_heartbeats = Some(Error::cancelled("this session is over"));
+    talk.say(&agent.tablet).await.unwrap_err();
+    assert_eq!(sessions(), before + 1);
+}
+
+#[test]
+fn a_refusal_is_told_in_its_own_words_and_silence_as_silence() {
+    let alias: Alias = ALIAS.parse().unwrap();
+    let said = |error: &Error| explained(&alias, error.clone()).to_string();
+    let refusal = Error::exhausted("message length too large").hint("Say less.");
+    assert_eq!(
+        said(&refusal),
+        format!("the coordinator refuses {ALIAS}: message length too large. Say less.")
+    );
+    let silence = Error::unavailable("connection refused");
+    assert_eq!(said(&silence), "no coordinator answers: connection refused");
+    // Each is told once.
+    let mut trouble = Trouble::default();
+    let mut is_told = |error: &Error| {
+        let before = trouble.0.clone();
+        trouble.is(&alias, error.clone());
+        trouble.0 != before
+    };
+    let denied = Error::denied("the caller is viewer/bob");
+    assert!(is_told(&silence));
+    assert!(!is_told(&Error::timeout("not in time")));
+    assert!(is_told(&refusal) && !is_told(&refusal));
+    assert!(is_told(&denied) && is_told(&silence));
+    trouble.ends();
+    assert_eq!(trouble.0, None);
+}
+
+#[tokio::test]
+async fn a_heartbeat_is_never_larger_than_is_taken_and_names_the_holds_of_its_work_first() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let driver = Driver::new();
+    let steps = backup_steps()[..4].to_vec();
+    assert!(is_done(&driver.steps(&agent, steps).await));
+    let marks = agent.tablet.journal.update(|contents| {
+        contents.pending_marks = (0..200)
+            .map(|number| PendingMark {
+                backup: crate::testing::backup_name(),
+                reason: String::new(),
+                hold_id: format!("{number:0>36}"),
+                token: u64::MAX,
+            })
+            .collect();
+        Ok(())
+    });
+    marks.await.unwrap();
+    let position = (0..5_000)
+        .map(|domain| format!("{domain}-1-{}", u64::MAX))
+        .collect::<Vec<_>>();
+    let health = Health {
+        version: "x".repeat(100_000),
+        server_id: 1,
+        read_only: true,
+        position: position.join(",").parse().unwrap(),
+        replication: Replication::default(),
+        log_kept: None,
+    };
+    agent.tablet.live.observe(Observation {
+        at: Instant::now(),
+        running: true,
+        version: "x".repeat(100_000),
+        health: Some(health),
+        error: None,
+    });
+    agent.tablet.live.set_trouble(&"x".repeat(100_000));
+    let beat = beat(&agent.tablet);
+    assert_eq!(beat.holds.len(), HOLDS_MAX);
+    assert_eq!(beat.holds[0].hold_id, HOLD);
+    let bytes = beat.encoded_len();
+    assert!(bytes < MESSAGE_BYTES_MAX, "{bytes}");
 }

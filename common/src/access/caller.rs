@@ -26,6 +26,16 @@ pub enum Caller {
     Anybody(Option<SocketAddr>),
 }
 
+/// Whether a member has passed a call on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PassedOn {
+    No,
+    /// Whoever calls says so; without mutual TLS nobody can tell.
+    Claimed,
+    /// By a member that has shown who it is.
+    Proved,
+}
+
 impl Caller {
     /// Who calls, as far as it can be believed, and whether a member has passed the call on. What
     /// only a member may say is taken out of the request where somebody else said it.
@@ -33,34 +43,35 @@ impl Caller {
         peer: Option<&Peer>,
         demands_certificates: bool,
         headers: &mut HeaderMap,
-    ) -> (Self, bool) {
+    ) -> (Self, PassedOn) {
         let was_forwarded = headers.contains_key(FORWARDED_KEY);
-        let passed_on = headers.remove(CALLER_KEY);
+        let named = headers.remove(CALLER_KEY);
         if !demands_certificates {
-            return (
-                Caller::Anybody(peer.map(|peer| peer.address)),
-                was_forwarded,
-            );
+            let passed_on = match was_forwarded {
+                true => PassedOn::Claimed,
+                false => PassedOn::No,
+            };
+            return (Caller::Anybody(peer.map(|peer| peer.address)), passed_on);
         }
         let certificate = peer.and_then(|peer| peer.certificate.as_ref());
         let Some(certificate) = certificate else {
             // Cannot be: the listener lets nobody in without one.
-            return (Caller::Nameless("no certificate".to_owned()), false);
+            return (Caller::Nameless("no certificate".to_owned()), PassedOn::No);
         };
         match &certificate.identity {
             Some(member) if member.role == Role::Coordinator && was_forwarded => {
                 // A member that calls for itself says so too: nobody gets its rights by saying less.
-                let caller = passed_on.as_ref().and_then(identity);
+                let caller = named.as_ref().and_then(identity);
                 let nobody = || Caller::Nameless(format!("nobody that {member} can name"));
-                (caller.map_or_else(nobody, Caller::Known), true)
+                (caller.map_or_else(nobody, Caller::Known), PassedOn::Proved)
             }
             Some(identity) => {
                 headers.remove(FORWARDED_KEY);
-                (Caller::Known(identity.clone()), false)
+                (Caller::Known(identity.clone()), PassedOn::No)
             }
             None => {
                 headers.remove(FORWARDED_KEY);
-                (Caller::Nameless(certificate.who()), false)
+                (Caller::Nameless(certificate.who()), PassedOn::No)
             }
         }
     }

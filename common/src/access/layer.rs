@@ -18,6 +18,7 @@ use tower::{Layer, Service};
 use super::{
     CallLimits, CallNumbers, Caller, Method, REQUEST_BYTES_MAX, Record,
     audit::{Entry, clarified},
+    caller::PassedOn,
     limits::{Held, Places},
     method,
 };
@@ -26,6 +27,7 @@ use crate::{
     tls::{Peer, Tls},
 };
 
+/// Before the name of each call of Seawall's own in its path.
 const PACKAGE: &str = "/seawall.v1.";
 /// A flag and a length stand before each message.
 const FRAME_HEAD_BYTES: usize = 5;
@@ -129,7 +131,7 @@ impl Access {
         let peer = request.extensions().get::<Peer>().cloned();
         let demands_certificates = tls.demands_certificates();
         let headers = request.headers_mut();
-        let (caller, is_passed_on) = Caller::of(peer.as_ref(), demands_certificates, headers);
+        let (caller, passed_on) = Caller::of(peer.as_ref(), demands_certificates, headers);
         // Health and reflection stand for themselves: whoever got in may ask.
         let called = match request.uri().path().strip_prefix(PACKAGE) {
             None => None,
@@ -138,21 +140,24 @@ impl Access {
                 None => return Ok(Status::unimplemented("").into_http()),
             },
         };
-        let place = places.take(called, peer.as_ref(), is_passed_on);
+        let place = places.take(called, peer.as_ref(), passed_on);
         let place = match place {
             Ok(place) => place,
             Err(error) => {
-                let entry = called.and_then(|method| entry(method, &caller, is_passed_on, None));
+                let entry = called.and_then(|method| entry(method, &caller, passed_on, None));
                 return Ok(written(entry, refused(error)).await);
             }
         };
         let (checked, entry) = match called {
             None => (Ok(request), None),
-            Some(method) => check(method, &caller, is_passed_on, request).await,
+            Some(method) => check(method, &caller, passed_on, request).await,
         };
         let response = match checked {
             Ok(mut request) => {
                 request.extensions_mut().insert(caller);
+                if let Some(method) = called {
+                    request.extensions_mut().insert(method);
+                }
                 clarified(local.call(request).await?)
             }
             Err(error) => refused(error),
@@ -166,7 +171,7 @@ impl Access {
 async fn check(
     method: &'static Method,
     caller: &Caller,
-    is_passed_on: bool,
+    passed_on: PassedOn,
     request: Request<Body>,
 ) -> (Result<Request<Body>>, Option<Entry>) {
     let allowed = caller.check(method.name, method.least);
@@ -175,12 +180,12 @@ async fn check(
     };
     match read(request).await {
         Err(error) => {
-            let entry = entry(method, caller, is_passed_on, None);
+            let entry = entry(method, caller, passed_on, None);
             (Err(error), entry)
         }
         Ok((request, message)) => {
             let object = object(&message);
-            let entry = entry(method, caller, is_passed_on, object.as_deref());
+            let entry = entry(method, caller, passed_on, object.as_deref());
             let readable = object
                 .map(drop)
                 .ok_or_else(|| Error::invalid(format!("this is no request of {}", method.name)));
@@ -189,14 +194,16 @@ async fn check(
     }
 }
 
-/// On the member where the client called, and of what changes something.
+/// Of what changes something, on the member where the client called. Where anybody can say that a call
+/// was passed on, the leader notes it as well: rather two lines than none.
 fn entry(
     method: &Method,
     caller: &Caller,
-    is_passed_on: bool,
+    passed_on: PassedOn,
     object: Option<&str>,
 ) -> Option<Entry> {
-    let is_noted = matches!(method.record, Record::Changes(_)) && !is_passed_on;
+    let is_change = matches!(method.record, Record::Changes(_));
+    let is_noted = is_change && passed_on != PassedOn::Proved;
     is_noted.then(|| Entry::begin(caller, method.name, object.unwrap_or("unreadable")))
 }
 

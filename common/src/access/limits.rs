@@ -21,7 +21,10 @@ use prometheus_client::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, body::Body};
 
-use super::table::{Lasts, Method};
+use super::{
+    caller::PassedOn,
+    table::{Lasts, Method},
+};
 use crate::{
     error::{Error, Result},
     tls::Peer,
@@ -143,12 +146,12 @@ impl Places {
         u32::try_from(most).unwrap_or(u32::MAX)
     }
 
-    /// `is_passed_on`: by another member, whose connection carries many callers' calls.
+    /// The connection of a member that passes calls on carries many callers'.
     pub fn take(
         &self,
         method: Option<&Method>,
         peer: Option<&Peer>,
-        is_passed_on: bool,
+        passed_on: PassedOn,
     ) -> Result<Place> {
         if method.is_some_and(|method| method.name.starts_with(BETWEEN_MEMBERS)) {
             return Ok(Place {
@@ -158,7 +161,9 @@ impl Places {
         }
         let lasts = method.map_or(Lasts::ACall, |method| method.lasts);
         let on_connection = match peer {
-            Some(peer) if !is_passed_on && lasts == Lasts::ACall => Some(self.on_connection(peer)?),
+            Some(peer) if passed_on == PassedOn::No && lasts == Lasts::ACall => {
+                Some(self.on_connection(peer)?)
+            }
             _ => None,
         };
         let limits = &self.0.limits;

@@ -7,7 +7,8 @@
 //! alone. Without mutual TLS nobody is known but by an address, and everybody may do everything.
 //!
 //! Every call that changes something leaves one line under the target `audit`, on the member where
-//! the client called.
+//! the client called; without mutual TLS, where nobody can prove to have passed a call on, another
+//! one on the leader.
 
 mod audit;
 mod caller;

@@ -108,6 +108,20 @@ const fn unnoted(name: &'static str, least: Least, why: &'static str) -> Method 
 }
 
 impl Method {
+    /// Of a request that has come through the layer; none: it is no call of Seawall's own.
+    pub fn of_request<T>(request: &http::Request<T>) -> Option<&'static Self> {
+        request.extensions().get::<&'static Self>().copied()
+    }
+
+    pub fn service(&self) -> &'static str {
+        self.name.split('/').next().unwrap_or_default()
+    }
+
+    /// Whether a coordinator's answer goes on until somebody ends it.
+    pub fn is_stream(&self) -> bool {
+        self.lasts != Lasts::ACall
+    }
+
     const fn least(mut self, least: Least) -> Self {
         self.least = least;
         self

@@ -10,7 +10,7 @@ use std::{
 };
 
 pub use member::{Member, NOT_A_COORDINATOR, refusal};
-pub use session::Session;
+pub use session::{HOLDS_MAX, MESSAGE_BYTES_MAX, Session};
 use tonic::{Response, Status, transport::Channel};
 
 use crate::{
@@ -19,7 +19,11 @@ use crate::{
 };
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-const DIAL: Dial = Dial::within(Duration::from_secs(2)).call_limit(CALL_TIMEOUT);
+/// A member that is dead is left for another one well before an agent that talks with it counts as
+/// silent, after ten seconds.
+const DIAL: Dial = Dial::within(Duration::from_secs(2))
+    .call_limit(CALL_TIMEOUT)
+    .keep_alive(Duration::from_secs(2), Duration::from_secs(2));
 
 /// The members that were named, asked in turn, beginning with the one that answered last.
 pub struct Coordinators {

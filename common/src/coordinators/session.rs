@@ -10,6 +10,11 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming, transport::Channel};
 
+/// Bytes of a message of an agent: what it says of its tablet, its holds, or a backup. A larger one is
+/// refused, so whatever may be long is cut by the agent.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Holds that one message names.
+pub const HOLDS_MAX: usize = 64;
 /// How long a heartbeat may wait for its answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// How long a goodbye may take.
@@ -89,3 +94,6 @@ impl Session {
 fn has_ended() -> Status {
     Status::unavailable("the session has ended")
 }
+
+#[cfg(test)]
+mod tests;

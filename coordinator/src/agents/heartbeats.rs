@@ -1,9 +1,14 @@
 //! The leader's memory: when each agent was last heard and what it said, and how far each
 //! operation says it is. Never in the log; a new leader begins with nothing and gives every agent
 //! the time to be heard before it draws conclusions.
+//!
+//! Two things are kept apart. An agent *is there* while anything is heard of it: it registers, it
+//! talks, it answers a call. How its tablet *is*, and whether it serves, only a heartbeat says, and
+//! it counts for its time and no longer.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    mem,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,6 +25,7 @@ use crate::state::topology::Tablet;
 /// An agent that was heard within this time is there.
 pub const SEEN_WITHIN: Duration = Duration::from_secs(10);
 
+/// A heartbeat.
 #[derive(Clone, Debug)]
 pub struct Heard {
     pub instance: String,
@@ -41,9 +47,18 @@ pub enum Seen {
 pub struct SessionId(u64);
 
 pub struct Presence {
-    pub heard: Option<Heard>,
+    pub last_heard: Option<LastHeard>,
+    /// What its last heartbeat said, however long ago; none: there was none.
+    pub status: Option<v1::TabletStatus>,
     pub is_silent: bool,
     pub serves: bool,
+}
+
+/// When something was heard of an agent, whatever it was.
+#[derive(Clone, Copy, Debug)]
+pub struct LastHeard {
+    pub at: Instant,
+    pub at_unix_ms: u64,
 }
 
 /// What the leader has heard, for as long as it is looked at.
@@ -52,8 +67,7 @@ pub struct Hearing<'a>(&'a Inner);
 impl Hearing<'_> {
     /// Until when a tablet that serves does so, if nothing more is heard of its agent.
     pub fn serves_until(&self, alias: &Alias) -> Option<Instant> {
-        let agent = self.0.tablets.get(alias).filter(|agent| agent.serves());
-        agent.map(|agent| agent.heard.at + SEEN_WITHIN)
+        self.0.tablets.get(alias).and_then(Agent::serves_until)
     }
 
     /// Whether the agent of a tablet is not there, as far as this leader can tell.
@@ -63,9 +77,10 @@ impl Hearing<'_> {
         tablet.is_registered() && agent.map_or(has_had_time, |agent| !agent.is_there())
     }
 
-    /// Whether nothing was heard of an agent that has not had the time for it.
+    /// Whether an agent has not said yet how its tablet is, and has not had the time for it.
     pub fn is_awaited(&self, alias: &Alias) -> bool {
-        self.0.is_young() && !self.0.tablets.contains_key(alias)
+        let agent = self.0.tablets.get(alias);
+        self.0.is_young() && agent.is_none_or(|agent| agent.said.is_none() && !agent.has_left)
     }
 
     /// Until when agents are awaited; none: no longer.
@@ -85,24 +100,50 @@ struct Inner {
     /// None: this member does not lead, and hears nobody.
     in_office_since: Option<Instant>,
     tablets: BTreeMap<Alias, Agent>,
-    sessions: BTreeMap<Alias, SessionId>,
+    sessions: BTreeMap<Alias, Session>,
     sessions_begun: u64,
     progress: BTreeMap<OperationId, v1::Progress>,
+    /// Tablets that have begun or ended to serve, or to be awaited, and that nobody has looked at since.
+    changed: BTreeSet<Alias>,
+}
+
+struct Session {
+    id: SessionId,
+    instance: String,
 }
 
 struct Agent {
-    heard: Heard,
+    instance: String,
+    last_heard: LastHeard,
+    said: Option<Said>,
     /// It has said that it ends.
     has_left: bool,
 }
 
+/// The last heartbeat.
+struct Said {
+    at: Instant,
+    status: v1::TabletStatus,
+}
+
 impl Agent {
     fn is_there(&self) -> bool {
-        !self.has_left && self.heard.at.elapsed() <= SEEN_WITHIN
+        !self.has_left && self.last_heard.at.elapsed() <= SEEN_WITHIN
+    }
+
+    /// What it has said and still counts.
+    fn says(&self) -> Option<&Said> {
+        let said = self.said.as_ref().filter(|_| !self.has_left);
+        said.filter(|said| said.at.elapsed() <= SEEN_WITHIN)
     }
 
     fn serves(&self) -> bool {
-        self.is_there() && self.heard.status.serving
+        self.says().is_some_and(|said| said.status.serving)
+    }
+
+    fn serves_until(&self) -> Option<Instant> {
+        let said = self.says().filter(|said| said.status.serving);
+        said.map(|said| said.at + SEEN_WITHIN)
     }
 }
 
@@ -112,15 +153,38 @@ impl Inner {
             .is_none_or(|since| since.elapsed() <= SEEN_WITHIN)
     }
 
-    /// Whether a tablet has begun or ended to serve with that.
+    /// Whether a tablet has begun or ended to serve with that, or was awaited.
     fn hear(&mut self, alias: &Alias, heard: Heard) -> bool {
         let serves = heard.status.serving;
         let agent = Agent {
-            heard,
+            instance: heard.instance,
+            last_heard: LastHeard {
+                at: heard.at,
+                at_unix_ms: heard.at_unix_ms,
+            },
+            said: Some(Said {
+                at: heard.at,
+                status: heard.status,
+            }),
             has_left: false,
         };
         let before = self.tablets.insert(alias.clone(), agent);
-        before.is_none_or(|before| before.serves() != serves)
+        let is_as_before =
+            before.is_some_and(|before| before.said.is_some() && before.serves() == serves);
+        if !is_as_before {
+            self.changed.insert(alias.clone());
+        }
+        !is_as_before
+    }
+
+    fn check_session(&self, alias: &Alias, session: SessionId) -> Result<()> {
+        if self.sessions.get(alias).map(|known| known.id) == Some(session) {
+            return Ok(());
+        }
+        Err(Error::cancelled(format!(
+            "this session of the agent of {alias} is over: another one has begun, or another agent \
+             has registered"
+        )))
     }
 }
 
@@ -154,12 +218,14 @@ impl Heartbeats {
         self.note_change();
     }
 
-    /// The agent begins to talk; a talk that it had before is over.
-    pub fn begin_session(&self, alias: &Alias) -> SessionId {
+    /// The agent begins to talk; a talk that it had before is over. It has said nothing yet.
+    pub fn begin_session(&self, alias: &Alias, instance: &str) -> SessionId {
         let mut inner = self.inner();
         inner.sessions_begun += 1;
         let id = SessionId(inner.sessions_begun);
-        inner.sessions.insert(alias.clone(), id);
+        let instance = instance.to_owned();
+        let session = Session { id, instance };
+        inner.sessions.insert(alias.clone(), session);
         id
     }
 
@@ -180,16 +246,12 @@ impl Heartbeats {
         let mut inner = self.inner();
         inner.check_session(alias, session)?;
         inner.sessions.remove(alias);
-        let agent = inner.tablets.get_mut(alias);
-        let has_changed = agent.is_some_and(|agent| {
-            let served = agent.serves();
+        if let Some(agent) = inner.tablets.get_mut(alias) {
             agent.has_left = true;
-            served
-        });
-        drop(inner);
-        if has_changed {
-            self.note_change();
         }
+        inner.changed.insert(alias.clone());
+        drop(inner);
+        self.note_change();
         Ok(())
     }
 
@@ -201,27 +263,33 @@ impl Heartbeats {
         }
     }
 
-    /// An agent has registered: it counts as heard, and what it said before stands until it says
-    /// more.
-    pub fn meet(&self, alias: &Alias, instance: String, at_unix_ms: u64) {
+    /// An agent has registered: it is there. What the same one said before, if it has been there all
+    /// the time, stands for as long as it would have; of another one nothing does.
+    pub fn meet(&self, alias: &Alias, instance: &str, at_unix_ms: u64) {
         let mut inner = self.inner();
-        let known = inner.tablets.remove(alias).map(|agent| agent.heard);
-        let known = known.filter(|heard| heard.instance == instance);
-        let heard = Heard {
-            instance,
-            at: Instant::now(),
-            at_unix_ms,
-            status: known.map_or_else(Default::default, |heard| heard.status),
+        let before = inner.tablets.remove(alias);
+        let same = before.filter(|agent| agent.instance == instance && agent.is_there());
+        let at = Instant::now();
+        let agent = Agent {
+            instance: instance.to_owned(),
+            last_heard: LastHeard { at, at_unix_ms },
+            said: same.and_then(|agent| agent.said),
+            has_left: false,
         };
-        inner.hear(alias, heard);
+        inner.tablets.insert(alias.clone(), agent);
+        let session = inner.sessions.get(alias);
+        if session.is_some_and(|session| session.instance != instance) {
+            inner.sessions.remove(alias);
+        }
+        inner.changed.insert(alias.clone());
         drop(inner);
         self.note_change();
     }
 
-    /// An answer to a call shows that the agent is there, as a heartbeat does.
+    /// An answer to a call shows that the agent is there; it says nothing of its tablet.
     pub fn touch(&self, alias: &Alias) {
         if let Some(agent) = self.inner().tablets.get_mut(alias) {
-            agent.heard.at = Instant::now();
+            agent.last_heard.at = Instant::now();
         }
     }
 
@@ -229,21 +297,26 @@ impl Heartbeats {
         let mut inner = self.inner();
         inner.tablets.remove(alias);
         inner.sessions.remove(alias);
+        inner.changed.insert(alias.clone());
+        drop(inner);
+        self.note_change();
     }
 
-    /// The last word of an agent that is there.
+    /// The last word of an agent, while it counts.
     pub fn seen_status(&self, alias: &Alias) -> Option<v1::TabletStatus> {
         let inner = self.inner();
-        let agent = inner.tablets.get(alias).filter(|agent| agent.is_there());
-        agent.map(|agent| agent.heard.status.clone())
+        let said = inner.tablets.get(alias).and_then(Agent::says);
+        said.map(|said| said.status.clone())
     }
 
     /// What is known of an agent now.
     pub fn presence(&self, tablet: &Tablet) -> Presence {
         let inner = self.inner();
         let agent = inner.tablets.get(&tablet.alias);
+        let said = agent.and_then(|agent| agent.said.as_ref());
         Presence {
-            heard: agent.map(|agent| agent.heard.clone()),
+            last_heard: agent.map(|agent| agent.last_heard),
+            status: said.map(|said| said.status.clone()),
             is_silent: Hearing(&inner).is_silent(tablet),
             serves: agent.is_some_and(Agent::serves),
         }
@@ -254,8 +327,23 @@ impl Heartbeats {
         look(&Hearing(&self.inner()))
     }
 
+    /// The same, with the tablets that have begun or ended to serve, or to be awaited, since the last
+    /// look of this kind. That a heartbeat is too old to count is no change that is noted here.
+    pub fn look_at_changes<T>(&self, look: impl FnOnce(&Hearing<'_>, BTreeSet<Alias>) -> T) -> T {
+        let mut inner = self.inner();
+        let changed = mem::take(&mut inner.changed);
+        look(&Hearing(&inner), changed)
+    }
+
     pub fn is_there(&self, alias: &Alias) -> bool {
         self.inner().tablets.get(alias).is_some_and(Agent::is_there)
+    }
+
+    /// Whether an agent is there, or this leader is too young to know.
+    pub fn may_be_there(&self, alias: &Alias) -> bool {
+        let inner = self.inner();
+        let agent = inner.tablets.get(alias);
+        agent.map_or(inner.is_young(), Agent::is_there)
     }
 
     /// The next of the moments, `every` apart, at which what has gathered is answered together.
@@ -269,7 +357,7 @@ impl Heartbeats {
     /// How long an agent has been silent, counted from no earlier than this leader's office.
     pub fn silence(&self, alias: &Alias) -> Duration {
         let inner = self.inner();
-        let heard = inner.tablets.get(alias).map(|agent| agent.heard.at);
+        let heard = inner.tablets.get(alias).map(|agent| agent.last_heard.at);
         heard
             .or(inner.in_office_since)
             .map_or(Duration::ZERO, |since| since.elapsed())
@@ -284,8 +372,8 @@ impl Heartbeats {
     pub fn seen(&self, alias: &Alias, instance: &str) -> Seen {
         let inner = self.inner();
         match inner.tablets.get(alias) {
-            Some(agent) if agent.heard.instance == instance && agent.is_there() => Seen::Yes,
-            Some(agent) if agent.heard.instance == instance && agent.has_left => Seen::No,
+            Some(agent) if agent.instance == instance && agent.is_there() => Seen::Yes,
+            Some(agent) if agent.instance == instance && agent.has_left => Seen::No,
             _ if inner.is_young() => Seen::Unknown,
             _ => Seen::No,
         }
@@ -303,106 +391,11 @@ impl Heartbeats {
         self.inner().progress.get(&operation).cloned()
     }
 
-    /// Changes whenever a tablet begins or ends to serve.
+    /// Changes whenever a tablet begins or ends to serve, or to be awaited.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 }
 
-impl Inner {
-    fn check_session(&self, alias: &Alias, session: SessionId) -> Result<()> {
-        if self.sessions.get(alias) == Some(&session) {
-            return Ok(());
-        }
-        Err(Error::cancelled(format!(
-            "the agent of {alias} has begun another session"
-        )))
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use seawall_common::ErrorKind;
-
-    use super::*;
-
-    fn heard(instance: &str) -> Heard {
-        Heard {
-            instance: instance.into(),
-            at: Instant::now(),
-            at_unix_ms: 1,
-            status: v1::TabletStatus::default(),
-        }
-    }
-
-    fn serving(instance: &str) -> Heard {
-        let mut heard = heard(instance);
-        heard.status.serving = true;
-        heard
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn of_two_sessions_the_later_one_is_heard_and_a_farewell_counts_at_once() {
-        let heartbeats = Heartbeats::new();
-        heartbeats.take_office();
-        let alias: Alias = "zone1-101".parse().unwrap();
-        let mut changes = heartbeats.changes();
-        let first = heartbeats.begin_session(&alias);
-        heartbeats.hear(&alias, first, serving("a")).unwrap();
-        assert!(changes.has_changed().unwrap());
-        changes.mark_unchanged();
-        heartbeats.hear(&alias, first, serving("a")).unwrap();
-        assert!(!changes.has_changed().unwrap(), "nothing new was said");
-
-        let second = heartbeats.begin_session(&alias);
-        heartbeats.hear(&alias, second, serving("a")).unwrap();
-        let late = heartbeats.hear(&alias, first, heard("a")).unwrap_err();
-        assert_eq!(late.kind(), ErrorKind::Cancelled);
-        heartbeats.leave(&alias, first).unwrap_err();
-        assert!(heartbeats.is_there(&alias));
-
-        heartbeats.leave(&alias, second).unwrap();
-        assert!(changes.has_changed().unwrap());
-        assert!(!heartbeats.is_there(&alias));
-        // Another one may have the alias at once, although this leader is young.
-        assert_eq!(heartbeats.seen(&alias, "a"), Seen::No);
-        assert_eq!(heartbeats.silence(&alias), Duration::ZERO);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_that_comes_back_after_silence_is_a_change_although_it_says_the_same() {
-        let heartbeats = Heartbeats::new();
-        heartbeats.take_office();
-        let alias: Alias = "zone1-101".parse().unwrap();
-        let session = heartbeats.begin_session(&alias);
-        heartbeats.hear(&alias, session, serving("a")).unwrap();
-        tokio::time::advance(SEEN_WITHIN + Duration::from_millis(1)).await;
-        let mut changes = heartbeats.changes();
-        heartbeats.hear(&alias, session, serving("a")).unwrap();
-        assert!(changes.has_changed().unwrap());
-        changes.mark_unchanged();
-        // Registering again says nothing of how it is.
-        heartbeats.meet(&alias, "a".into(), 1);
-        assert!(heartbeats.seen_status(&alias).unwrap().serving);
-        heartbeats.meet(&alias, "b".into(), 1);
-        assert!(!heartbeats.seen_status(&alias).unwrap().serving);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_young_leader_does_not_take_an_agent_for_gone() {
-        let heartbeats = Heartbeats::new();
-        heartbeats.take_office();
-        let alias: Alias = "zone1-101".parse().unwrap();
-        assert_eq!(heartbeats.seen(&alias, "a"), Seen::Unknown);
-        heartbeats.record(&alias, heard("a"));
-        assert_eq!(heartbeats.seen(&alias, "a"), Seen::Yes);
-        tokio::time::advance(SEEN_WITHIN + Duration::from_secs(1)).await;
-        assert_eq!(heartbeats.seen(&alias, "a"), Seen::No);
-        assert!(heartbeats.seen_status(&alias).is_none());
-        heartbeats.take_office();
-        assert_eq!(heartbeats.seen(&alias, "a"), Seen::Unknown);
-        assert_eq!(heartbeats.silence(&alias), Duration::ZERO);
-        tokio::time::advance(Duration::from_secs(7)).await;
-        assert_eq!(heartbeats.silence(&alias), Duration::from_secs(7));
-    }
-}
+mod tests;

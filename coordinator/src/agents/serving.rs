@@ -5,25 +5,27 @@
 //! type, the epoch of its shard, where it is reached) and what was heard are brought together here,
 //! once for all watchers; a tablet whose agent falls silent goes by a timer.
 
+mod set;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use seawall_common::ids::{Alias, ShardId};
+use set::{Looked, Set};
 use tokio::{
     sync::broadcast,
     time::{Instant, sleep, sleep_until},
 };
 
-use super::heartbeats::{Hearing, Heartbeats};
+use super::{filter::Filter, heartbeats::Heartbeats};
 use crate::{
     operation::Coordination,
     state::{
         State,
-        topology::{DatabaseAddress, Tablet, TabletType},
+        topology::{DatabaseAddress, TabletType},
     },
 };
 
@@ -75,10 +77,7 @@ pub struct Serving {
 #[derive(Default)]
 struct Inner {
     revision: u64,
-    tablets: BTreeMap<Alias, Arc<Served>>,
-    /// Shards with agents that may be there and that this leader has not heard yet; none: it has not
-    /// looked yet.
-    unheard: Option<BTreeSet<ShardId>>,
+    set: Set,
 }
 
 /// A part of the set, and how far it reaches.
@@ -131,17 +130,13 @@ impl Serving {
     }
 
     /// At most so many tablets behind `after`, of the shards that are wanted.
-    pub fn page(
-        &self,
-        after: Option<&Alias>,
-        size: usize,
-        wants: impl Fn(&ShardId) -> bool,
-    ) -> Page {
+    pub fn page(&self, after: Option<&Alias>, size: usize, filter: &Filter) -> Page {
         let inner = self.inner();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut behind = inner.tablets.range((from, Bound::Unbounded));
-        let wanted = behind.by_ref().filter(|(_, served)| wants(&served.shard));
+        let mut behind = inner.set.tablets.range((from, Bound::Unbounded));
+        let wanted = behind.by_ref().map(|(alias, known)| (alias, &known.served));
         let tablets: Vec<_> = wanted
+            .filter(|(_, served)| filter.takes(&served.shard))
             .take(size)
             .map(|(alias, served)| (alias.clone(), served.clone()))
             .collect();
@@ -158,15 +153,14 @@ impl Serving {
 
     /// Whether all agents of these shards that are there have been heard by this leader, or have had
     /// their time.
-    pub fn is_heard(&self, wants: impl Fn(&ShardId) -> bool) -> bool {
-        let inner = self.inner();
-        let unheard = inner.unheard.as_ref();
-        unheard.is_some_and(|unheard| !unheard.iter().any(wants))
+    pub fn is_heard(&self, filter: &Filter) -> bool {
+        let set = &self.inner().set;
+        !set.is_new() && !filter.takes_any_of(&set.unheard)
     }
 
     /// How many tablets serve.
     pub fn count(&self) -> usize {
-        self.inner().tablets.len()
+        self.inner().set.tablets.len()
     }
 
     fn tell(&self, told: Told) {
@@ -180,102 +174,31 @@ impl Serving {
         self.tell(Told::Over);
     }
 
-    /// Brings the set up to what is known now and tells what has changed; when one of its agents
-    /// falls silent next, or this leader is no longer young.
-    fn refresh(&self, state: &State, heartbeats: &Heartbeats) -> Option<Instant> {
+    /// Brings the set up to what is known now and tells what has changed.
+    fn refresh(&self, state: &State, heartbeats: &Heartbeats) -> Refreshed {
         let mut inner = self.inner();
         let Looked {
             mut change,
-            unheard,
+            waits_for_others,
             next,
-        } = heartbeats.look(|heard| inner.look(state, heard));
-        let is_heard_of = inner.unheard.as_ref() != Some(&unheard);
-        inner.unheard = Some(unheard);
+            tablets,
+        } = inner.set.look(state, heartbeats);
         let has_news = !change.changed.is_empty() || !change.gone.is_empty();
-        match has_news {
-            true => inner.revision = change.revision,
-            false => change.revision = inner.revision,
-        }
-        if has_news || is_heard_of {
+        inner.revision += u64::from(has_news);
+        change.revision = inner.revision;
+        if has_news || waits_for_others {
             self.tell(Told::Change(change));
         }
-        next
+        Refreshed { next, tablets }
     }
 }
 
-struct Looked {
-    change: Change,
-    unheard: BTreeSet<ShardId>,
+/// What bringing the set up to date came to.
+struct Refreshed {
+    /// When one of its agents falls silent next, or this leader is no longer young.
     next: Option<Instant>,
-}
-
-impl Inner {
-    /// Makes the set what it is now; how it was otherwise.
-    fn look(&mut self, state: &State, heard: &Hearing<'_>) -> Looked {
-        let mut change = Change {
-            revision: self.revision + 1,
-            ..Change::default()
-        };
-        let mut unheard = BTreeSet::new();
-        let mut next = heard.young_until();
-        let mut serving = 0;
-        for tablet in state.topology.tablets() {
-            if let Some(until) = heard.serves_until(&tablet.alias) {
-                serving += 1;
-                next = Some(next.map_or(until, |next| next.min(until)));
-                if let Some(served) = self.take(state, tablet) {
-                    change.changed.push((tablet.alias.clone(), served));
-                }
-            } else if tablet.is_registered() && heard.is_awaited(&tablet.alias) {
-                unheard.insert(tablet.shard.clone());
-            }
-        }
-        // Seldom: most looks find nobody gone.
-        if self.tablets.len() > serving {
-            self.tablets.retain(|alias, known| {
-                let is_known = state.topology.tablet(alias).is_ok();
-                let serves = is_known && heard.serves_until(alias).is_some();
-                if !serves {
-                    change.gone.push((alias.clone(), known.shard.clone()));
-                }
-                serves
-            });
-        }
-        Looked {
-            change,
-            unheard,
-            next,
-        }
-    }
-
-    /// What is to be told of a tablet that serves; none: it is known as it is.
-    fn take(&mut self, state: &State, tablet: &Tablet) -> Option<Arc<Served>> {
-        let newest = state.topology.newest_epoch(&tablet.shard);
-        let epoch = newest.map_or(0, |epoch| epoch.number);
-        let known = self.tablets.get(&tablet.alias);
-        if known.is_some_and(|known| known.is(tablet, epoch)) {
-            return None;
-        }
-        let served = Arc::new(Served {
-            shard: tablet.shard.clone(),
-            tablet_type: tablet.tablet_type,
-            epoch,
-            database: tablet.database.clone(),
-            engine: tablet.engine.clone(),
-        });
-        self.tablets.insert(tablet.alias.clone(), served.clone());
-        Some(served)
-    }
-}
-
-impl Served {
-    fn is(&self, tablet: &Tablet, epoch: u64) -> bool {
-        self.epoch == epoch
-            && self.tablet_type == tablet.tablet_type
-            && self.shard == tablet.shard
-            && self.database == tablet.database
-            && self.engine == tablet.engine
-    }
+    /// How many tablets were looked at for it.
+    tablets: usize,
 }
 
 /// Keeps the set while this member leads; the caller ends it with the office.
@@ -285,9 +208,10 @@ pub async fn run(context: &Coordination) {
 
 fn refresh(context: &Coordination) -> Option<Instant> {
     let (serving, heartbeats) = (&context.serving, &context.heartbeats);
-    context
-        .group
-        .look(|state| serving.refresh(state, heartbeats))
+    let look = |state: &State| serving.refresh(state, heartbeats);
+    let Refreshed { next, tablets } = context.group.look(look);
+    tracing::trace!(tablets, "looked who serves");
+    next
 }
 
 async fn follow(context: &Coordination) {

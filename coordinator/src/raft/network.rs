@@ -23,8 +23,10 @@ use crate::platform::connect;
 /// which JSON makes four times as long at worst.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-/// What one client does not read must not hold up the others' streams, nor calls.
-const STREAM_WINDOWS: (u32, u32) = (64 * 1024, 256 * 1024 * 1024);
+/// What one client's stream may have sent that the client has not read, and what all may have: one
+/// must not hold up the others.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const STREAMS_WINDOW: u32 = 256 * 1024 * 1024;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// Names the instance that refuses a call, with the refusal.
 pub(super) const INSTANCE_KEY: &str = "seawall-raft-instance";
@@ -65,8 +67,7 @@ impl Channels {
     }
 
     pub fn for_streams_to(&self, address: &str) -> Result<Channel> {
-        let (of_call, of_all) = STREAM_WINDOWS;
-        let dial = self.dial.windows(of_call, of_all);
+        let dial = self.dial.windows(STREAM_WINDOW, STREAMS_WINDOW);
         self.open(&self.open_for_streams, address, dial)
     }
 

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use openraft::ServerState;
 use prometheus_client::metrics::counter::Counter;
-use seawall_common::{Error, Result};
+use seawall_common::{Error, Result, access::Lasts};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Channel;
@@ -306,17 +306,18 @@ impl Node {
             .collect()
     }
 
-    /// A connection to another member, by its number; streams have one of their own.
-    pub fn channel_to(&self, member: u64, is_stream: bool) -> Result<Channel> {
+    /// A connection to another member, by its number, for what lasts so long: streams have one of
+    /// their own.
+    pub fn channel_to(&self, member: u64, lasts: Lasts) -> Result<Channel> {
         let address = self
             .members()
             .into_iter()
             .find(|known| known.id == member)
             .map(|known| known.address)
             .ok_or_else(|| Error::unavailable(format!("member {member} is not known here")))?;
-        match is_stream {
-            true => self.inner.channels.for_streams_to(&address),
-            false => self.inner.channels.to(&address),
+        match lasts {
+            Lasts::ACall => self.inner.channels.to(&address),
+            Lasts::AWatch | Lasts::ASession => self.inner.channels.for_streams_to(&address),
         }
     }
 

@@ -151,12 +151,12 @@ impl Agents for AgentsService {
             let group = &self.context.group;
             group.propose(Command::Topology(register)).await?;
         }
-        // Counts as heard, so that a second instance that registers next is refused at once.
+        // It is there, so that a second instance that registers next is refused at once.
         let Registration {
             alias, instance, ..
-        } = registration;
+        } = &registration;
         let heartbeats = &self.context.heartbeats;
-        heartbeats.meet(&alias, instance, now_unix_ms());
+        heartbeats.meet(alias, instance, now_unix_ms());
         Ok(Response::new(v1::RegisterResponse {
             group_id: self.context.group_id()?,
             repository_id: self.context.store.id().to_owned(),

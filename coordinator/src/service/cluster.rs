@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use seawall_common::{Error, error::one_line};
+use seawall_common::{Error, access::Lasts, error::one_line};
 use seawall_proto::v1::{
     ClusterStatusRequest, ClusterStatusResponse, GroupStatusRequest, GroupStatusResponse, Member,
     MemberStatus, cluster_client::ClusterClient, cluster_server,
@@ -80,7 +80,7 @@ impl Cluster {
 
     /// What a member says itself, as long as it is that member of this group.
     async fn ask(&self, member: &Member, group_id: &str) -> Result<ClusterStatusResponse, Error> {
-        let channel = self.context.node.channel_to(member.id, false)?;
+        let channel = self.context.node.channel_to(member.id, Lasts::ACall)?;
         let mut client = ClusterClient::new(channel);
         let asked = client.status(ClusterStatusRequest {});
         let own = tokio::time::timeout(ASK_LIMIT, asked)

@@ -37,7 +37,7 @@ mod tests;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use seawall_common::{Error, Result};
+use seawall_common::{Error, Result, coordinators::HOLDS_MAX};
 use seawall_proto::v1;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
@@ -53,9 +53,6 @@ use crate::{
 
 /// Characters of a reason or an owner.
 const TEXT_MAX: usize = 512;
-
-/// Holds that one call may name.
-const HOLDS_MAX: usize = 64;
 
 fn check_holds(holds: &[v1::HeldToken]) -> Result<()> {
     if holds.len() > HOLDS_MAX {

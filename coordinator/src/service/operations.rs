@@ -20,7 +20,6 @@ use super::{
     watch::{self, Look, Updates},
 };
 use crate::{
-    agents::heartbeats::SEEN_WITHIN,
     operation::{Coordination, choice, driver::millis, refresh},
     state::{
         Command, Response as Answer, State,
@@ -212,13 +211,13 @@ impl OperationsService {
     }
 
     pub(super) fn check_heard(&self, alias: &Alias) -> seawall_common::Result<()> {
-        let silence = self.context.heartbeats.silence(alias);
-        if silence <= SEEN_WITHIN {
+        let heartbeats = &self.context.heartbeats;
+        if heartbeats.may_be_there(alias) {
             return Ok(());
         }
         Err(Error::refused(format!(
-            "the agent of {alias} has not been heard for {} s",
-            silence.as_secs()
+            "the agent of {alias} has ended its session, or has not been heard for {} s",
+            heartbeats.silence(alias).as_secs()
         ))
         .hint("See whether seawall-agent runs on its machine and reaches the coordinator."))
     }

@@ -27,8 +27,6 @@ use crate::{
     },
 };
 
-/// Largest message of an agent: what it says of its database, its holds, or a backup.
-pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Heartbeats wait for so long at most for others to share a round with.
 const GATHER: Duration = Duration::from_millis(50);
 
@@ -63,7 +61,7 @@ where
     });
     is_known.await??;
     let session = Session {
-        id: context.heartbeats.begin_session(&alias),
+        id: context.heartbeats.begin_session(&alias, &begin.instance),
         instance: begin.instance,
         alias,
         messages,

@@ -11,12 +11,13 @@ use crate::{
 
 pub fn tablet(state: &State, heartbeats: &Heartbeats, tablet: &Tablet) -> v1::Tablet {
     let Presence {
-        heard,
+        last_heard,
+        status,
         is_silent,
         serves,
     } = heartbeats.presence(tablet);
     let newest = state.topology.newest_epoch(&tablet.shard);
-    let last_seen_unix_ms = heard.as_ref().map(|heard| {
+    let last_seen_unix_ms = last_heard.map(|heard| {
         let since = u64::try_from(heard.at.elapsed().as_millis()).unwrap_or(u64::MAX);
         now_unix_ms().saturating_sub(since).max(heard.at_unix_ms)
     });
@@ -28,7 +29,7 @@ pub fn tablet(state: &State, heartbeats: &Heartbeats, tablet: &Tablet) -> v1::Ta
         agent_address: tablet.agent_address.clone(),
         database: tablet.database.as_ref().map(convert::database),
         engine: tablet.engine.clone(),
-        status: heard.map(|heard| heard.status),
+        status,
         last_seen_unix_ms,
         silent: is_silent,
         serving: serves,

@@ -279,6 +279,27 @@ async fn a_backup_is_not_started_on_an_agent_that_is_not_heard() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backup_is_not_started_on_an_agent_that_has_ended_its_session() {
+    let stage = Stage::silent(Cluster::with_primary());
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let alias = "zone1-101".parse().unwrap();
+    let heartbeats = &stage.context.heartbeats;
+    heartbeats.meet(&alias, "instance of zone1-101", 1);
+    let session = heartbeats.begin_session(&alias, "instance of zone1-101");
+    let service = operations(&stage);
+    let start = || service.start(Request::new(backup_request("zone1-101")));
+    heartbeats.leave(&alias, session).unwrap();
+    let refusal = start().await.unwrap_err();
+    assert_eq!(refusal.code(), Code::FailedPrecondition);
+    assert!(
+        refusal.message().contains("has ended its session"),
+        "{refusal:?}"
+    );
+    heartbeats.meet(&alias, "instance of zone1-101", 1);
+    start().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_agents_that_are_heard_share_neither_an_address_nor_a_database() {
     let stage = Stage::new(Cluster::with_primary());
     let service = agents(&stage);
@@ -429,11 +450,8 @@ async fn a_silent_agent_is_marked_and_a_young_leader_marks_nobody() {
     };
     stage.propose(Command::Topology(declared)).await;
     let heartbeats = &stage.context.heartbeats;
-    heartbeats.meet(
-        &"zone1-103".parse().unwrap(),
-        "instance of zone1-103".into(),
-        1,
-    );
+    let met = "zone1-103".parse().unwrap();
+    heartbeats.meet(&met, "instance of zone1-103", 1);
     let silent = async || {
         let tablets = page(&stage, 0, "").await.unwrap().tablets;
         let silent = tablets.into_iter().filter(|tablet| tablet.silent);
@@ -443,11 +461,7 @@ async fn a_silent_agent_is_marked_and_a_young_leader_marks_nobody() {
     tokio::time::sleep(std::time::Duration::from_millis(10_100)).await;
     let all = ["zone1-100", "zone1-101", "zone1-102", "zone1-103"];
     assert_eq!(silent().await, all, "the one without an agent is not");
-    heartbeats.meet(
-        &"zone1-103".parse().unwrap(),
-        "instance of zone1-103".into(),
-        1,
-    );
+    heartbeats.meet(&met, "instance of zone1-103", 1);
     assert_eq!(silent().await, all[..3]);
     // A member that does not lead hears nobody, and does not say that they are silent.
     stage.resign(2);

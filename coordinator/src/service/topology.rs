@@ -5,14 +5,14 @@ use std::sync::Arc;
 use prost::Message as _;
 use seawall_common::{
     Error,
-    ids::{Alias, ShardId, check_keyspace},
+    ids::{Alias, ShardId},
 };
 use seawall_proto::v1::{self, topology_server::Topology};
 use tonic::{Request, Response, Status};
 
 use super::{convert, read, tablet_view, unexpected, watch_serving};
 use crate::{
-    agents::heartbeats::Seen,
+    agents::{filter::Filter, heartbeats::Seen},
     operation::Coordination,
     state::{Command, Response as Answer, State, topology},
 };
@@ -25,37 +25,6 @@ const PAGE_BYTES: usize = 1024 * 1024;
 
 pub struct TopologyService {
     pub context: Arc<Coordination>,
-}
-
-/// Which tablets are asked for.
-pub enum Filter {
-    All,
-    Keyspace(String),
-    Shard(ShardId),
-}
-
-impl Filter {
-    pub fn new(keyspace: &str, shard: &str) -> seawall_common::Result<Self> {
-        match (keyspace, shard) {
-            ("", "") => Ok(Filter::All),
-            ("", shard) => Err(Error::invalid(format!(
-                "shard {shard:?} is named without its keyspace"
-            ))),
-            (keyspace, "") => {
-                check_keyspace(keyspace)?;
-                Ok(Filter::Keyspace(keyspace.to_owned()))
-            }
-            (keyspace, shard) => Ok(Filter::Shard(ShardId::new(keyspace, shard)?)),
-        }
-    }
-
-    pub fn takes(&self, shard: &ShardId) -> bool {
-        match self {
-            Filter::All => true,
-            Filter::Keyspace(keyspace) => shard.keyspace() == keyspace,
-            Filter::Shard(wanted) => shard == wanted,
-        }
-    }
 }
 
 /// Which page of the tablets is asked for.

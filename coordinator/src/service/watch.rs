@@ -1,5 +1,5 @@
-//! Streams that tell a client of changes: bounded, ended when the client is gone or when this
-//! member no longer leads (the client then asks again, and reaches the next leader).
+//! Streams that tell a client of changes: bounded, ended when the client is gone. When another member
+//! leads they end as all streams do ([`crate::ending`]).
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -55,7 +55,6 @@ where
     F: Fn(&Coordination) -> Result<Look<T>, Error>,
 {
     let mut applied = context.group.applied();
-    let mut leadership = context.group.leadership();
     let mut sent: Option<(T, tokio::time::Instant)> = None;
     loop {
         applied.mark_unchanged();
@@ -74,9 +73,6 @@ where
         }
         tokio::select! {
             changed = applied.changed() => if changed.is_err() { return Ok(()) },
-            _ = leadership.wait_for(|now| !now.is_ours) => {
-                return Err(Error::unavailable("this member no longer leads"));
-            }
             () = sender.closed() => return Ok(()),
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }

@@ -7,17 +7,17 @@
 use std::{ops::ControlFlow, pin::Pin, sync::Arc};
 
 use futures::{Stream, stream};
-use seawall_common::{
-    Error, Result,
-    ids::{Alias, ShardId},
-};
+use seawall_common::{Error, Result, ids::Alias};
 use seawall_proto::v1;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tonic::Status;
 
-use super::{convert, topology::Filter};
+use super::convert;
 use crate::{
-    agents::serving::{Change, Served, Told},
+    agents::{
+        filter::Filter,
+        serving::{Change, Served, Told},
+    },
     operation::Coordination,
 };
 
@@ -79,9 +79,8 @@ impl Watcher {
     async fn step(&mut self) -> Result<ControlFlow<v1::ServingUpdate>> {
         match &self.at {
             At::Waiting => {
-                let serving = &self.context.serving;
-                if serving.is_heard(|shard| self.filter.takes(shard)) {
-                    self.begin();
+                if self.context.serving.is_heard(&self.filter) {
+                    self.begin().await?;
                 } else {
                     self.hear().await?;
                 }
@@ -96,20 +95,26 @@ impl Watcher {
         }
     }
 
-    /// From here on the whole set is told.
-    fn begin(&mut self) {
+    /// From here on the whole set is told. What this watcher has missed may be that this member could
+    /// not prove that it leads: so it is proved anew first. Should it lead anew by then, the set is
+    /// waited for.
+    async fn begin(&mut self) -> Result<()> {
+        self.context.group.prove_leadership().await?;
         let subscription = self.context.serving.subscribe();
         self.told = subscription.told;
         self.revision = subscription.revision;
-        self.at = At::Pages(None);
+        self.at = match self.context.serving.is_heard(&self.filter) {
+            true => At::Pages(None),
+            false => At::Waiting,
+        };
         self.complete_at = None;
         self.within = None;
+        Ok(())
     }
 
     fn page(&mut self, after: Option<Alias>) -> v1::ServingUpdate {
         let serving = &self.context.serving;
-        let wants = |shard: &ShardId| self.filter.takes(shard);
-        let page = serving.page(after.as_ref(), PAGE_MAX, wants);
+        let page = serving.page(after.as_ref(), PAGE_MAX, &self.filter);
         let tablets = page.tablets.iter();
         let mut update = v1::ServingUpdate {
             begins: after.is_none(),
@@ -138,7 +143,7 @@ impl Watcher {
             return Ok(ControlFlow::Break(complete()));
         }
         let Some(told) = self.hear().await? else {
-            self.begin();
+            self.begin().await?;
             return Ok(ControlFlow::Continue(()));
         };
         match &*told {
@@ -185,20 +190,23 @@ impl Watcher {
 /// A message of what is wanted of a change, from so many tablets on, and up to which that goes.
 fn part(change: &Change, from: usize, filter: &Filter) -> (v1::ServingUpdate, usize) {
     let mut update = v1::ServingUpdate::default();
-    let count = change.changed.len();
+    // First what is gone: it may be there again, in another shard.
+    let count = change.gone.len();
     let mut until = from;
-    while until < count + change.gone.len() && update.changed.len() + update.gone.len() < PAGE_MAX {
+    while until < count + change.changed.len()
+        && update.changed.len() + update.gone.len() < PAGE_MAX
+    {
         match until.checked_sub(count) {
             None => {
-                let (alias, served) = &change.changed[until];
-                if filter.takes(&served.shard) {
-                    update.changed.push(tablet(alias, served));
-                }
-            }
-            Some(gone) => {
-                let (alias, shard) = &change.gone[gone];
+                let (alias, shard) = &change.gone[until];
                 if filter.takes(shard) {
                     update.gone.push(alias.to_string());
+                }
+            }
+            Some(changed) => {
+                let (alias, served) = &change.changed[changed];
+                if filter.takes(&served.shard) {
+                    update.changed.push(tablet(alias, served));
                 }
             }
         }

@@ -109,7 +109,7 @@ impl super::topology::Topology {
     }
 
     pub(super) fn begin_reign(&mut self, shard: &ShardId, epoch: Epoch) {
-        for tablet in self.tablets.values_mut().filter(|t| t.shard == *shard) {
+        self.tablets.change_all_of(shard, |tablet| {
             if tablet.alias == epoch.alias {
                 tablet.tablet_type = TabletType::Primary;
                 tablet.wanted_type = TabletType::Primary;
@@ -120,7 +120,7 @@ impl super::topology::Topology {
                     tablet.tablet_type = TabletType::Replica;
                 }
             }
-        }
+        });
         self.lines.entry(shard.clone()).or_default().push(epoch);
     }
 }

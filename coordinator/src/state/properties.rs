@@ -1,5 +1,7 @@
 //! Random sequences of commands keep what must always hold.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use seawall_common::ids::OperationId;
 
@@ -281,6 +283,24 @@ fn check(cluster: &Cluster) {
     }
 }
 
+/// Whoever goes by the changes alone must miss none.
+fn check_changes(before: &topology::Topology, after: &topology::Topology) {
+    let changed = after.changed_since(before.changes()).unwrap();
+    let changed: BTreeSet<_> = changed.collect();
+    let aliases = before.tablets().chain(after.tablets()).map(|t| &t.alias);
+    for alias in aliases.collect::<BTreeSet<_>>() {
+        let seen = |topology: &topology::Topology| {
+            let tablet = topology.tablet(alias).ok()?;
+            let newest = topology.newest_epoch(&tablet.shard);
+            Some((tablet.clone(), newest.map(|epoch| epoch.number)))
+        };
+        assert!(
+            seen(before) == seen(after) || changed.contains(alias),
+            "{alias}"
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -291,8 +311,10 @@ proptest! {
         let mut newest_token = 0;
         for next in &sequence {
             cluster.now_unix_ms += 7;
+            let topology = cluster.state.topology.clone();
             act(&mut cluster, next);
             check(&cluster);
+            check_changes(&topology, &cluster.state.topology);
             for hold in cluster.state.locks.holds() {
                 let granted = tokens.insert((hold.id.clone(), hold.granted_unix_ms), hold.token);
                 prop_assert!(granted.is_none_or(|token| token == hold.token));

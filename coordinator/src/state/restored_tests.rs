@@ -84,7 +84,10 @@ fn i1_timestamps_begin_above_what_may_have_been_given_and_no_bound_is_noted_yet(
             other => panic!("{other:?}"),
         }
     };
-    let record = timestamps::Command::Record { bound: 100 };
+    let record = timestamps::Command::Record {
+        bound: 100,
+        disowned: 0,
+    };
     cluster.apply(Command::Timestamps(record)).unwrap();
     reserve(&mut cluster.state);
     let (mut state, _) = cluster.state.clone().restored(&restoration());

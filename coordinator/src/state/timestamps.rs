@@ -26,6 +26,9 @@ pub struct Timestamps {
     /// it; it is no limit of the commands here, for a log from before there was one must stay readable.
     #[serde(default)]
     recorded: u64,
+    /// How often another group had the repository. What the repository was found to have before the
+    /// last time says nothing of how far that group came.
+    disowned: u64,
 }
 
 /// At this time this was the greatest timestamp: what was answered before is not above it, what is
@@ -44,8 +47,9 @@ pub enum Command {
     FastForward { timestamp: u64 },
     /// Passed over when it is too near to the one before, or says nothing new.
     Note(Note),
-    /// The repository has this bound.
-    Record { bound: u64 },
+    /// The repository has this bound. It was read and written there after `disowned` times at which
+    /// another group had the repository; refused when there has been one since.
+    Record { bound: u64, disowned: u64 },
     /// Another group has had the repository, and given timestamps out above what is known here.
     Disown,
 }
@@ -68,12 +72,13 @@ impl Timestamps {
                 self.note(note);
                 Ok(Response::Done)
             }
-            Command::Record { bound } => {
-                self.recorded = self.recorded.max(bound);
+            Command::Record { bound, disowned } => {
+                self.record(bound, disowned)?;
                 Ok(Response::Done)
             }
             Command::Disown => {
                 self.recorded = 0;
+                self.disowned += 1;
                 Ok(Response::Done)
             }
         }
@@ -98,6 +103,21 @@ impl Timestamps {
     /// Up to where numbers may be given out: the greatest bound in the repository.
     pub fn recorded(&self) -> u64 {
         self.recorded
+    }
+
+    /// How often another group had the repository.
+    pub fn disowned(&self) -> u64 {
+        self.disowned
+    }
+
+    fn record(&mut self, bound: u64, disowned: u64) -> Result<()> {
+        if disowned != self.disowned {
+            return Err(Error::unavailable(format!(
+                "another group has had the repository since the bound {bound} was written there"
+            )));
+        }
+        self.recorded = self.recorded.max(bound);
+        Ok(())
     }
 
     fn reserve(&mut self, count: u64) -> Result<Granted> {
@@ -176,7 +196,9 @@ mod tests {
         let anywhere = prop_oneof![0..1_000_000_u64, any::<u64>(), u64::MAX - 20..=u64::MAX];
         prop_oneof![
             4 => prop_oneof![0..100_u64, any::<u64>()].prop_map(|count| Command::Reserve { count }),
-            1 => anywhere.prop_map(|timestamp| Command::FastForward { timestamp }),
+            1 => anywhere.clone().prop_map(|timestamp| Command::FastForward { timestamp }),
+            2 => (anywhere, 0..4_u64).prop_map(|(bound, disowned)| Command::Record { bound, disowned }),
+            1 => Just(Command::Disown),
         ]
     }
 
@@ -184,7 +206,7 @@ mod tests {
         #[test]
         fn i1_every_grant_lies_above_all_before(commands in prop::collection::vec(command(), 0..60)) {
             let mut timestamps = Timestamps::default();
-            let mut floor = 0;
+            let (mut floor, mut recorded, mut times_disowned) = (0, 0, 0);
             for command in commands {
                 let before = timestamps.clone();
                 match (timestamps.apply(&command), command) {
@@ -204,14 +226,47 @@ mod tests {
                         let is_due = match command {
                             Command::Reserve { count } => count == 0 || floor == TIMESTAMP_MAX,
                             Command::FastForward { timestamp } => timestamp == u64::MAX,
-                            Command::Note(_) | Command::Record { .. } | Command::Disown => false,
+                            Command::Record { disowned, .. } => disowned != times_disowned,
+                            Command::Note(_) | Command::Disown => false,
                         };
                         prop_assert!(is_due);
                     }
+                    (Ok(Response::Done), Command::Record { bound, disowned }) => {
+                        prop_assert_eq!(disowned, times_disowned);
+                        recorded = recorded.max(bound);
+                    }
+                    (Ok(Response::Done), Command::Disown) => {
+                        times_disowned += 1;
+                        recorded = 0;
+                    }
                     other => prop_assert!(false, "{:?}", other),
                 }
+                prop_assert_eq!(timestamps.recorded(), recorded);
+                prop_assert_eq!(timestamps.disowned(), times_disowned);
             }
         }
+    }
+
+    #[test]
+    fn i1_a_bound_of_before_another_group_had_the_repository_is_not_taken_for_one_of_after() {
+        let mut timestamps = Timestamps::default();
+        let record = |bound, disowned| Command::Record { bound, disowned };
+        timestamps.apply(&record(100, 0)).unwrap();
+        // A leader has written the next bound, and another one finds the repository taken, before
+        // that is in the log.
+        timestamps.apply(&Command::Disown).unwrap();
+        let refused = timestamps.apply(&record(200, 0)).unwrap_err();
+        assert!(refused.is_retryable(), "{refused}");
+        assert!(refused.message().contains("bound 200"), "{refused}");
+        assert_eq!(timestamps.recorded(), 0);
+        timestamps.apply(&record(900, 1)).unwrap();
+        assert_eq!(timestamps.recorded(), 900);
+        timestamps.apply(&record(200, 0)).unwrap_err();
+        // As a snapshot carries it.
+        let bytes = serde_json::to_vec(&timestamps).unwrap();
+        let mut read: Timestamps = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(read, timestamps);
+        read.apply(&record(950, 0)).unwrap_err();
     }
 
     #[test]

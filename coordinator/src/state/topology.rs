@@ -4,13 +4,19 @@
 //! takes it over only when told to. Whether it is seen is a fact that the leader puts into the
 //! command, from its memory of heartbeats.
 
-use std::{collections::BTreeMap, fmt, ops::Bound};
+mod tablets;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use seawall_common::{
     Error, Result,
     ids::{Alias, ShardId},
 };
 use serde::{Deserialize, Serialize};
+use tablets::Tablets;
 
 use super::{
     Response, State,
@@ -74,7 +80,7 @@ pub struct Tablet {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Topology {
-    pub(super) tablets: BTreeMap<Alias, Tablet>,
+    pub(super) tablets: Tablets,
     pub(super) lines: BTreeMap<ShardId, Vec<Epoch>>,
     /// Numbers up to this one are not given to new epochs, whatever the line says.
     #[serde(default)]
@@ -152,11 +158,11 @@ fn register(state: &mut State, new: &Registration) -> Result<Response> {
         check_room(state)?;
     }
     check_server_id(state, new)?;
-    let tablet = state
-        .topology
-        .tablets
-        .entry(new.alias.clone())
-        .or_insert_with(|| Tablet::declared(&new.alias, &new.shard, None));
+    let tablets = &mut state.topology.tablets;
+    if tablets.get(&new.alias).is_none() {
+        tablets.insert(Tablet::declared(&new.alias, &new.shard, None));
+    }
+    let tablet = state.topology.tablet_mut(&new.alias)?;
     tablet.instance = Some(new.instance.clone());
     tablet.agent_address.clone_from(&new.agent_address);
     tablet.database.clone_from(&new.database);
@@ -214,10 +220,8 @@ fn check_takeover(state: &State, known: &Tablet, new: &Registration) -> Result<(
 /// Two servers of one id in a shard break replication in ways that are hard to find.
 fn check_server_id(state: &State, new: &Registration) -> Result<()> {
     let id = new.database.as_ref().map_or(0, |d| d.server_id);
-    let other = state.topology.tablets.values().find(|tablet| {
-        tablet.shard == new.shard
-            && tablet.alias != new.alias
-            && tablet.database.as_ref().is_some_and(|d| d.server_id == id)
+    let other = state.topology.tablets_of(&new.shard).find(|tablet| {
+        tablet.alias != new.alias && tablet.database.as_ref().is_some_and(|d| d.server_id == id)
     });
     match other {
         Some(other) if id != 0 => Err(Error::conflict(format!(
@@ -251,7 +255,7 @@ fn init(
     }
     check_room(state)?;
     let tablet = Tablet::declared(alias, shard, tablet_type);
-    state.topology.tablets.insert(alias.clone(), tablet.clone());
+    state.topology.tablets.insert(tablet.clone());
     Ok(Response::Tablet(Box::new(tablet)))
 }
 
@@ -387,28 +391,37 @@ impl Topology {
     }
 
     fn tablet_mut(&mut self, alias: &Alias) -> Result<&mut Tablet> {
-        self.tablets.get_mut(alias).ok_or_else(|| unknown(alias))
+        self.tablets.change(alias).ok_or_else(|| unknown(alias))
     }
 
     pub fn tablets(&self) -> impl Iterator<Item = &Tablet> {
-        self.tablets.values()
+        self.tablets.iter()
     }
 
     /// Those behind an alias, in order; none: all.
     pub fn tablets_behind(&self, alias: Option<&Alias>) -> impl Iterator<Item = &Tablet> {
-        let from = alias.map_or(Bound::Unbounded, Bound::Excluded);
-        let behind = self.tablets.range((from, Bound::Unbounded));
-        behind.map(|(_, tablet)| tablet)
+        self.tablets.behind(alias)
     }
 
-    pub fn tablets_of<'a>(&'a self, shard: &'a ShardId) -> impl Iterator<Item = &'a Tablet> {
-        self.tablets().filter(move |tablet| tablet.shard == *shard)
+    pub fn tablets_of(&self, shard: &ShardId) -> impl Iterator<Item = &Tablet> {
+        self.tablets.of(shard)
+    }
+
+    /// How often tablets have changed since this replica had the state; see [`Self::changed_since`].
+    pub fn changes(&self) -> u64 {
+        self.tablets.changes()
+    }
+
+    /// Which tablets have changed, come or gone, or have another epoch, since there were `changes` of
+    /// them; none: that is too long ago, and all are to be looked at.
+    pub fn changed_since(&self, changes: u64) -> Option<impl Iterator<Item = &Alias>> {
+        self.tablets.changed_since(changes)
     }
 
     /// Every shard that has a tablet or had a primary, in order.
-    pub fn shards(&self) -> std::collections::BTreeSet<ShardId> {
-        let of_tablets = self.tablets.values().map(|tablet| tablet.shard.clone());
-        of_tablets.chain(self.lines.keys().cloned()).collect()
+    pub fn shards(&self) -> BTreeSet<ShardId> {
+        let of_tablets = self.tablets.shards();
+        of_tablets.chain(self.lines.keys()).cloned().collect()
     }
 
     pub fn line(&self, shard: &ShardId) -> &[Epoch] {
@@ -421,14 +434,14 @@ impl Topology {
 
     /// Takes a tablet out of its ordinary life for an operation.
     pub(super) fn set_at_work(&mut self, alias: &Alias, tablet_type: TabletType) {
-        if let Some(tablet) = self.tablets.get_mut(alias) {
+        if let Some(tablet) = self.tablets.change(alias) {
             tablet.tablet_type = tablet_type;
         }
     }
 
     /// Ends what `set_at_work` began. A tablet that was promoted meanwhile keeps its type (I3).
     pub(super) fn end_work(&mut self, alias: &Alias, caught_up: bool) {
-        if let Some(tablet) = self.tablets.get_mut(alias) {
+        if let Some(tablet) = self.tablets.change(alias) {
             if caught_up {
                 tablet.has_caught_up();
             }

@@ -26,6 +26,8 @@ pub const AHEAD: u64 = 1_000_000_000;
 const BELIEVED_MAX: u64 = u64::MAX / 4 * 3;
 /// How long those who ask for timestamps wait for the repository.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the next bound may take, for which nobody waits.
+const PATIENCE_AHEAD: Duration = Duration::from_secs(30);
 const SAME_ANSWER: Duration = Duration::from_secs(1);
 const NAME_PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -68,6 +70,7 @@ pub struct Recorder {
     ahead: u64,
     /// For so long those who ask are given the answer that the last one was given.
     pub(super) same_answer: Duration,
+    pub(super) patience_ahead: Duration,
     /// Held while a bound is written. Why the last try failed, and when.
     writing: tokio::sync::Mutex<Option<(Instant, Error)>>,
 }
@@ -79,6 +82,7 @@ impl Recorder {
             bounds,
             ahead,
             same_answer: SAME_ANSWER,
+            patience_ahead: PATIENCE_AHEAD,
             writing: tokio::sync::Mutex::default(),
         }
     }
@@ -97,14 +101,9 @@ impl Recorder {
         if self.recorded() >= needed {
             return Ok(());
         }
-        let until = Instant::now() + PATIENCE;
-        let too_late = |_| {
-            Error::unavailable(format!(
-                "the repository does not answer within {PATIENCE:?}"
-            ))
-        };
-        let writing = tokio::time::timeout_at(until, self.writing.lock()).await;
-        let mut writing = writing.map_err(|e| not_recorded(self.recorded(), too_late(e)))?;
+        let limit = Limit::within(PATIENCE);
+        let writing = limit.wait(self.writing.lock()).await;
+        let mut writing = writing.map_err(|e| not_recorded(self.recorded(), e))?;
         if self.recorded() >= needed {
             return Ok(());
         }
@@ -113,9 +112,9 @@ impl Recorder {
         {
             return Err(error.clone());
         }
-        let written = tokio::time::timeout_at(until, self.write(needed)).await;
+        let written = limit.wait(self.write(needed)).await;
         *writing = None;
-        written.unwrap_or_else(|e| Err(too_late(e))).map_err(|e| {
+        written.flatten().map_err(|e| {
             let error = not_recorded(self.recorded(), e);
             *writing = Some((Instant::now(), error.clone()));
             error
@@ -128,17 +127,23 @@ impl Recorder {
         if is_enough() {
             return Ok(());
         }
-        let _writing = self.writing.lock().await;
+        let limit = Limit::within(self.patience_ahead);
+        let _writing = limit.wait(self.writing.lock()).await?;
         if is_enough() {
             return Ok(());
         }
-        self.write(self.bound()).await
+        limit.wait(self.write(self.bound())).await?
     }
 
     /// Notes a bound above `needed`, in the repository and then in the state.
     async fn write(&self, needed: u64) -> Result<()> {
         let group_id = self.group_id().await?;
-        let floor = match self.recorded() {
+        // At one moment, and before the repository is looked at: whatever is found and put there
+        // counts only as long as no other group has had it since.
+        let (recorded, disowned) = self
+            .node
+            .look(|state| (state.timestamps.recorded(), state.timestamps.disowned()));
+        let floor = match recorded {
             0 => self.floor(&group_id).await?,
             _ => 0,
         };
@@ -157,7 +162,7 @@ impl Recorder {
             .saturating_add(self.ahead)
             .min(TIMESTAMP_MAX);
         self.bounds.put_bound(&group_id, bound).await?;
-        let record = timestamps::Command::Record { bound };
+        let record = timestamps::Command::Record { bound, disowned };
         self.node.propose(Command::Timestamps(record)).await?;
         tracing::info!(bound, "timestamps up to this bound may be given out");
         Ok(())
@@ -171,12 +176,13 @@ impl Recorder {
     }
 
     /// Another group has the repository. No timestamp is given out until it is ours again, and then
-    /// above all that the other gave out.
+    /// above all that the other gave out. Said also when no bound is known: one that was written
+    /// before may be on its way into the log.
     pub async fn disown(&self) -> Result<()> {
-        let _writing = self.writing.lock().await;
-        if self.recorded() > 0 {
-            let disown = Command::Timestamps(timestamps::Command::Disown);
-            self.node.propose(disown).await?;
+        let gave_out = self.recorded() > 0;
+        let disown = Command::Timestamps(timestamps::Command::Disown);
+        self.node.propose(disown).await?;
+        if gave_out {
             tracing::warn!("another group has the repository: no timestamps are given out");
         }
         Ok(())
@@ -200,6 +206,32 @@ impl Recorder {
             .hint("Look at repository.url, and whether its file system is mounted.")),
             _ => Ok(group_id),
         }
+    }
+}
+
+/// How long the repository, or whoever waits for it, is waited for in all.
+#[derive(Clone, Copy)]
+struct Limit {
+    patience: Duration,
+    until: Instant,
+}
+
+impl Limit {
+    fn within(patience: Duration) -> Self {
+        Self {
+            patience,
+            until: Instant::now() + patience,
+        }
+    }
+
+    async fn wait<T>(self, answer: impl Future<Output = T>) -> Result<T> {
+        let answer = tokio::time::timeout_at(self.until, answer).await;
+        answer.map_err(|_| {
+            Error::unavailable(format!(
+                "the repository does not answer within {:?}",
+                self.patience
+            ))
+        })
     }
 }
 

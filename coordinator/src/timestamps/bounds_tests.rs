@@ -14,6 +14,8 @@ use seawall_common::{
     tls::{Dialer, Tls},
 };
 
+use tokio::sync::watch;
+
 use super::{AHEAD, Allocator, BLOCK, Recorder, bounds::Bounds};
 use crate::{
     raft::{Compaction, Identity, Members, Node, NodeOptions},
@@ -25,6 +27,8 @@ use crate::{
 pub struct Memory {
     bounds: Mutex<BTreeSet<u64>>,
     is_away: AtomicBool,
+    /// It neither answers nor refuses; what was asked is done once it does not hang any more.
+    hangs: watch::Sender<bool>,
     /// Another group has it.
     is_others: AtomicBool,
 }
@@ -48,7 +52,9 @@ impl Memory {
         self.is_away.store(is_away, Ordering::SeqCst);
     }
 
-    fn answer(&self) -> Result<()> {
+    async fn answer(&self) -> Result<()> {
+        let mut hangs = self.hangs.subscribe();
+        hangs.wait_for(|hangs| !hangs).await.unwrap();
         match self.is_away.load(Ordering::SeqCst) {
             true => Err(Error::unavailable("the store is away")),
             false => Ok(()),
@@ -63,7 +69,7 @@ impl Bounds for Memory {
     }
 
     async fn own(&self, _group_id: &str) -> Result<()> {
-        self.answer()?;
+        self.answer().await?;
         match self.is_others.load(Ordering::SeqCst) {
             true => Err(Error::refused("it belongs to another group")),
             false => Ok(()),
@@ -77,7 +83,7 @@ impl Bounds for Memory {
     }
 
     async fn highest_bound(&self) -> Result<u64> {
-        self.answer()?;
+        self.answer().await?;
         Ok(self.greatest())
     }
 }
@@ -249,6 +255,67 @@ async fn i1_a_group_that_takes_its_repository_back_begins_above_what_another_gav
     assert!(refused.message().contains("another group"), "{refused}");
     memory.is_others.store(false, Ordering::SeqCst);
     assert!(allocator.fetch(1).await.unwrap() > others);
+    node.stop().await;
+}
+
+/// Everything up to the one bound that there is.
+async fn use_up(allocator: &Allocator, recorder: &Recorder) {
+    allocator.fetch(1).await.unwrap();
+    allocator.fast_forward(recorder.recorded()).await.unwrap();
+}
+
+#[tokio::test]
+async fn i1_a_bound_that_another_group_has_overtaken_on_its_way_into_the_log_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = group_of_one(directory.path()).await;
+    let memory = Arc::<Memory>::default();
+    let (allocator, recorder) = over(&node, &memory, AHEAD);
+    use_up(&allocator, &recorder).await;
+    // The next bound is being written when the repository is found to be another group's, and that
+    // group gives it back before it is in the log.
+    memory.hangs.send_replace(true);
+    let writing = tokio::spawn({
+        let recorder = recorder.clone();
+        async move { recorder.keep_ahead().await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    recorder.disown().await.unwrap();
+    let others = memory.greatest() + 5 * AHEAD;
+    memory.bounds.lock().unwrap().insert(others);
+    memory.hangs.send_replace(false);
+    let refused = writing.await.unwrap().unwrap_err();
+    assert!(
+        refused.message().contains("another group has had"),
+        "{refused}"
+    );
+    assert_eq!(recorder.recorded(), 0);
+    assert!(allocator.fetch(1).await.unwrap() > others);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_repository_that_does_not_answer_is_asked_again_and_holds_nobody_up_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = group_of_one(directory.path()).await;
+    let memory = Arc::<Memory>::default();
+    let mut recorder = Recorder::new(node.clone(), memory.clone(), AHEAD);
+    recorder.patience_ahead = Duration::from_millis(100);
+    let recorder = Arc::new(recorder);
+    let allocator = Allocator::new(node.clone(), recorder.clone());
+    use_up(&allocator, &recorder).await;
+    memory.hangs.send_replace(true);
+    let refused = recorder.keep_ahead().await.unwrap_err();
+    let says = "the repository does not answer within 100ms";
+    assert!(refused.message().contains(says), "{refused}");
+    assert!(refused.is_retryable());
+    let beyond = recorder.recorded() + 1;
+    let refused = allocator.fast_forward(beyond).await.unwrap_err();
+    let says = "the repository does not answer within 5s";
+    assert!(refused.message().contains(says), "{refused}");
+
+    memory.hangs.send_replace(false);
+    recorder.keep_ahead().await.unwrap();
+    assert_eq!(memory.count(), 2);
     node.stop().await;
 }
 

@@ -9,7 +9,7 @@
 
 mod bounds;
 #[cfg(test)]
-mod bounds_tests;
+pub(crate) mod bounds_tests;
 mod notes;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

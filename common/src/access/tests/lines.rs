@@ -26,6 +26,31 @@ async fn lines(access: &Access, requests: Vec<Request<Body>>) -> Vec<serde_json:
 }
 
 #[tokio::test]
+async fn without_mutual_tls_nobody_goes_unnoted_by_saying_that_a_call_was_passed_on() {
+    let peer = Peer::new(SocketAddr::from(PEER), None);
+    let request = |is_claimed: bool| {
+        let removal = v1::RemoveTabletRequest {
+            alias: "zone1-101".to_owned(),
+        };
+        let mut request = call("Topology/RemoveTablet", &peer, framed(&removal));
+        if is_claimed {
+            let headers = request.headers_mut();
+            headers.insert(FORWARDED_KEY, "2".parse().unwrap());
+            headers.insert(CALLER_KEY, "operator/alice".parse().unwrap());
+        }
+        request
+    };
+    let access = Access::new(Tls::off().unwrap(), ample());
+    let lines = lines(&access, vec![request(false), request(true)]).await;
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for line in lines {
+        assert_eq!(line["caller"], "192.0.2.1:7");
+        assert_eq!(line["object"], "zone1-101");
+        assert_eq!(line["result"], "ok");
+    }
+}
+
+#[tokio::test]
 async fn what_changes_something_leaves_one_line_that_says_who_what_and_what_came_of_it() {
     let access = Access::new(rules::demanding(), ample());
     let removal = || {

@@ -123,6 +123,29 @@ async fn without_mutual_tls_everybody_may_do_everything() {
     assert_eq!(seen.lock().unwrap()[0].1.to_string(), "192.0.2.1:7");
 }
 
+#[tokio::test]
+async fn what_is_called_is_told_to_whatever_comes_after_the_layer() {
+    let access = Access::new(Tls::off().unwrap(), ample());
+    let peer = Peer::new(SocketAddr::from(PEER), None);
+    for (path, expected) in [
+        ("/seawall.v1.Operations/Watch", Some("Operations/Watch")),
+        ("/grpc.health.v1.Health/Check", None),
+    ] {
+        let seen = Arc::new(std::sync::Mutex::new(None));
+        let sees = seen.clone();
+        let service = service_fn(move |request: Request<Body>| {
+            let called = Method::of_request(&request).map(|method| method.name);
+            *sees.lock().unwrap() = Some(called);
+            async { Ok::<_, Infallible>(Response::new(Body::empty())) }
+        });
+        let request = Request::builder().uri(format!("http://a{path}"));
+        let request = request.extension(peer.clone()).body(Body::empty());
+        let mut guarded = access.layer().layer(service);
+        guarded.call(request.unwrap()).await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), Some(expected), "{path}");
+    }
+}
+
 #[test]
 fn an_agent_speaks_for_its_own_tablet_alone() {
     let agent = Caller::Known("agent/zone1-101".parse().unwrap());

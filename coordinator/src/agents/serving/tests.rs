@@ -14,7 +14,7 @@ use crate::{
         Command,
         operations::{OperationState, Spec},
         testing::{Cluster, alias, shard},
-        topology,
+        topology::{self, Tablet},
     },
 };
 
@@ -31,7 +31,7 @@ fn heard(text: &str, serving: bool) -> Heard {
 }
 
 fn now(serving: &Serving) -> BTreeMap<Alias, Served> {
-    let page = serving.page(None, usize::MAX, |_| true);
+    let page = serving.page(None, usize::MAX, &Filter::All);
     assert!(page.until.is_none());
     let tablets = page.tablets.into_iter();
     tablets
@@ -149,15 +149,126 @@ async fn who_watches_is_told_that_it_is_still_so_and_when_that_cannot_be_proved(
     assert!(matches!(*told.recv().await.unwrap(), Told::Over));
 }
 
+/// A set that is looked at by hand.
+async fn by_hand() -> (Stage, Serving) {
+    let stage = Stage::unled(Cluster::with_primary());
+    // The stage forgets what was heard when it finds that nobody leads.
+    tokio::task::yield_now().await;
+    stage.context.heartbeats.take_office();
+    (stage, Serving::default())
+}
+
+/// How many tablets a look goes through.
+fn looked_at(stage: &Stage, serving: &Serving) -> usize {
+    let heartbeats = &stage.context.heartbeats;
+    let refreshed = stage.look(|state| serving.refresh(state, heartbeats));
+    refreshed.tablets
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_goes_through_what_has_changed_and_through_nothing_else() {
+    let (stage, serving) = by_hand().await;
+    let heartbeats = &stage.context.heartbeats;
+    let all = ["zone1-100", "zone1-101", "zone1-102"];
+    let beat = || {
+        for text in all {
+            heartbeats.record(&alias(text), heard(text, true));
+        }
+    };
+    beat();
+    assert_eq!(looked_at(&stage, &serving), 3, "the first one");
+    assert_eq!(serving.count(), 3);
+
+    let reserve = crate::state::timestamps::Command::Reserve { count: 1 };
+    stage.propose(Command::Timestamps(reserve)).await;
+    assert_eq!(looked_at(&stage, &serving), 0, "an entry of another kind");
+    beat();
+    assert_eq!(looked_at(&stage, &serving), 0, "heartbeats without news");
+    let change = topology::Command::ChangeType {
+        alias: alias("zone1-102"),
+        tablet_type: TabletType::Rdonly,
+    };
+    stage.propose(Command::Topology(change)).await;
+    assert_eq!(looked_at(&stage, &serving), 1);
+    heartbeats.record(&alias("zone1-101"), heard("zone1-101", false));
+    assert_eq!(looked_at(&stage, &serving), 1);
+    assert_eq!(serving.count(), 2);
+
+    // Whether they are still heard is looked at about every ten seconds, not with every heartbeat.
+    let mut looks = 0;
+    for _ in 0..60 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        beat();
+        looks += looked_at(&stage, &serving);
+    }
+    assert!((3..=3 * 8).contains(&looks), "{looks}");
+    assert_eq!(serving.count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_more_has_changed_than_is_remembered_all_are_looked_at() {
+    let (stage, serving) = by_hand().await;
+    let heartbeats = &stage.context.heartbeats;
+    for text in ["zone1-101", "zone1-102"] {
+        heartbeats.record(&alias(text), heard(text, true));
+    }
+    looked_at(&stage, &serving);
+    let remove = topology::Command::Remove {
+        alias: alias("zone1-102"),
+        seen: false,
+    };
+    stage.propose(Command::Topology(remove)).await;
+    for turn in 0..2_000 {
+        let change = topology::Command::ChangeType {
+            alias: alias("zone1-101"),
+            tablet_type: match turn % 2 {
+                0 => TabletType::Replica,
+                _ => TabletType::Rdonly,
+            },
+        };
+        stage.propose(Command::Topology(change)).await;
+    }
+    assert_eq!(looked_at(&stage, &serving), 3, "with the one that is gone");
+    assert_eq!(now(&serving), expected(&stage));
+    assert_eq!(serving.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_has_moved_is_gone_from_the_shard_in_which_it_was() {
+    let (stage, serving) = by_hand().await;
+    let heartbeats = &stage.context.heartbeats;
+    heartbeats.record(&alias("zone1-101"), heard("zone1-101", true));
+    looked_at(&stage, &serving);
+    let mut told = serving.subscribe().told;
+    happen(&stage, &Event::Moves(1)).await;
+    looked_at(&stage, &serving);
+    let told = told.try_recv().unwrap();
+    let Told::Change(change) = &*told else {
+        panic!("{told:?}")
+    };
+    assert_eq!(change.gone, [(alias("zone1-101"), shard())]);
+    assert_eq!(change.changed[0].1.shard, "commerce/1".parse().unwrap());
+}
+
 /// What may happen between two looks.
 #[derive(Clone, Debug)]
 enum Event {
-    Heard { number: usize, serving: bool },
+    Heard {
+        number: usize,
+        serving: bool,
+    },
     Leaves(usize),
-    Passes { seconds: u64 },
+    Passes {
+        seconds: u64,
+    },
     Removed(usize),
-    Type { number: usize, is_rdonly: bool },
+    Type {
+        number: usize,
+        is_rdonly: bool,
+    },
     Registers(usize),
+    /// Removed, and at once registered in another shard.
+    Moves(usize),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -169,6 +280,7 @@ fn event() -> impl Strategy<Value = Event> {
         number().prop_map(Event::Removed),
         (number(), any::<bool>()).prop_map(|(number, is_rdonly)| Event::Type { number, is_rdonly }),
         number().prop_map(Event::Registers),
+        number().prop_map(Event::Moves),
     ]
 }
 
@@ -178,6 +290,10 @@ fn name(number: usize) -> String {
 
 async fn happen(stage: &Stage, event: &Event) {
     let heartbeats = &stage.context.heartbeats;
+    let remove = |number: &usize| topology::Command::Remove {
+        alias: alias(&name(*number)),
+        seen: false,
+    };
     let command = match event {
         Event::Heard { number, serving } => {
             let text = name(*number);
@@ -186,7 +302,8 @@ async fn happen(stage: &Stage, event: &Event) {
         }
         Event::Leaves(number) => {
             let alias = alias(&name(*number));
-            let session = heartbeats.begin_session(&alias);
+            let instance = format!("instance of {alias}");
+            let session = heartbeats.begin_session(&alias, &instance);
             heartbeats.leave(&alias, session).unwrap();
             return;
         }
@@ -194,10 +311,15 @@ async fn happen(stage: &Stage, event: &Event) {
             tokio::time::advance(Duration::from_secs(*seconds)).await;
             return;
         }
-        Event::Removed(number) => topology::Command::Remove {
-            alias: alias(&name(*number)),
-            seen: false,
-        },
+        Event::Removed(number) => remove(number),
+        Event::Moves(number) => {
+            let removed = stage.group.propose(Command::Topology(remove(number)));
+            // The primary stays, and is refused in another shard.
+            let _ = removed.await;
+            let mut moved = crate::state::testing::registration(&name(*number));
+            moved.shard = "commerce/1".parse().unwrap();
+            topology::Command::Register(moved)
+        }
         Event::Type { number, is_rdonly } => topology::Command::ChangeType {
             alias: alias(&name(*number)),
             tablet_type: match is_rdonly {
@@ -248,16 +370,12 @@ proptest! {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let stage = Stage::unled(Cluster::with_primary());
-            let (serving, heartbeats) = (Serving::default(), &stage.context.heartbeats);
-            // The stage forgets what was heard when it finds that nobody leads.
-            tokio::task::yield_now().await;
-            heartbeats.take_office();
+            let (stage, serving) = by_hand().await;
             let mut subscription = serving.subscribe();
             let mut known: BTreeMap<Alias, Served> = BTreeMap::new();
             for event in &events {
                 happen(&stage, event).await;
-                stage.look(|state| serving.refresh(state, heartbeats));
+                looked_at(&stage, &serving);
                 while let Ok(told) = subscription.told.try_recv() {
                     let Told::Change(change) = &*told else { unreachable!() };
                     assert!(change.revision >= subscription.revision);

@@ -168,23 +168,21 @@ async fn what_changes_between_two_pages_is_there_when_the_set_is_complete() {
     assert_eq!(known(&set).len(), count - 2);
 }
 
+/// More changes of ten tablets than are kept for a watcher that does not read.
+async fn change_more_than_is_kept(stage: &Stage) {
+    for turn in 0..400 {
+        say(stage, 1000 + turn % 10, turn % 3 == 0);
+        sleep(Duration::from_millis(120)).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_watcher_that_is_too_slow_is_told_the_whole_set_anew() {
     let stage = with_tablets(10).await;
     let mut updates = watch(&stage, "").await;
     let mut set = ServingSet::default();
     follow(&mut updates, &mut set).await;
-    // More changes than are kept for it, while it does not read.
-    for turn in 0..400 {
-        say(&stage, 1000 + turn % 10, turn % 3 == 0);
-        sleep(Duration::from_millis(120)).await;
-        for number in 1000..1010 {
-            stage
-                .context
-                .heartbeats
-                .touch(&alias(&format!("zone1-{number}")));
-        }
-    }
+    change_more_than_is_kept(&stage).await;
     assert!(follow(&mut updates, &mut set).await, "it was not told anew");
     assert_eq!(known(&set), afresh(&stage).await);
     assert!(!known(&set).is_empty());
@@ -193,6 +191,20 @@ async fn a_watcher_that_is_too_slow_is_told_the_whole_set_anew() {
     say(&stage, 1001, true);
     assert!(!follow(&mut updates, &mut set).await);
     assert_eq!(known(&set), afresh(&stage).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_whole_set_is_told_anew_only_by_one_that_can_prove_that_it_leads() {
+    let stage = with_tablets(10).await;
+    let mut updates = watch(&stage, "").await;
+    follow(&mut updates, &mut ServingSet::default()).await;
+    change_more_than_is_kept(&stage).await;
+    // Nobody has noticed it yet.
+    stage.group.fail_proofs(true);
+    let ended = updates.next().await.unwrap().unwrap_err();
+    assert_eq!(ended.code(), Code::Unavailable);
+    assert_eq!(ended.message(), "no quorum");
+    assert!(updates.next().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
