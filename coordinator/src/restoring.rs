@@ -73,7 +73,7 @@ async fn choose(repository: &Repository, named: Option<&str>) -> Result<(GroupBa
     if let Some(name) = named {
         return read(repository, name).await;
     }
-    let names = repository.group_backup_names().await?;
+    let names = repository.group_backups().await?.complete;
     for name in names.iter().rev() {
         match read(repository, name).await {
             Ok(read) => return Ok(read),

@@ -4,7 +4,10 @@
 //! sealed like everything else: encrypted when recipients are configured. What it holds is the
 //! coordinator's own affair. Like a manifest it is put last, after the keys that open it.
 
-use std::io::{Cursor, Read as _};
+use std::{
+    collections::BTreeMap,
+    io::{Cursor, Read as _},
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -33,7 +36,7 @@ const LEVEL: i32 = 3;
 /// Where the header begins: behind the prefix and its own length.
 const HEADER_AT: usize = PREFIX_BYTES + 4;
 
-/// What is to be known of a backup of a group without opening it.
+/// What is to be known of a group's backup without opening it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupBackup {
     version: u32,
@@ -50,6 +53,14 @@ pub struct GroupBackup {
     /// Of the state, before it was compressed.
     pub state_bytes: u64,
     pub encrypted: bool,
+}
+
+/// Names of the groups' backups in a repository, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupBackups {
+    pub complete: Vec<String>,
+    /// Of these there are only keys: they are being put, or were cut off.
+    pub unfinished: Vec<String>,
 }
 
 impl GroupBackup {
@@ -83,6 +94,11 @@ fn name(unix_ms: u64, id: Uuid) -> String {
         digits(17, 19),
         &id[..8]
     )
+}
+
+/// Whether a group's backup of this name was begun before a moment, by the clock of whoever put it.
+pub fn is_group_backup_older(backup: &str, unix_ms: u64) -> bool {
+    *backup < *name(unix_ms, Uuid::nil())
 }
 
 /// Whether it may become part of a key.
@@ -154,16 +170,25 @@ impl Repository {
         Ok(backup)
     }
 
-    /// Names of the groups' backups, the oldest first.
-    pub async fn group_backup_names(&self) -> Result<Vec<String>> {
-        let folders = self.store().folder(&layout::group_backups()).await?.folders;
+    /// Which of the groups' backups are here, by a listing.
+    pub async fn group_backups(&self) -> Result<GroupBackups> {
+        let listed = self.store().list(&layout::group_backups()).await?;
         self.check_there().await?;
-        let mut names: Vec<String> = folders
-            .into_iter()
-            .filter(|name| check_group_backup_name(name).is_ok())
-            .collect();
-        names.sort();
-        Ok(names)
+        let mut are_complete: BTreeMap<String, bool> = BTreeMap::new();
+        let objects = listed.iter().map(|listed| &listed.key);
+        for (name, is_state) in objects.filter_map(layout::of_group_backup) {
+            if check_group_backup_name(&name).is_ok() {
+                *are_complete.entry(name).or_default() |= is_state;
+            }
+        }
+        let mut found = GroupBackups::default();
+        for (name, is_complete) in are_complete {
+            match is_complete {
+                true => found.complete.push(name),
+                false => found.unfinished.push(name),
+            }
+        }
+        Ok(found)
     }
 
     /// What a backup says of itself; [`ErrorKind::NotFound`] when it was never completed. Its header
@@ -229,9 +254,8 @@ fn encode(
     key: Option<&DataKey>,
     state: Vec<u8>,
 ) -> Result<Vec<u8>> {
-    let failed = |e: &dyn std::fmt::Display| {
-        Error::internal(format!("cannot write the backup of a group: {e}"))
-    };
+    let failed =
+        |e: &dyn std::fmt::Display| Error::internal(format!("cannot write a group's backup: {e}"));
     let text = serde_json::to_vec(header).map_err(|e| failed(&e))?;
     let length = u32::try_from(text.len()).map_err(|e| failed(&e))?;
     let mut sealed = zstd::encode_all(Cursor::new(state), LEVEL).map_err(|e| failed(&e))?;

@@ -66,17 +66,32 @@ pub(super) fn bound(bound: u64) -> Path {
     bounds().join(format!("{bound:020}"))
 }
 
-/// Backups of groups' own state.
+/// The object that makes a group's backup complete.
+const GROUP_STATE: &str = "state";
+
+/// The groups' backups of their own state.
 pub(super) fn group_backups() -> Path {
     coordinator().join("backups")
 }
 
+fn group_backup_folder(name: &str) -> Path {
+    group_backups().join(name)
+}
+
 pub(super) fn group_backup(name: &str) -> Path {
-    group_backups().join(name).join("state")
+    group_backup_folder(name).join(GROUP_STATE)
 }
 
 pub(super) fn group_backup_keys(name: &str) -> Path {
-    group_backups().join(name).join("keys")
+    group_backup_folder(name).join("keys")
+}
+
+/// The name of the group's backup to which an object belongs, and whether it is the state itself.
+pub(super) fn of_group_backup(key: &Path) -> Option<(String, bool)> {
+    let mut parts = key.prefix_match(&group_backups())?;
+    let name = parts.next()?.as_ref().to_owned();
+    let is_state = *key == group_backup(&name);
+    Some((name, is_state))
 }
 
 /// A session's data key, wrapped for a recipient.
@@ -170,6 +185,16 @@ mod tests {
         assert_eq!(header().as_ref(), "seawall.json");
         assert_eq!(owner(7).as_ref(), "owners/00000000000000000007");
         assert_eq!(bound(7).as_ref(), "coordinator/bounds/00000000000000000007");
+        let state = group_backup("n");
+        assert_eq!(state.as_ref(), "coordinator/backups/n/state");
+        assert_eq!(of_group_backup(&state), Some(("n".to_owned(), true)));
+        let key = key_file(group_backup_keys("n"), uuid, "0011");
+        assert_eq!(
+            key.as_ref(),
+            format!("coordinator/backups/n/keys/{hex}.0011.age")
+        );
+        assert_eq!(of_group_backup(&key), Some(("n".to_owned(), false)));
+        assert_eq!(of_group_backup(&bound(7)), None);
         assert_eq!(recipient("0011").as_ref(), "recipients/0011");
         assert_eq!(identity("ops").as_ref(), "identities/ops.age");
         assert_eq!(identity_record("ops").as_ref(), "identities/ops.json");

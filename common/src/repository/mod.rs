@@ -63,7 +63,9 @@ pub use download::{
     restore,
 };
 pub use epochs::EpochRecord;
-pub use group_state::{GroupBackup, STATE_BYTES_MAX, check_group_backup_name};
+pub use group_state::{
+    GroupBackup, GroupBackups, STATE_BYTES_MAX, check_group_backup_name, is_group_backup_older,
+};
 pub use header::Repository;
 pub use inspect::{Finding, InspectOptions, InspectedBackup, Inspection, Objects, inspect};
 pub use keys::{

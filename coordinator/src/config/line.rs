@@ -59,7 +59,7 @@ fn restore_command() -> Command {
             Arg::new("backup")
                 .long("backup")
                 .value_name("NAME")
-                .help("Which coordinator backup; without it, the newest that can be read"),
+                .help("Which of the groups' backups; without it, the newest that can be read"),
             Arg::new("above")
                 .long("above")
                 .value_name("N")

@@ -47,7 +47,10 @@ impl ScheduleNumbers {
             "consecutive_failures",
             "Runs in a row that did not succeed in every shard; the one at work counts from its first try that failed",
         );
-        let running = numbers("running", "Shards in which an operation of it is at work");
+        let running = numbers(
+            "running",
+            "Backups of shards that are at work, or 1 while the group's is taken",
+        );
         let missed = numbers(
             "missed_slots",
             "Slots that were passed over since the schedule was made",
@@ -92,7 +95,7 @@ impl ScheduleNumbers {
         let readings: Vec<Reading> = context.group.look(|state| {
             let all = state.schedules.iter();
             let readings = all.map(|(name, schedule)| Reading {
-                logs: is_leader.then(|| Logs::of_schedule(context, state, &schedule.spec)),
+                logs: is_leader.then(|| Logs::of_schedule(context, state, name, schedule)),
                 ..Reading::of(name, schedule, now_unix_ms(context, state))
             });
             readings.collect()

@@ -71,16 +71,6 @@ async fn a_try_that_failed_raises_the_alarm_and_one_series_stands_for_each_sched
     let text = scraped(&stage, true);
     said(&text, "seawall_schedule_paused{schedule=\"nightly\"} 1\n");
     assert!(!text.contains("next_slot_seconds{"), "{text}");
-    let remove = Do::Remove {
-        name: "nightly".into(),
-        now_unix_ms: cluster.now_unix_ms,
-    };
-    stage
-        .group
-        .propose(Command::Schedules(remove))
-        .await
-        .unwrap();
-    assert!(!scraped(&stage, true).contains("nightly"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,11 +1,15 @@
-//! The group's own state, into the repository: what `BackupCoordinator` does, and a schedule may.
+//! The group's backup: its own state, into the repository. `BackupCoordinator` takes it, and a
+//! schedule may.
 //!
 //! It is quick and changes nothing of the group, so it is no operation: one that is cut off is taken
-//! again. What it puts is checked by reading it back; the oldest beyond those that are kept go.
+//! again. What is put is checked by reading it back, and is safe from then on: what goes wrong
+//! afterwards does not make it a backup that failed. The oldest beyond those that are kept go.
+
+use std::time::Duration;
 
 use seawall_common::{
-    Error, Result,
-    repository::{GroupBackup, check_group_backup_name},
+    Error, ErrorKind, Result,
+    repository::{GroupBackup, GroupBackups, is_group_backup_older},
 };
 
 use super::Coordination;
@@ -18,6 +22,12 @@ pub const KEPT: usize = 7;
 pub const KEPT_MAX: usize = 1000;
 /// How many a listing reads.
 const LISTED_MAX: usize = 200;
+/// How long it may take until it is safe.
+const PUT_LIMIT: Duration = Duration::from_secs(600);
+/// How long the removal of older ones may take; the next backup goes on with it.
+const TIDY_LIMIT: Duration = Duration::from_secs(300);
+/// One that is unfinished for longer than this is not being put any more.
+const UNFINISHED_MS_MAX: u64 = 24 * 3600 * 1000;
 
 /// What was taken, and what went for it.
 #[derive(Clone, Debug)]
@@ -26,14 +36,28 @@ pub struct Taken {
     pub removed: Vec<String>,
 }
 
-/// Takes a backup of the group's state as it is now and keeps the newest `keep` of all that lie in
-/// the repository. For the leader.
+/// Takes a backup of the group's state as it is now and keeps the newest `keep` of all that are
+/// complete in the repository. For the leader.
 pub async fn take(context: &Coordination, keep: usize) -> Result<Taken> {
     if keep == 0 || keep > KEPT_MAX {
         return Err(Error::invalid(format!(
-            "cannot keep {keep} coordinator backups: at least one and at most {KEPT_MAX}"
+            "cannot keep {keep} of the group's backups: at least one and at most {KEPT_MAX}"
         )));
     }
+    let put = tokio::time::timeout(PUT_LIMIT, put(context)).await;
+    let backup = put.map_err(|_| {
+        Error::timeout(format!(
+            "the group's backup took more than {}",
+            humantime::format_duration(PUT_LIMIT)
+        ))
+    })??;
+    tracing::info!(backup = backup.name, "took the group's backup");
+    note(context, &backup).await;
+    let removed = tidy(context, keep, &backup).await;
+    Ok(Taken { backup, removed })
+}
+
+async fn put(context: &Coordination) -> Result<GroupBackup> {
     context.check_owner().await?;
     let group_id = context.group_id()?;
     let term = context.group.prove_leadership().await?;
@@ -43,24 +67,64 @@ pub async fn take(context: &Coordination, keep: usize) -> Result<Taken> {
     let state = context.group.look(State::clone);
     let encoded = blocking(move || state.encoded()).await?;
     let backup = GroupBackup::new(&group_id, member.unwrap_or_default(), (term, last_index));
-    let backup = context.store.put_group_state(backup, encoded).await?;
-    tracing::info!(
-        backup = backup.name,
-        "took a backup of the coordinator group"
-    );
-    let noted = state::GroupBackup {
+    context.store.put_group_state(backup, encoded).await
+}
+
+/// Only metrics go by it.
+async fn note(context: &Coordination, backup: &GroupBackup) {
+    let noted = Command::GroupBackedUp(state::GroupBackup {
         name: backup.name.clone(),
         taken_unix_ms: backup.taken_unix_ms,
-    };
-    context.group.propose(Command::GroupBackedUp(noted)).await?;
-    let names = context.store.group_backup_names().await?;
+    });
+    if let Err(e) = context.group.propose(noted).await {
+        tracing::warn!(
+            backup = backup.name,
+            "the group's backup is safe, but not noted in its state: {e}"
+        );
+    }
+}
+
+/// What has gone.
+async fn tidy(context: &Coordination, keep: usize, taken: &GroupBackup) -> Vec<String> {
     let mut removed = Vec::new();
-    for name in going(&names, keep, &backup.name) {
+    let removal = remove_old(context, keep, taken, &mut removed);
+    let tidied = match tokio::time::timeout(TIDY_LIMIT, removal).await {
+        Ok(tidied) => tidied,
+        Err(_) => Err(Error::timeout(format!(
+            "it took more than {}",
+            humantime::format_duration(TIDY_LIMIT)
+        ))),
+    };
+    if let Err(e) = tidied {
+        tracing::warn!("older backups of the group stay until the next one is taken: {e}");
+    }
+    removed
+}
+
+async fn remove_old(
+    context: &Coordination,
+    keep: usize,
+    taken: &GroupBackup,
+    removed: &mut Vec<String>,
+) -> Result<()> {
+    let GroupBackups {
+        complete,
+        unfinished,
+    } = context.store.group_backups().await?;
+    for name in going(&complete, keep, &taken.name) {
         context.check_owner().await?;
         context.store.remove_group_backup(name).await?;
         removed.push(name.clone());
     }
-    Ok(Taken { backup, removed })
+    let since_unix_ms = taken.taken_unix_ms.saturating_sub(UNFINISHED_MS_MAX);
+    for name in unfinished {
+        if is_group_backup_older(&name, since_unix_ms) && is_unfinished(context, &name).await? {
+            context.check_owner().await?;
+            context.store.remove_group_backup(&name).await?;
+            tracing::info!(backup = name, "removed what a backup of the group has left");
+        }
+    }
+    Ok(())
 }
 
 /// The oldest, as names sort, beyond so many; never the one that was just taken, wherever it sorts:
@@ -70,13 +134,21 @@ fn going<'a>(names: &'a [String], keep: usize, taken: &str) -> impl Iterator<Ite
     names.iter().filter(move |name| *name != taken).take(excess)
 }
 
+/// A listing may have missed its state.
+async fn is_unfinished(context: &Coordination, name: &str) -> Result<bool> {
+    match context.store.group_backup(name).await {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(true),
+        Err(e) if e.is_retryable() => Err(e),
+        _ => Ok(false),
+    }
+}
+
 /// The newest last. Those that cannot be read are named with why.
 pub async fn list(context: &Coordination) -> Result<(Vec<GroupBackup>, Vec<String>)> {
-    let names = context.store.group_backup_names().await?;
+    let names = context.store.group_backups().await?.complete;
     let mut found = Vec::new();
     let mut unreadable = Vec::new();
     for name in &names[names.len().saturating_sub(LISTED_MAX)..] {
-        check_group_backup_name(name)?;
         match context.store.group_backup(name).await {
             Ok(backup) => found.push(backup),
             Err(e) if e.is_retryable() => return Err(e),
@@ -87,17 +159,5 @@ pub async fn list(context: &Coordination) -> Result<(Vec<GroupBackup>, Vec<Strin
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_newest_stay() {
-        let names: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
-        let gone = |keep, taken: &str| going(&names, keep, taken).cloned().collect::<String>();
-        assert_eq!(gone(2, "c"), "a");
-        assert_eq!(gone(1, "c"), "ab");
-        assert_eq!(gone(3, "c") + &gone(9, "c"), "");
-        assert_eq!(gone(2, "a"), "b", "the clock went back");
-        assert_eq!(gone(1, "b"), "ac", "within one second");
-    }
-}
+#[path = "group_backup_tests.rs"]
+mod tests;

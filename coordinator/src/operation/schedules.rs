@@ -3,18 +3,19 @@
 //! It computes which slots have come and proposes them; the state machine decides what becomes of
 //! each. Everything that it needs to know stands in the state: whoever leads next goes on where this
 //! one stopped, and finds the operations that were begun, for their ids follow from schedule, run,
-//! shard and try. While the time of day cannot be believed nothing is begun. A backup of the group
-//! itself is no operation: it is taken here, beside the rest, and what it came to is noted; one that
-//! a leader leaves half done is tried again by the next.
+//! shard and try. While the time of day cannot be believed nothing is begun. The group's backup is no
+//! operation: here it is only begun.
 
-use std::{collections::BTreeMap, mem, pin::Pin, time::Duration};
+mod taking;
+
+use std::{collections::BTreeMap, mem, time::Duration};
 
 use seawall_common::{
     Error, ErrorKind, Result,
-    ids::{OperationId, ShardId},
+    ids::{Alias, OperationId, ShardId},
 };
 
-use super::{Coordination, choice, clock, group_backup, slots::Slots};
+use super::{Coordination, choice, clock, slots::Slots};
 use crate::{
     platform::blocking,
     state::{
@@ -30,71 +31,24 @@ const BLOCKED_INTERVAL: Duration = Duration::from_secs(1);
 /// Slots that are counted when nobody has looked for long.
 const MISSED_MAX: usize = 10_000;
 
-/// How long a backup of the group may take.
-const GROUP_BACKUP_LIMIT: Duration = Duration::from_secs(600);
-
 /// Never returns while the office lasts.
 pub async fn run(context: &Coordination) {
+    tokio::join!(begin_all(context), taking::run(context));
+}
+
+async fn begin_all(context: &Coordination) {
     let mut applied = context.group.applied();
     let mut timetable = Timetable::default();
-    let mut taking = Taking(None);
     loop {
         let seen = changes(context);
         let wait = match clock::doubt(context) {
             Some(_) => LOOK_INTERVAL,
-            None => begin_what_is_due(context, &mut timetable, &mut taking).await,
+            None => begin_what_is_due(context, &mut timetable).await,
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = changed(context, &mut applied, seen) => {}
-            () = taking.ended() => {}
         }
-    }
-}
-
-/// The backup of the group that is being taken; one at a time.
-struct Taking<'a>(Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>);
-
-impl<'a> Taking<'a> {
-    /// When there is one, the next look at what is due begins it.
-    fn begin(&mut self, context: &'a Coordination, of: Try, keep: u32) {
-        if self.0.is_none() {
-            self.0 = Some(Box::pin(back_up_group(context, of, keep)));
-        }
-    }
-
-    /// Never returns while none is under way.
-    async fn ended(&mut self) {
-        match &mut self.0 {
-            Some(under_way) => under_way.await,
-            None => std::future::pending().await,
-        }
-        self.0 = None;
-    }
-}
-
-/// Takes it, and tells the state what it came to.
-async fn back_up_group(context: &Coordination, mut of: Try, keep: u32) {
-    let keep = usize::try_from(keep).unwrap_or(usize::MAX);
-    let take = group_backup::take(context, keep);
-    let taken = match tokio::time::timeout(GROUP_BACKUP_LIMIT, take).await {
-        Ok(taken) => taken.map(drop),
-        Err(_) => Err(Error::timeout(format!(
-            "the backup of the group took more than {GROUP_BACKUP_LIMIT:?}"
-        ))),
-    };
-    of.now_unix_ms = context.group.look(|state| now_unix_ms(context, state));
-    let ended = match taken {
-        Ok(()) => schedules::Command::Done { of },
-        Err(e) => {
-            tracing::warn!(schedule = of.name, "no backup of the group was taken: {e}");
-            let error = e.to_string();
-            schedules::Command::Fail { of, error }
-        }
-    };
-    if let Err(e) = context.group.propose(Command::Schedules(ended)).await {
-        tracing::warn!("what a backup of the group came to is not noted: {e}");
-        tokio::time::sleep(BLOCKED_INTERVAL).await;
     }
 }
 
@@ -121,19 +75,15 @@ pub fn now_unix_ms(context: &Coordination, state: &State) -> u64 {
 }
 
 /// How long nothing more is to be done.
-async fn begin_what_is_due<'a>(
-    context: &'a Coordination,
-    timetable: &mut Timetable,
-    taking: &mut Taking<'a>,
-) -> Duration {
-    let mut due = match look(context, timetable).await {
+async fn begin_what_is_due(context: &Coordination, timetable: &mut Timetable) -> Duration {
+    let due = match look(context, timetable).await {
         Ok(due) => due,
         Err(e) => {
             tracing::warn!("what schedules want is not known yet: {e}");
             return BLOCKED_INTERVAL;
         }
     };
-    for slot in mem::take(&mut due.slots) {
+    for slot in due.slots {
         let slot = Command::Schedules(slot);
         if let Err(e) = context.group.propose(slot).await {
             tracing::warn!("a slot of a schedule cannot be begun yet: {e}");
@@ -141,25 +91,20 @@ async fn begin_what_is_due<'a>(
         }
     }
     let mut is_blocked = false;
-    if !due.tries.is_empty() {
-        let owner = context.check_owner().await;
-        for (of, job) in due.tries {
-            let begun = match (job, &of.shard) {
-                (Job::GroupBackup { keep }, _) => {
-                    taking.begin(context, of, keep);
-                    continue;
-                }
-                (Job::Backup { .. }, None) => continue,
-                (Job::Backup { allow_primary, .. }, Some(shard)) => {
-                    begin(context, (&of, shard), allow_primary, &owner).await
-                }
-            };
-            match begun {
-                Ok(is_begun) => is_blocked |= !is_begun,
-                Err(e) => {
-                    tracing::warn!(schedule = of.name, shard = of.described(), "{e}");
-                    is_blocked = true;
-                }
+    if let Some(of) = due.to_take {
+        let take = schedules::Command::Take { of };
+        if let Err(e) = context.group.propose(Command::Schedules(take)).await {
+            tracing::warn!("the group's backup cannot be begun yet: {e}");
+            is_blocked = true;
+        }
+    }
+    let mut owner = Owner::default();
+    for next in &due.to_begin {
+        match begin(context, next, &mut owner).await {
+            Ok(is_begun) => is_blocked |= !is_begun,
+            Err(e) => {
+                tracing::warn!(schedule = next.of.name, shard = %next.shard, "{e}");
+                is_blocked = true;
             }
         }
     }
@@ -195,51 +140,65 @@ async fn look(context: &Coordination, timetable: &mut Timetable) -> Result<Due> 
     }
 }
 
-/// False: something is in the way that goes by itself.
-async fn begin(
-    context: &Coordination,
-    (of, shard): (&Try, &ShardId),
-    allow_primary: bool,
-    owner: &Result<()>,
-) -> Result<bool> {
-    let is_blocked = || {
-        context
-            .group
-            .look(|state| in_the_way(state, shard).is_some())
-    };
-    if is_blocked() {
-        return Ok(false);
+/// Whether the repository is the group's: looked up when the first shard is to be backed up, and no
+/// more than once in a look at what is due.
+#[derive(Default)]
+struct Owner(Option<Result<()>>);
+
+impl Owner {
+    async fn check(&mut self, context: &Coordination) -> Result<()> {
+        if let Some(known) = &self.0 {
+            return known.clone();
+        }
+        let owner = context.check_owner().await;
+        self.0.insert(owner).clone()
     }
-    let chosen = owner.clone().and_then(|()| {
-        context.group.look(|state| {
-            let heartbeats = &context.heartbeats;
-            choice::tablet_to_back_up(state, heartbeats, shard, allow_primary)
-        })
-    });
-    let begun = match chosen {
-        // A leader that is young hears the agents soon.
-        Err(e) if owner.is_ok() && e.is_retryable() => return Ok(false),
-        Err(e) => Err(e),
+}
+
+/// False: something is in the way that goes by itself.
+async fn begin(context: &Coordination, next: &ToBegin, owner: &mut Owner) -> Result<bool> {
+    let ToBegin { of, shard, .. } = next;
+    let Some(chosen) = context.group.look(|state| choose(context, state, next)) else {
+        return Ok(false);
+    };
+    let failed = match owner.check(context).await.and(chosen) {
+        Err(e) => e,
         Ok(alias) => {
             let of = of.clone();
             let begin = schedules::Command::Begin { of, alias };
-            context.group.propose(Command::Schedules(begin)).await
+            match context.group.propose(Command::Schedules(begin)).await {
+                Ok(_) => return Ok(true),
+                // Whether it was begun, the state says.
+                Err(e) if is_passing(&e) => return Err(e),
+                Err(e) => e,
+            }
         }
     };
-    match begun {
-        Ok(_) => Ok(true),
-        // Whether it was begun, the state says.
-        Err(e) if is_passing(&e) && owner.is_ok() => Err(e),
-        Err(_) if owner.is_ok() && is_blocked() => Ok(false),
-        Err(e) => {
-            tracing::warn!(schedule = of.name, %shard, "a try failed: {e}");
-            let fail = schedules::Command::Fail {
-                of: of.clone(),
-                error: e.to_string(),
-            };
-            context.group.propose(Command::Schedules(fail)).await?;
-            Ok(true)
-        }
+    if context
+        .group
+        .look(|state| in_the_way(state, shard).is_some())
+    {
+        return Ok(false);
+    }
+    tracing::warn!(schedule = of.name, %shard, "a try failed: {failed}");
+    let fail = schedules::Command::Fail {
+        of: of.clone(),
+        error: failed.to_string(),
+    };
+    context.group.propose(Command::Schedules(fail)).await?;
+    Ok(true)
+}
+
+/// None: something is in the way; or the leader is young, and hears the agents soon.
+fn choose(context: &Coordination, state: &State, next: &ToBegin) -> Option<Result<Alias>> {
+    if in_the_way(state, &next.shard).is_some() {
+        return None;
+    }
+    let heartbeats = &context.heartbeats;
+    let chosen = choice::tablet_to_back_up(state, heartbeats, &next.shard, next.allow_primary);
+    match chosen {
+        Err(e) if e.is_retryable() => None,
+        chosen => Some(chosen),
     }
 }
 
@@ -260,8 +219,17 @@ struct Due {
     /// Of which a slot has come.
     come: Vec<Come>,
     slots: Vec<schedules::Command>,
-    tries: Vec<(Try, Job)>,
+    to_begin: Vec<ToBegin>,
+    /// The group's backup; one at a time, whatever schedules it is of.
+    to_take: Option<Try>,
     next_in: Option<Duration>,
+}
+
+/// The backup of a shard.
+struct ToBegin {
+    of: Try,
+    shard: ShardId,
+    allow_primary: bool,
 }
 
 impl Due {
@@ -292,6 +260,9 @@ impl Due {
             due.look_again_at(next, now_unix_ms);
             due.add_tries(name, schedule, now_unix_ms);
         }
+        if state.schedules.being_taken().next().is_some() {
+            due.to_take = None;
+        }
         due
     }
 
@@ -317,15 +288,19 @@ impl Due {
         ripe.sort_by_key(|part| part.not_before_unix_ms);
         let room = (schedule.spec.at_once as usize).saturating_sub(run.running());
         for part in ripe.into_iter().take(room) {
-            let of = Try {
-                name: name.to_owned(),
-                id: schedule.id,
-                run: run.number,
-                shard: part.shard.clone(),
-                number: part.tries + 1,
-                now_unix_ms,
-            };
-            self.tries.push((of, schedule.spec.job.clone()));
+            let of = schedule.try_of(name, (run, part), part.tries + 1, now_unix_ms);
+            match (&schedule.spec.job, &part.shard) {
+                (Job::Backup { allow_primary, .. }, Some(shard)) => self.to_begin.push(ToBegin {
+                    of,
+                    shard: shard.clone(),
+                    allow_primary: *allow_primary,
+                }),
+                (Job::GroupBackup { .. }, None) => {
+                    self.to_take.get_or_insert(of);
+                }
+                // With another job nothing of the one before waits any more.
+                (Job::Backup { .. }, None) | (Job::GroupBackup { .. }, Some(_)) => {}
+            }
         }
     }
 }
@@ -364,16 +339,20 @@ pub fn waits_for(
     shard: Option<&ShardId>,
     job: &Job,
 ) -> String {
-    let (Some(shard), Job::Backup { allow_primary, .. }) = (shard, job) else {
-        return String::new();
-    };
-    if let Some(why) = in_the_way(state, shard) {
-        return why;
+    match (job, shard) {
+        (Job::Backup { allow_primary, .. }, Some(shard)) => {
+            let chosen =
+                || choice::tablet_to_back_up(state, &context.heartbeats, shard, *allow_primary);
+            let no_tablet = || chosen().err().map(|e| e.message().to_owned());
+            in_the_way(state, shard).or_else(no_tablet)
+        }
+        _ => {
+            let mut others = state.schedules.being_taken();
+            let other = others.next().map(|(of, _)| of.name);
+            other.map(|name| format!("the group's backup is being taken for schedule {name}"))
+        }
     }
-    let chosen = choice::tablet_to_back_up(state, &context.heartbeats, shard, *allow_primary);
-    chosen
-        .err()
-        .map_or_else(String::new, |e| e.message().to_owned())
+    .unwrap_or_default()
 }
 
 /// The next slots, so that they are not computed again each time something happens.

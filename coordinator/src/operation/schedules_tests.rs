@@ -12,22 +12,27 @@ use crate::{
         locks::Scope,
         operations::{self, Operation, OperationState},
         retention,
-        schedules::{self, Job, Outcome, Spec},
+        schedules::{self, Outcome, Spec},
         testing::{Cluster, backup_of},
     },
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+
 impl Clocked {
-    async fn propose(&self, command: schedules::Command) {
+    pub(super) async fn propose(&self, command: schedules::Command) {
         let command = Command::Schedules(command);
         self.stage.group.propose(command).await.unwrap();
     }
 
-    async fn set(&self, spec: Spec) {
+    pub(super) async fn set(&self, spec: Spec) {
+        self.set_named("nightly", spec).await;
+    }
+
+    pub(super) async fn set_named(&self, name: &str, spec: Spec) {
         self.propose(schedules::Command::Set {
-            name: "nightly".into(),
+            name: name.into(),
             id: OperationId::generate(),
             spec,
             now_unix_ms: self.wall_unix_ms(),
@@ -35,7 +40,7 @@ impl Clocked {
         .await;
     }
 
-    async fn pause(&self, until_unix_ms: Option<u64>) {
+    pub(super) async fn pause(&self, until_unix_ms: Option<u64>) {
         self.propose(schedules::Command::Pause {
             name: "nightly".into(),
             until_unix_ms,
@@ -44,17 +49,17 @@ impl Clocked {
         .await;
     }
 
-    fn last(&self) -> Option<Outcome> {
+    pub(super) fn last(&self) -> Option<Outcome> {
         self.nightly().last.map(|run| run.outcome)
     }
 
-    fn runs(&self) -> u64 {
+    pub(super) fn runs(&self) -> u64 {
         let schedule = self.nightly();
         let ended = schedule.last.map_or(0, |run| run.number);
         schedule.run.map_or(ended, |run| run.number)
     }
 
-    fn backups(&self) -> Vec<Operation> {
+    pub(super) fn backups(&self) -> Vec<Operation> {
         self.stage.look(|state| {
             let all = state.operations.iter();
             let backups = all.filter(|o| matches!(o.spec, operations::Spec::Backup { .. }));
@@ -68,7 +73,7 @@ impl Clocked {
     }
 }
 
-fn hourly() -> Spec {
+pub(super) fn hourly() -> Spec {
     Spec {
         cron: "0 * * * *".into(),
         tries: 4,
@@ -84,7 +89,7 @@ fn of_one_shard() -> Spec {
     }
 }
 
-fn three_shards() -> Cluster {
+pub(super) fn three_shards() -> Cluster {
     let mut cluster = Cluster::with_primary();
     cluster.add_shard("commerce/1", &["zone1-200", "zone1-201"]);
     cluster.add_shard("commerce/2", &["zone1-300", "zone1-301"]);
@@ -463,40 +468,16 @@ async fn shards_begin_in_the_order_of_their_places_also_when_they_are_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_group_is_backed_up_at_each_slot_and_so_many_backups_stay() {
+async fn whose_the_repository_is_is_looked_up_only_when_a_backup_is_to_begin() {
     let clocked = Clocked::new(three_shards());
     let stage = &clocked.stage;
-    let of_group = Spec {
-        scope: Scope::Cluster,
-        job: Job::GroupBackup { keep: 2 },
-        ..hourly()
-    };
-    clocked.set(of_group).await;
-    let stored = || stage.store.group_states.lock().unwrap().len();
-    tokio::time::sleep(29 * MINUTE).await;
-    assert_eq!(stored(), 0, "its time has not come");
-    // The first try meets a store that is away; the next leader makes it good.
-    *stage.store.failures.lock().unwrap() = 1;
-    stage
-        .until(|| clocked.nightly().failures_in_a_row() == 1)
-        .await;
-    stage.lead(2);
-    stage.until(|| clocked.last().is_some()).await;
-    assert_eq!(clocked.last(), Some(Outcome::Succeeded));
-    assert_eq!(clocked.nightly().failures_in_a_row(), 0);
-    assert_eq!(stored(), 1);
-    let name = stage
-        .store
-        .group_states
-        .lock()
-        .unwrap()
-        .keys()
-        .next()
-        .cloned();
-    let noted = stage.look(|state| state.group_backup.clone());
-    assert_eq!(noted.map(|backup| backup.name), name);
-    tokio::time::sleep(5 * HOUR).await;
-    assert_eq!(clocked.runs(), 6);
-    assert_eq!(stored(), 2, "the older ones have gone");
-    assert_eq!(clocked.backups().len(), 0, "no tablet was touched");
+    stage.tell("copy", Does::Hang);
+    stage.start(backup_of("zone1-102")).await;
+    stage.called("copy").await;
+    clocked.set(of_one_shard()).await;
+    stage.until(|| clocked.nightly().run.is_some()).await;
+    let checks = || *stage.store.owner_checks.lock().unwrap();
+    let before = checks();
+    tokio::time::sleep(10 * MINUTE).await;
+    assert_eq!(checks(), before, "the shard is being backed up by hand");
 }

@@ -11,7 +11,7 @@ use super::{Coordination, schedules::now_unix_ms, slots::Slots};
 use crate::state::{
     State,
     locks::Scope,
-    schedules::{self, Job, Spec, shards_of},
+    schedules::{self, Job, Schedule, shards_of},
 };
 
 /// How far is looked ahead, at least.
@@ -29,8 +29,8 @@ pub struct ShortLog {
     pub gap_ms: u64,
 }
 
-/// What is known of the logs of the shards that a schedule backs up, and by what they are measured. The measuring computes slots:
-/// not while the state is looked at.
+/// What is known of the logs of the shards that a schedule backs up, and by what they are measured.
+/// The measuring computes slots: not while the state is looked at.
 pub struct Logs {
     now_unix_ms: u64,
     kept: Vec<Kept>,
@@ -47,18 +47,27 @@ struct Kept {
 }
 
 impl Logs {
-    /// Of what the agents have told this leader.
-    pub fn of_schedule(context: &Coordination, state: &State, spec: &Spec) -> Self {
+    /// Of what the agents have told this leader. The schedule may be one that is not set yet.
+    pub fn of_schedule(
+        context: &Coordination,
+        state: &State,
+        name: &str,
+        schedule: &Schedule,
+    ) -> Self {
         let mut logs = Self {
             now_unix_ms: now_unix_ms(context, state),
             kept: Vec::new(),
             schedules: BTreeMap::new(),
         };
-        for shard in shards_of(state, spec) {
+        let others = state.schedules.iter();
+        let others = others.filter(|(other, _)| *other != name);
+        let others = others.map(|(other, schedule)| (other.as_str(), schedule));
+        let all: Vec<_> = others.chain([(name, schedule)]).collect();
+        for shard in shards_of(state, &schedule.spec) {
             let Some((kept_ms, alias)) = shortest_log(context, state, &shard) else {
                 continue;
             };
-            let by = logs.covering(state, &shard);
+            let by = logs.covering(&all, &shard);
             logs.kept.push(Kept {
                 shard,
                 alias,
@@ -70,9 +79,9 @@ impl Logs {
     }
 
     /// The schedules that back a shard up, but for those that are paused without an end.
-    fn covering(&mut self, state: &State, shard: &ShardId) -> Vec<String> {
+    fn covering(&mut self, all: &[(&str, &Schedule)], shard: &ShardId) -> Vec<String> {
         let shard = Scope::Shard(shard.clone());
-        let covering = state.schedules.iter().filter(|(_, schedule)| {
+        let covering = all.iter().filter(|(_, schedule)| {
             let is_ended = |pause: schedules::Pause| pause.until_unix_ms.is_some();
             let is_backed_up = matches!(schedule.spec.job, Job::Backup { .. });
             is_backed_up
@@ -81,10 +90,10 @@ impl Logs {
         });
         let mut names = Vec::new();
         for (name, schedule) in covering {
-            names.push(name.clone());
-            if !self.schedules.contains_key(name) {
+            names.push((*name).to_owned());
+            if !self.schedules.contains_key(*name) {
                 let times = (schedule.spec.cron.clone(), schedule.spec.zone.clone());
-                self.schedules.insert(name.clone(), times);
+                self.schedules.insert((*name).to_owned(), times);
             }
         }
         names

@@ -10,8 +10,8 @@ use seawall_common::{
     Result,
     ids::{BackupName, ShardId},
     repository::{
-        BatchLimits, Collected, CollectionRequest, EpochRecord, GroupBackup, KeyFiles, LeftOf,
-        RemovedKeys, Repository, StoredBackup,
+        BatchLimits, Collected, CollectionRequest, EpochRecord, GroupBackup, GroupBackups,
+        KeyFiles, LeftOf, RemovedKeys, Repository, StoredBackup,
     },
 };
 
@@ -60,8 +60,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<BTreeMap<BackupName, KeyFiles>>;
     /// Puts the state of the group and reads it back.
     async fn put_group_state(&self, backup: GroupBackup, state: Vec<u8>) -> Result<GroupBackup>;
-    /// The oldest first.
-    async fn group_backup_names(&self) -> Result<Vec<String>>;
+    async fn group_backups(&self) -> Result<GroupBackups>;
     async fn group_backup(&self, name: &str) -> Result<GroupBackup>;
     async fn remove_group_backup(&self, name: &str) -> Result<()>;
 }
@@ -147,8 +146,8 @@ impl Store for Repository {
         Repository::put_group_state(self, backup, state).await
     }
 
-    async fn group_backup_names(&self) -> Result<Vec<String>> {
-        Repository::group_backup_names(self).await
+    async fn group_backups(&self) -> Result<GroupBackups> {
+        Repository::group_backups(self).await
     }
 
     async fn group_backup(&self, name: &str) -> Result<GroupBackup> {

@@ -54,6 +54,7 @@ impl<'a> Viewer<'a> {
         }
     }
 
+    /// The schedule may be one that is not set yet.
     pub fn look(&self, name: &str, schedule: &Schedule, state: &State) -> Seen {
         let now_unix_ms = now_unix_ms(self.context, state);
         let parts = schedule.run.iter().flat_map(|run| {
@@ -68,7 +69,7 @@ impl<'a> Viewer<'a> {
             schedule: schedule.clone(),
             now_unix_ms,
             standstill: self.standstill.clone(),
-            logs: Logs::of_schedule(self.context, state, &schedule.spec),
+            logs: Logs::of_schedule(self.context, state, name, schedule),
         }
     }
 

@@ -60,28 +60,25 @@ impl Schedules for SchedulesService {
             .await??;
         check_slots(&slots, &spec, now_unix_ms)?;
         let replaced = group.look(|state| state.schedules.get(&name).is_ok());
-        let set = Command::Schedules(schedules::Command::Set {
-            name: name.clone(),
-            id: OperationId::generate(),
-            spec: spec.clone(),
-            now_unix_ms,
-        });
+        let id = OperationId::generate();
         let viewer = Viewer::new(&self.context);
-        let look = |state: &State| {
-            let schedule = state.schedules.get(&name)?;
-            Ok::<_, Error>(viewer.look(&name, schedule, state))
-        };
         let seen = if request.dry_run {
-            // On a copy that nobody keeps.
-            let preview = |state: &State| {
-                let mut state = state.clone();
-                state.apply(&set).into_result()?;
-                look(&state)
-            };
-            group.look(preview)?
+            group.look(|state| {
+                let schedule = state.schedules.would_be(&name, id, &spec, now_unix_ms)?;
+                Ok::<_, Error>(viewer.look(&name, &schedule, state))
+            })?
         } else {
-            group.propose(set.clone()).await?;
-            group.look(look)?
+            let set = schedules::Command::Set {
+                name: name.clone(),
+                id,
+                spec: spec.clone(),
+                now_unix_ms,
+            };
+            group.propose(Command::Schedules(set)).await?;
+            group.look(|state| {
+                let schedule = state.schedules.get(&name)?;
+                Ok::<_, Error>(viewer.look(&name, schedule, state))
+            })?
         };
         let shards = group.look(|state| shards_of(state, &spec));
         Ok(Response::new(v1::SetScheduleResponse {
@@ -280,7 +277,7 @@ fn spec_from(spec: Option<v1::ScheduleSpec>) -> seawall_common::Result<Spec> {
     let is_of_shards = !spec.keyspace.is_empty() || !spec.shard.is_empty();
     if matches!(job, Job::GroupBackup { .. }) && (is_of_shards || spec.spread_ms > 0) {
         return Err(Error::invalid(
-            "a backup of the group is of no shard, and there is nothing to spread",
+            "the group's backup is of no shard, and there is nothing to spread",
         ));
     }
     Ok(Spec {
@@ -320,7 +317,7 @@ fn job_from(job: Option<v1::schedule_spec::Job>) -> seawall_common::Result<Job> 
                 keep if keep as usize <= group_backup::KEPT_MAX => keep,
                 keep => {
                     return Err(Error::invalid(format!(
-                        "cannot keep {keep} coordinator backups: at most {}",
+                        "cannot keep {keep} of the group's backups: at most {}",
                         group_backup::KEPT_MAX
                     )));
                 }

@@ -51,12 +51,12 @@ pub struct State {
     pub schedules: schedules::Schedules,
     #[serde(default)]
     pub members: members::Members,
-    /// The newest backup of this state that this group has taken.
+    /// The newest of the group's backups.
     #[serde(default)]
     pub group_backup: Option<GroupBackup>,
 }
 
-/// A backup of the group's state, in the repository.
+/// A backup of the group's own state, in the repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupBackup {
     pub name: String,
@@ -78,7 +78,7 @@ pub enum Command {
     Timestamps(timestamps::Command),
     Retention(retention::Command),
     Schedules(schedules::Command),
-    /// A backup of the group's state is in the repository.
+    /// The group's backup was taken.
     GroupBackedUp(GroupBackup),
 }
 

@@ -61,6 +61,8 @@ impl State {
         self.repository_id = Some(with.repository_id.clone());
         self.members = Members::default();
         self.members.observe([with.member].into());
+        // Of this group there is none yet.
+        self.group_backup = None;
         self.timestamps.begin_above(with.timestamps_above);
         let operations_lost = self.operations.lose_open(with.now_unix_ms);
         let aliases: Vec<_> = self.topology.tablets().map(|t| t.alias.clone()).collect();

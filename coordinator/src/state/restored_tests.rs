@@ -1,10 +1,14 @@
 use super::*;
 use crate::state::{
-    Command, Response,
+    Command, GroupBackup, Response,
     catalogue::Known,
     locks::{self, Scope},
     operations::Spec,
-    schedules::{Outcome, tests as schedules},
+    schedules::{
+        Outcome,
+        group_tests::{of_group, take},
+        tests as schedules,
+    },
     testing::{Cluster, alias, backup_of, shard},
     timestamps,
     topology::TabletType,
@@ -155,6 +159,26 @@ fn schedules_are_paused_and_the_run_that_was_at_work_is_lost() {
     let last = nightly.last.as_ref().unwrap();
     assert_eq!(last.outcome, Outcome::Failed);
     assert_eq!(last.errors, [format!("commerce/1: {LOST}")]);
+}
+
+/// The state in a backup that a schedule has begun says that it is being taken.
+#[test]
+fn the_groups_backup_that_was_being_taken_is_no_failure_and_the_new_group_has_none() {
+    let mut cluster = schedules::cluster(of_group());
+    let noted = GroupBackup {
+        name: "2026-11-26.071500.1f2e3d4c".into(),
+        taken_unix_ms: cluster.now_unix_ms,
+    };
+    cluster.apply(Command::GroupBackedUp(noted)).unwrap();
+    cluster.now_unix_ms += 60_000;
+    schedules::slot(&mut cluster, 0).unwrap();
+    take(&mut cluster).unwrap();
+    cluster.state = cluster.state.restored(&restoration()).0;
+    assert_eq!(cluster.state.group_backup, None);
+    let nightly = schedules::nightly(&cluster);
+    let last = nightly.last.as_ref().unwrap();
+    assert_eq!(last.outcome, Outcome::Cancelled);
+    assert!(nightly.run.is_none() && nightly.failures_in_a_row() == 0);
 }
 
 #[test]

@@ -8,8 +8,12 @@
 //! is taken for the latest time that was seen.
 
 mod course;
+mod taking;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+};
 
 pub use course::{in_the_way, shards_in, shards_of};
 use seawall_common::{
@@ -40,7 +44,7 @@ pub enum Job {
         /// How long one backup may take.
         deadline_ms: u64,
     },
-    /// The group's own state goes into the repository, as `BackupCoordinator` does it.
+    /// The group's backup is taken, as `BackupCoordinator` does it.
     GroupBackup {
         /// How many stay there.
         keep: u32,
@@ -76,12 +80,13 @@ pub struct Pause {
 pub enum PartState {
     /// Its time has not come, or its turn.
     Waiting,
-    /// Its operation is open.
+    /// Its operation is open, or the group's backup is being taken.
     Running,
     Succeeded,
     /// All tries have failed, or there was no time for more.
     Failed,
-    /// Called off: the operation by an operator, or by a pause before it began.
+    /// Called off: the operation by an operator, what had not begun by a pause, either that or the
+    /// group's backup by another job.
     Cancelled,
 }
 
@@ -209,14 +214,19 @@ pub enum Command {
         of: Try,
         alias: Alias,
     },
-    /// A try could not even begin; or one that is no operation has failed.
+    /// A try of a shard could not even begin.
     Fail {
         of: Try,
         error: String,
     },
-    /// A try that is no operation has succeeded.
-    Done {
+    /// The group's backup is being taken from now on, by whoever leads.
+    Take {
         of: Try,
+    },
+    /// What that came to.
+    Taken {
+        of: Try,
+        error: Option<String>,
     },
 }
 
@@ -252,7 +262,8 @@ pub fn apply(state: &mut State, command: &Command) -> Result<Response> {
         } => course::slot(state, name, *id, (*slot_unix_ms, *missed), *now_unix_ms)?,
         Command::Begin { of, alias } => return course::begin(state, of, alias),
         Command::Fail { of, error } => course::fail(state, of, error)?,
-        Command::Done { of } => course::done(state, of)?,
+        Command::Take { of } => taking::take(state, of)?,
+        Command::Taken { of, error } => taking::taken(state, of, error.as_deref())?,
     }
     state.schedules.changes += 1;
     Ok(Response::Done)
@@ -286,6 +297,20 @@ impl Schedules {
     }
 
     fn set(&mut self, name: &str, id: OperationId, spec: &Spec, now_unix_ms: u64) -> Result<()> {
+        let schedule = self.would_be(name, id, spec, now_unix_ms)?;
+        self.now(now_unix_ms);
+        self.all.insert(name.to_owned(), schedule);
+        Ok(())
+    }
+
+    /// The schedule as it would be if it were set now, or why it would be refused.
+    pub fn would_be(
+        &self,
+        name: &str,
+        id: OperationId,
+        spec: &Spec,
+        now_unix_ms: u64,
+    ) -> Result<Schedule> {
         check_schedule(name)?;
         if spec.at_once == 0 || spec.tries == 0 || spec.history > HISTORY_MAX {
             return Err(Error::invalid(format!(
@@ -299,15 +324,13 @@ impl Schedules {
                 ),
             );
         }
-        let now_unix_ms = self.now(now_unix_ms);
-        match self.all.get_mut(name) {
-            Some(known) => known.change(spec, now_unix_ms),
-            None => {
-                let schedule = Schedule::new(id, spec.clone(), now_unix_ms);
-                self.all.insert(name.to_owned(), schedule);
-            }
-        }
-        Ok(())
+        let now_unix_ms = self.seen_unix_ms.max(now_unix_ms);
+        let Some(known) = self.all.get(name) else {
+            return Ok(Schedule::new(id, spec.clone(), now_unix_ms));
+        };
+        let mut schedule = known.clone();
+        schedule.change(spec, now_unix_ms);
+        Ok(schedule)
     }
 
     fn pause(&mut self, name: &str, until_unix_ms: Option<u64>, now_unix_ms: u64) -> Result<()> {
@@ -349,6 +372,13 @@ impl Schedules {
     }
 }
 
+impl Job {
+    /// Whether it is done in a shard, or with the group (None).
+    fn is_for(&self, shard: Option<&ShardId>) -> bool {
+        matches!(self, Job::Backup { .. }) == shard.is_some()
+    }
+}
+
 impl Schedule {
     fn new(id: OperationId, spec: Spec, now_unix_ms: u64) -> Self {
         Self {
@@ -367,8 +397,12 @@ impl Schedule {
         }
     }
 
-    /// Other times hold from now on; a run that is at work goes on.
+    /// Other times hold from now on. A run that is at work goes on; with another job only the
+    /// operations do that it has begun.
     fn change(&mut self, spec: &Spec, now_unix_ms: u64) {
+        if mem::discriminant(&self.spec.job) != mem::discriminant(&spec.job) {
+            self.call_off_all_but_operations(now_unix_ms);
+        }
         if (&self.spec.cron, &self.spec.zone) != (&spec.cron, &spec.zone) {
             self.cursor_unix_ms = self.cursor_unix_ms.max(now_unix_ms);
         }
@@ -427,6 +461,24 @@ impl Schedule {
         self.run.as_ref().map_or(0, Run::running)
     }
 
+    /// A try of a part of the run that is at work.
+    pub fn try_of(
+        &self,
+        name: &str,
+        (run, part): (&Run, &Part),
+        number: u32,
+        now_unix_ms: u64,
+    ) -> Try {
+        Try {
+            name: name.to_owned(),
+            id: self.id,
+            run: run.number,
+            shard: part.shard.clone(),
+            number,
+            now_unix_ms,
+        }
+    }
+
     fn forget_old(&mut self) {
         while self.history.len() > self.spec.history as usize {
             self.history.pop_front();
@@ -447,5 +499,7 @@ fn unknown(name: &str) -> Error {
 mod edges;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+pub use taking::tests as group_tests;
 #[cfg(test)]
 pub mod tests;

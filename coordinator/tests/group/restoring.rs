@@ -11,7 +11,7 @@ use seawall_proto::v1::{
 use super::harness::{Group, Member, eventually, run};
 
 async fn back_up(member: &Member) -> String {
-    eventually("a backup of the group is taken", || async {
+    eventually("the group's backup is taken", || async {
         let request = BackupCoordinatorRequest { keep: 2 };
         let taken = MembersClient::new(member.channel()).backup(request).await;
         // Refused as long as the repository is not claimed yet.

@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// Puts the state of the coordinator group itself into the repository; prints the backup's name
+/// Takes the group's backup: puts the coordinator group's own state into the repository; prints the backup's name
 ///
 /// It is checked by reading it back. seawall-coordinator restore makes a new group from it.
 #[derive(Debug, clap::Args)]
@@ -42,7 +42,7 @@ impl BackupCoordinator {
     }
 }
 
-/// Lists the backups of coordinator groups in the repository, the oldest first
+/// Lists the groups' backups in the repository, the oldest first
 #[derive(Debug, clap::Args)]
 pub struct ListCoordinatorBackups {}
 

@@ -10,7 +10,7 @@ use crate::{
 
 /// Backs shards up by themselves: of a keyspace, of one shard, or all, at the times of a cron expression
 ///
-/// With --group it is the state of the coordinator group itself, as BackupCoordinator does it.
+/// With --group it is the group's backup that is taken, as BackupCoordinator does it.
 /// Of each shard the tablet is taken that BackupShard would take. A slot never starts twice, and
 /// runs do not overlap: a slot that comes while the run before is at work is passed over. One that
 /// came while no coordinator was there is caught up, once. A shard that fails is tried again.
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(
     group = clap::ArgGroup::new("where").required(true),
-    override_usage = "seawallctl SetSchedule <NAME> <KEYSPACE[/SHARD]|--cluster> --cron <EXPRESSION> [OPTIONS]"
+    override_usage = "seawallctl SetSchedule <NAME> <KEYSPACE[/SHARD]|--cluster|--group> --cron <EXPRESSION> [OPTIONS]"
 )]
 pub struct SetSchedule {
     /// Its name: nightly
@@ -30,10 +30,10 @@ pub struct SetSchedule {
     /// Every shard of every keyspace
     #[arg(long, group = "where")]
     cluster: bool,
-    /// The state of the coordinator group itself, and no shard
+    /// The coordinator group's own state, and no shard
     #[arg(long, group = "where", conflicts_with_all = ["concurrency", "_mode", "no_wait", "allow_primary", "deadline", "at_once", "spread"])]
     group: bool,
-    /// With --group: how many of these backups stay
+    /// With --group: how many of the group's backups stay
     #[arg(long, value_name = "N", requires = "group", value_parser = clap::value_parser!(u32).range(1..=1000))]
     keep: Option<u32>,
     /// Minute, hour, day of the month, month, day of the week: "0 3 * * *"; a sixth field before them is seconds
@@ -53,7 +53,7 @@ pub struct SetSchedule {
     /// Spread the starts of the shards over this time, each always at the same place
     #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration)]
     spread: Option<Duration>,
-    /// How often a shard is tried in one slot
+    /// How often a shard, or the group, is tried in one slot
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=20))]
     tries: u32,
     /// Pause after the first try that failed; each later one is twice as long, up to an hour

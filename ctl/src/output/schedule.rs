@@ -9,7 +9,7 @@ use super::{
     table::{fields, render, shard},
 };
 
-/// Whether it backs up the group itself, and no shard.
+/// Whether it takes the group's backup, and backs up no shard.
 fn is_of_group(schedule: &v1::Schedule) -> bool {
     let job = schedule.spec.as_ref().and_then(|spec| spec.job.as_ref());
     matches!(job, Some(v1::schedule_spec::Job::GroupBackup(_)))

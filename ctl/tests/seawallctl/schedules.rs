@@ -195,6 +195,8 @@ async fn what_is_not_given_is_the_default_and_the_cluster_has_to_be_named() {
     let bare = ["SetSchedule", "all", "--cron", "@daily"];
     let ended = run(&coordinator.url(), &bare).await;
     assert_eq!(ended.code, 2, "{ended:?}");
+    let usage = "SetSchedule <NAME> <KEYSPACE[/SHARD]|--cluster|--group> --cron <EXPRESSION>";
+    assert!(ended.stderr.contains(usage), "{ended:?}");
     let both = [&SET[..], &["--cluster"]].concat();
     assert_eq!(run(&coordinator.url(), &both).await.code, 2);
     assert_eq!(coordinator.asked().len(), 1, "{:?}", coordinator.asked());

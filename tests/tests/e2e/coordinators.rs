@@ -84,7 +84,7 @@ async fn a_group_grows_shrinks_and_is_backed_up_by_command() -> Result<()> {
     Ok(())
 }
 
-/// A schedule backs the group up again and again, and keeps as many as it should.
+/// A schedule takes the group's backup again and again, and keeps as many as it should.
 async fn backed_up_by_itself(member: &Coordinator, urls: &[String]) -> Result<()> {
     let set = [
         "SetSchedule",

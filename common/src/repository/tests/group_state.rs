@@ -15,6 +15,10 @@ async fn put(ground: &Ground) -> GroupBackup {
     put.unwrap()
 }
 
+async fn stored(ground: &Ground) -> GroupBackups {
+    ground.repository.group_backups().await.unwrap()
+}
+
 fn object(ground: &Ground, name: &str) -> PathBuf {
     ground.path(&format!("repository/coordinator/backups/{name}/state"))
 }
@@ -48,8 +52,7 @@ async fn the_state_of_a_group_comes_back_as_it_was_put_and_is_listed() {
         let second = put(&ground).await;
         let mut expected = vec![first.name.clone(), second.name.clone()];
         expected.sort();
-        let names = ground.repository.group_backup_names().await.unwrap();
-        assert_eq!(names, expected);
+        assert_eq!(stored(&ground).await.complete, expected);
         let described = ground.repository.group_backup(&second.name).await.unwrap();
         assert_eq!(described, second);
         let options = InspectOptions::default();
@@ -64,11 +67,44 @@ async fn the_state_of_a_group_comes_back_as_it_was_put_and_is_listed() {
             .remove_group_backup(&first.name)
             .await
             .unwrap();
-        let names = ground.repository.group_backup_names().await.unwrap();
-        assert_eq!(names, [second.name]);
+        assert_eq!(
+            stored(&ground).await,
+            GroupBackups {
+                complete: vec![second.name],
+                unfinished: Vec::new(),
+            },
+            "nothing is left of the other"
+        );
         let gone = ground.repository.get_group_state(&first.name).await;
         assert_eq!(gone.unwrap_err().kind(), ErrorKind::NotFound);
     }
+}
+
+#[tokio::test]
+async fn i2_a_backup_of_which_only_the_keys_are_there_is_none_and_its_keys_can_go() {
+    let ground = Ground::encrypted().await;
+    let [cut_off, whole] = [put(&ground).await, put(&ground).await];
+    std::fs::remove_file(object(&ground, &cut_off.name)).unwrap();
+    std::fs::create_dir_all(ground.path("repository/coordinator/backups/odd")).unwrap();
+    std::fs::write(ground.path("repository/coordinator/backups/odd/state"), "").unwrap();
+    let found = stored(&ground).await;
+    assert_eq!(found.complete, [whole.name]);
+    assert_eq!(found.unfinished, [cut_off.name.clone()]);
+    let read = ground.repository.group_backup(&cut_off.name).await;
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::NotFound);
+    let removed = ground.repository.remove_group_backup(&cut_off.name).await;
+    removed.unwrap();
+    assert_eq!(stored(&ground).await.unfinished, [""; 0]);
+}
+
+#[tokio::test]
+async fn which_of_two_backups_of_a_group_is_older_their_names_say() {
+    let name = "2026-11-26.071500.1f2e3d4c";
+    // 2026-11-26T07:15:00Z.
+    let at_unix_ms = 1_795_677_300_000;
+    assert!(!is_group_backup_older(name, at_unix_ms));
+    assert!(is_group_backup_older(name, at_unix_ms + 1000));
+    assert!(!is_group_backup_older(name, 0));
 }
 
 #[tokio::test]

@@ -28,6 +28,12 @@ pub struct MemoryGroup {
     pub fail_stops: AtomicU32,
     /// So many times no try of a schedule can be begun.
     pub fail_tries: AtomicU32,
+    /// So many times it cannot be recorded what the group's backup came to.
+    pub fail_taken: AtomicU32,
+    /// So many times that is recorded, and the answer is lost.
+    pub lose_taken: AtomicU32,
+    /// So many times it cannot be noted that the group's backup was taken.
+    pub fail_notes: AtomicU32,
 }
 
 impl MemoryGroup {
@@ -39,12 +45,21 @@ impl MemoryGroup {
             fails_proofs: AtomicBool::new(false),
             fail_stops: AtomicU32::new(0),
             fail_tries: AtomicU32::new(0),
+            fail_taken: AtomicU32::new(0),
+            lose_taken: AtomicU32::new(0),
+            fail_notes: AtomicU32::new(0),
         }
     }
 
     pub fn fail_proofs(&self, fails: bool) {
         self.fails_proofs.store(fails, Relaxed);
     }
+}
+
+/// False: none was left.
+fn take_one(left: &AtomicU32) -> bool {
+    let less = |left: u32| left.checked_sub(1);
+    left.fetch_update(Relaxed, Relaxed, less).is_ok()
 }
 
 #[async_trait]
@@ -54,15 +69,25 @@ impl Group for MemoryGroup {
         assert!(bytes < COMMAND_BYTES_MAX, "a command of {bytes} bytes");
         let fails = match command {
             Command::Retention(retention::Command::Stop { .. }) => Some(&self.fail_stops),
-            Command::Schedules(schedules::Command::Begin { .. }) => Some(&self.fail_tries),
+            Command::Schedules(
+                schedules::Command::Begin { .. } | schedules::Command::Take { .. },
+            ) => Some(&self.fail_tries),
+            Command::Schedules(schedules::Command::Taken { .. }) => Some(&self.fail_taken),
+            Command::GroupBackedUp(_) => Some(&self.fail_notes),
             _ => None,
         };
-        let less = |left: u32| left.checked_sub(1);
-        if fails.is_some_and(|fails| fails.fetch_update(Relaxed, Relaxed, less).is_ok()) {
+        if fails.is_some_and(take_one) {
             return Err(Error::unavailable("no quorum"));
         }
         let response = self.state.lock().unwrap().apply(&command);
         self.applied.send_modify(|count| *count += 1);
+        let is_taken = matches!(
+            command,
+            Command::Schedules(schedules::Command::Taken { .. })
+        );
+        if is_taken && take_one(&self.lose_taken) {
+            return Err(Error::timeout("no answer"));
+        }
         response.into_result()
     }
 

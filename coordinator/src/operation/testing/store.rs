@@ -11,8 +11,8 @@ use seawall_common::{
     Error, Result,
     ids::{BackupName, ShardId},
     repository::{
-        BatchLimits, Collected, CollectionRequest, EpochRecord, GroupBackup, KeyFiles, LeftOf,
-        ManifestHeader, RemovedKeys, StoredBackup, StoredState,
+        BatchLimits, Collected, CollectionRequest, EpochRecord, GroupBackup, GroupBackups,
+        KeyFiles, LeftOf, ManifestHeader, RemovedKeys, StoredBackup, StoredState,
     },
 };
 
@@ -46,8 +46,22 @@ pub struct FakeStore {
     pub keys: Mutex<(usize, u64)>,
     /// Deleting them never ends.
     pub hang_keys: Mutex<bool>,
-    /// Backups of the group itself, by name.
+    /// How often it was asked whose it is.
+    pub owner_checks: Mutex<usize>,
+    /// The group's backups, by name.
     pub group_states: Mutex<BTreeMap<String, (GroupBackup, Vec<u8>)>>,
+    /// Names of those of which there are only keys.
+    pub unfinished: Mutex<BTreeSet<String>>,
+    /// How many of the group's backups were begun.
+    pub group_states_begun: Mutex<usize>,
+    /// Putting one does not end for as long as this is set.
+    pub hang_group_states: Mutex<bool>,
+    /// Listing and removing them never ends.
+    pub hang_tidying: Mutex<bool>,
+    /// How often they cannot be listed.
+    pub tidying_failures: Mutex<u32>,
+    /// After so many were removed no more can be.
+    pub removals_before_failure: Mutex<Option<u32>>,
     /// The shards that were read, one after the other.
     pub scans: Mutex<Vec<ShardId>>,
     /// Reading one does not end for as long as this is set.
@@ -70,7 +84,14 @@ impl FakeStore {
             packs_failures: Mutex::default(),
             keys: Mutex::default(),
             hang_keys: Mutex::default(),
+            owner_checks: Mutex::default(),
             group_states: Mutex::default(),
+            unfinished: Mutex::default(),
+            group_states_begun: Mutex::default(),
+            hang_group_states: Mutex::default(),
+            hang_tidying: Mutex::default(),
+            tidying_failures: Mutex::default(),
+            removals_before_failure: Mutex::default(),
             scans: Mutex::default(),
             hang_scans: Mutex::default(),
         }
@@ -85,6 +106,13 @@ impl FakeStore {
         self.done.lock().unwrap().push(what);
         Ok(())
     }
+
+    async fn tidying(&self) {
+        let hangs = *self.hang_tidying.lock().unwrap();
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 #[async_trait]
@@ -98,18 +126,33 @@ impl Store for FakeStore {
     }
 
     async fn check_owner(&self, _group_id: &str) -> Result<()> {
+        *self.owner_checks.lock().unwrap() += 1;
         self.owner.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 
     async fn put_group_state(&self, backup: GroupBackup, state: Vec<u8>) -> Result<GroupBackup> {
+        *self.group_states_begun.lock().unwrap() += 1;
+        let hangs = || *self.hang_group_states.lock().unwrap();
+        while hangs() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         self.note(format!("state of {}", backup.group_id))?;
         let mut states = self.group_states.lock().unwrap();
         states.insert(backup.name.clone(), (backup.clone(), state));
         Ok(backup)
     }
 
-    async fn group_backup_names(&self) -> Result<Vec<String>> {
-        Ok(self.group_states.lock().unwrap().keys().cloned().collect())
+    async fn group_backups(&self) -> Result<GroupBackups> {
+        self.tidying().await;
+        let mut failures = self.tidying_failures.lock().unwrap();
+        if *failures > 0 {
+            *failures -= 1;
+            return Err(Error::unavailable("the store is away"));
+        }
+        Ok(GroupBackups {
+            complete: self.group_states.lock().unwrap().keys().cloned().collect(),
+            unfinished: self.unfinished.lock().unwrap().iter().cloned().collect(),
+        })
     }
 
     async fn group_backup(&self, name: &str) -> Result<GroupBackup> {
@@ -119,7 +162,15 @@ impl Store for FakeStore {
     }
 
     async fn remove_group_backup(&self, name: &str) -> Result<()> {
+        self.tidying().await;
+        if let Some(left) = self.removals_before_failure.lock().unwrap().as_mut() {
+            if *left == 0 {
+                return Err(Error::unavailable("the store is away"));
+            }
+            *left -= 1;
+        }
         self.group_states.lock().unwrap().remove(name);
+        self.unfinished.lock().unwrap().remove(name);
         Ok(())
     }
 

@@ -20,6 +20,13 @@ const ERROR_BYTES_MAX: usize = 300;
 /// Shards of a run whose errors are remembered.
 const ERRORS_MAX: usize = 5;
 
+/// What a try that was begun came to.
+pub(super) enum End<'a> {
+    Succeeded,
+    Failed(&'a str),
+    Cancelled(&'a str),
+}
+
 /// A slot has come, and `missed` others before it: it begins a run, unless the one before is still at
 /// work.
 pub(super) fn slot(
@@ -67,7 +74,7 @@ pub(super) fn slot(
 }
 
 /// The word of an operator that the clock is right is the same for all that goes by it.
-fn check_clock(state: &State) -> Result<()> {
+pub(super) fn check_clock(state: &State) -> Result<()> {
     match state.retention.stopped() {
         None => Ok(()),
         Some(standstill) => Err(standstill.refusal("schedules stand still")),
@@ -146,33 +153,15 @@ pub(super) fn fail(state: &mut State, of: &Try, error: &str) -> Result<()> {
     let at_unix_ms = state.schedules.seen_unix_ms.max(of.now_unix_ms);
     let schedule = state.schedules.get(&of.name)?;
     schedule.check_try(of, at_unix_ms)?;
+    if of.shard.is_none() {
+        return Err(Error::invalid("the group's backup fails when it is taken"));
+    }
     let now_unix_ms = state.schedules.now(of.now_unix_ms);
     let schedule = state.schedules.get_mut(&of.name)?;
     let spec = schedule.spec.clone();
     let part = schedule.part_mut(of)?;
     part.tries = of.number;
     part.try_failed(&spec, error, now_unix_ms);
-    schedule.end_run_if_done(now_unix_ms);
-    Ok(())
-}
-
-/// Of a try that is no operation; whoever leads has done it.
-pub(super) fn done(state: &mut State, of: &Try) -> Result<()> {
-    let at_unix_ms = state.schedules.seen_unix_ms.max(of.now_unix_ms);
-    let schedule = state.schedules.get(&of.name)?;
-    schedule.check_try(of, at_unix_ms)?;
-    if of.shard.is_some() {
-        return Err(Error::invalid(format!(
-            "a backup of {} ends with its operation",
-            of.described()
-        )));
-    }
-    let now_unix_ms = state.schedules.now(of.now_unix_ms);
-    let schedule = state.schedules.get_mut(&of.name)?;
-    let part = schedule.part_mut(of)?;
-    part.tries = of.number;
-    part.state = PartState::Succeeded;
-    part.error.clear();
     schedule.end_run_if_done(now_unix_ms);
     Ok(())
 }
@@ -200,7 +189,7 @@ impl Schedules {
 }
 
 impl Schedule {
-    fn check_is(&self, id: OperationId, name: &str) -> Result<()> {
+    pub(super) fn check_is(&self, id: OperationId, name: &str) -> Result<()> {
         if self.id == id {
             return Ok(());
         }
@@ -216,7 +205,7 @@ impl Schedule {
         Err(Error::refused(format!("schedule {name} is paused")))
     }
 
-    fn check_try(&self, of: &Try, now_unix_ms: u64) -> Result<()> {
+    pub(super) fn check_try(&self, of: &Try, now_unix_ms: u64) -> Result<()> {
         self.check_is(of.id, &of.name)?;
         self.check_not_paused(&of.name, now_unix_ms)?;
         let run = self.run.as_ref().filter(|run| run.number == of.run);
@@ -237,7 +226,7 @@ impl Schedule {
         }
     }
 
-    fn part_mut(&mut self, of: &Try) -> Result<&mut Part> {
+    pub(super) fn part_mut(&mut self, of: &Try) -> Result<&mut Part> {
         let parts = self.run.iter_mut().flat_map(|run| &mut run.parts);
         let mut own = parts.filter(|part| part.shard == of.shard);
         own.next()
@@ -268,7 +257,7 @@ impl Schedule {
                 now_unix_ms,
                 deadline_unix_ms: now_unix_ms.saturating_add(deadline_ms),
             }),
-            Job::GroupBackup { .. } => Err(Error::invalid("a backup of the group is no operation")),
+            Job::GroupBackup { .. } => Err(Error::invalid("the group's backup is no operation")),
         }
     }
 
@@ -294,27 +283,41 @@ impl Schedule {
     }
 
     fn operation_ended(&mut self, operation: &Operation, now_unix_ms: u64) -> bool {
-        let is_paused = self.paused_at(now_unix_ms);
+        let error = operation.error.as_ref().map_or("", |error| &error.message);
+        let end = match operation.state {
+            OperationState::Succeeded => End::Succeeded,
+            OperationState::Cancelled => End::Cancelled(error),
+            _ => End::Failed(error),
+        };
+        let is_of = |part: &Part| part.operation == Some(operation.id);
+        self.part_ended(is_of, end, now_unix_ms)
+    }
+
+    /// False: nothing of the kind was at work.
+    pub(super) fn part_ended(
+        &mut self,
+        is_meant: impl Fn(&Part) -> bool,
+        end: End,
+        now_unix_ms: u64,
+    ) -> bool {
         let parts = self.run.iter_mut().flat_map(|run| &mut run.parts);
-        let mut own = parts.filter(|part| {
-            part.operation == Some(operation.id) && part.state == PartState::Running
-        });
-        let Some(part) = own.next() else {
+        let mut meant = parts.filter(|part| part.state == PartState::Running && is_meant(part));
+        let Some(part) = meant.next() else {
             return false;
         };
-        let error = operation.error.as_ref().map_or("", |error| &error.message);
-        match operation.state {
-            OperationState::Succeeded => {
+        match end {
+            End::Succeeded => {
                 part.state = PartState::Succeeded;
                 part.error.clear();
             }
-            OperationState::Cancelled => {
+            End::Cancelled(error) => {
                 part.state = PartState::Cancelled;
                 part.error = cut(error);
             }
-            _ => part.try_failed(&self.spec, error, now_unix_ms),
+            End::Failed(error) => part.try_failed(&self.spec, error, now_unix_ms),
         }
-        if is_paused {
+        let is_of_another_job = !self.spec.job.is_for(part.shard.as_ref());
+        if is_of_another_job || self.paused_at(now_unix_ms) {
             self.call_off_waiting(now_unix_ms);
         }
         self.end_run_if_done(now_unix_ms);
@@ -333,17 +336,19 @@ impl Schedule {
         self.end_run_if_done(now_unix_ms);
     }
 
-    /// The run that is at work ends, for nobody is at it any more.
+    /// The run that is at work ends, for nobody is at it any more. What came of the group's backup
+    /// nobody knows: this state may be from that very one.
     pub(super) fn lose_run(&mut self, why: &str, now_unix_ms: u64) {
         let parts = self.run.iter_mut().flat_map(|run| &mut run.parts);
-        for part in parts.filter(|part| part.state == PartState::Running) {
+        let is_lost = |part: &&mut Part| part.state == PartState::Running && !part.is_being_taken();
+        for part in parts.filter(is_lost) {
             part.state = PartState::Failed;
             part.error = cut(why);
         }
-        self.call_off_waiting(now_unix_ms);
+        self.call_off_all_but_operations(now_unix_ms);
     }
 
-    /// Ends a run of which no operation is open.
+    /// Ends a run of which nothing is at work.
     fn give_up(&mut self, waiting_are: PartState, now_unix_ms: u64) {
         let parts = self.run.iter_mut().flat_map(|run| &mut run.parts);
         for part in parts.filter(|part| part.state == PartState::Waiting) {

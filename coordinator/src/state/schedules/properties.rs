@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::{tests::*, *};
+use super::{group_tests::*, tests::*, *};
 use crate::state::{Command as Any, operations::OperationState, retention, testing::Cluster};
 
 const SHARDS: [&str; 4] = ["commerce/0", "commerce/1", "commerce/2", "other/0"];
@@ -16,6 +16,8 @@ enum Act {
     Slot(u8),
     Begin(u8),
     FailToBegin(u8),
+    Take,
+    Taken(u8),
     Succeed(u8),
     BreakOff(u8),
     Cancel(u8),
@@ -32,6 +34,8 @@ fn acts() -> impl Strategy<Value = Act> {
         6 => any::<u8>().prop_map(Act::Slot),
         6 => any::<u8>().prop_map(Act::Begin),
         2 => any::<u8>().prop_map(Act::FailToBegin),
+        4 => Just(Act::Take),
+        4 => any::<u8>().prop_map(Act::Taken),
         4 => any::<u8>().prop_map(Act::Succeed),
         3 => any::<u8>().prop_map(Act::BreakOff),
         1 => any::<u8>().prop_map(Act::Cancel),
@@ -62,7 +66,15 @@ fn act(cluster: &mut Cluster, act: &Act) {
         Act::Slot(n) => drop(slot(cluster, u64::from(n % 3))),
         Act::Begin(n) if has_run => drop(begin(cluster, shard(n))),
         Act::FailToBegin(n) if has_run => drop(fail_to_begin(cluster, shard(n))),
-        Act::Begin(_) | Act::FailToBegin(_) => {}
+        Act::Take if has_run => drop(take(cluster)),
+        Act::Begin(_) | Act::FailToBegin(_) | Act::Take => {}
+        Act::Taken(n) => {
+            let begun = cluster.state.schedules.being_taken().next();
+            if let Some((of, _)) = begun {
+                let error = n.is_multiple_of(2).then_some("the store is away");
+                taken(cluster, &of, error).unwrap();
+            }
+        }
         Act::Succeed(n) => on_open(cluster, n, succeed),
         Act::BreakOff(n) => on_open(cluster, n, break_off),
         Act::Cancel(n) => on_open(cluster, n, |cluster, id| {
@@ -87,13 +99,22 @@ fn act(cluster: &mut Cluster, act: &Act) {
             apply_at(cluster, command).unwrap();
         }
         Act::Set(n) => {
+            let other_job = match n % 4 {
+                0 => of_group().job,
+                _ => spec().job,
+            };
             let other = Spec {
+                job: other_job,
                 at_once: u32::from(n % 3) + 1,
                 cron: format!("{} 3 * * *", n % 2),
                 spread_ms: u64::from(n) * 10_000,
                 ..nightly(cluster).spec.clone()
             };
+            let (id, now_unix_ms) = (OperationId::generate(), cluster.now_unix_ms);
+            let schedules = &cluster.state.schedules;
+            let expected = schedules.would_be("nightly", id, &other, now_unix_ms);
             set(cluster, other).unwrap();
+            assert_eq!(nightly(cluster), &expected.unwrap());
         }
         Act::StopClock => {
             let why = "wall time jumped".to_owned();
@@ -120,6 +141,7 @@ fn check(cluster: &Cluster, before: &Schedule, act: &Act) {
         let operation = cluster.state.operations.get(id).unwrap();
         operation.state.is_open()
     };
+    let taking = cluster.state.schedules.being_taken().count();
     assert!(schedule.history.len() <= schedule.spec.history as usize);
     assert!(schedule.runs >= before.runs);
     if !matches!(act, Act::ResumeClock) {
@@ -133,17 +155,29 @@ fn check(cluster: &Cluster, before: &Schedule, act: &Act) {
         // Nothing of the run before is open any more.
         let mut left = parts(before).into_iter().filter_map(|part| part.operation);
         assert!(left.all(|id| !is_open(&id)), "two runs overlap");
+        assert!(!parts(before).iter().any(Part::is_being_taken));
         let number = schedule.run.as_ref().map(|run| run.number);
         assert!(number.is_none_or(|number| number == schedule.runs));
     }
     for part in parts(schedule) {
         assert!(part.tries <= schedule.spec.tries);
-        let runs = part.operation.is_some_and(|id| is_open(&id));
-        assert_eq!(runs, part.state == PartState::Running, "{part:?}");
+        match part.shard {
+            Some(_) => {
+                let runs = part.operation.is_some_and(|id| is_open(&id));
+                assert_eq!(runs, part.state == PartState::Running, "{part:?}");
+            }
+            None => {
+                assert_eq!(part.operation, None);
+                let runs = part.state == PartState::Running;
+                assert_eq!(taking, usize::from(runs), "{part:?}");
+            }
+        }
+        let is_of_job = schedule.spec.job.is_for(part.shard.as_ref());
+        assert!(is_of_job || part.state != PartState::Waiting, "{part:?}");
     }
     let at_work = cluster.state.operations.open().count();
     assert_eq!(
-        at_work,
+        at_work + taking,
         schedule.running(),
         "all that is open is of the run"
     );
