@@ -41,6 +41,8 @@ pub enum Op {
 pub enum Ret {
     Done,
     Refused,
+    /// The catalogue does not know it: never right for one that was complete.
+    Missing,
     Is(Seen),
 }
 
@@ -174,7 +176,8 @@ async fn ask(group: &Group, name: &str, op: &Op) -> Option<Ret> {
             };
             match group.call(call).await {
                 Answer::Done(answer) => seen(&answer.backup?),
-                Answer::Refused(_) | Answer::Unknown => None,
+                Answer::Refused(e) => refused(&e),
+                Answer::Unknown => None,
             }
         }
         // Agents do that.
@@ -190,9 +193,13 @@ fn shown(answer: Answer<Backup>) -> Option<Ret> {
     }
 }
 
-/// By the state machine, which knew the backup.
+/// By the state machine.
 fn refused(error: &Error) -> Option<Ret> {
-    (error.kind() == ErrorKind::Refused).then_some(Ret::Refused)
+    match error.kind() {
+        ErrorKind::Refused => Some(Ret::Refused),
+        ErrorKind::NotFound => Some(Ret::Missing),
+        _ => None,
+    }
 }
 
 fn seen(backup: &Backup) -> Option<Ret> {

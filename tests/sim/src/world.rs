@@ -103,6 +103,7 @@ pub fn run(seed: u64, troubled: Duration) -> Result<String, Doubt> {
     }
     verdict::all([
         check(&recorded),
+        check_substance(&recorded),
         check_answered(&recorded, healed),
         check_members(),
     ])?;
@@ -228,6 +229,26 @@ fn check(recorded: &Recorded) -> Verdict {
         by_hand::check(&recorded.locks.calls()),
         catalogue::check(&recorded.catalogue.calls()),
     ])
+}
+
+/// Where nobody was answered, nothing was proved.
+fn check_substance(recorded: &Recorded) -> Verdict {
+    verdict::all([
+        any_answered("timestamps", &recorded.timestamps.calls()),
+        any_answered("calls of locks", &recorded.locks.calls()),
+        any_answered("calls of epochs", &recorded.epochs.calls()),
+        any_answered("calls of the catalogue", &recorded.catalogue.calls()),
+    ])
+}
+
+fn any_answered<Op, Ret>(what: &str, calls: &[Call<Op, Ret>]) -> Verdict {
+    match calls.iter().any(|call| call.returned.is_some()) {
+        true => Ok(()),
+        false => Err(Doubt::NotChecked(format!(
+            "of {} {what} none was answered",
+            calls.len()
+        ))),
+    }
 }
 
 /// With everything healed, everybody is served again.

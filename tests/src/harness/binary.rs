@@ -59,6 +59,8 @@ pub fn unpacked_program(package: &str, name: &str) -> Result<Option<PathBuf>> {
     if unpacked.is_file() {
         return Ok(Some(unpacked));
     }
-    eprintln!("SKIPPED: {name} of the package {package} is not here (make setup-tests)");
+    eprintln!(
+        "SKIPPED: {name} of the package {package} is not here (make setup-tests, or deploy/setup bench)"
+    );
     Ok(None)
 }

@@ -205,19 +205,25 @@ fn granted(call: &Call<Op, Ret>) -> Option<(u64, u64, u64)> {
 /// A grant has a greater token than all that were answered before it was asked for, in any scope.
 fn check_tokens(calls: &[Call<Op, Ret>]) -> Verdict {
     let mut grants: Vec<(u64, u64, u64)> = calls.iter().filter_map(granted).collect();
-    grants.sort_by_key(|(_, _, token)| *token);
-    for pair in grants.windows(2) {
-        let ((invoked, _, token), (_, returned, next)) = (pair[0], pair[1]);
-        if token == next {
+    grants.sort_by_key(|(_, _, token)| std::cmp::Reverse(*token));
+    // Of those with a greater token, the one that was answered first: when, and its token.
+    let mut answered: Option<(u64, u64)> = None;
+    let mut last = None;
+    for (invoked, returned, token) in grants {
+        if last == Some(token) {
             return Err(Doubt::Violated(format!(
                 "I5: token {token} is granted twice"
             )));
         }
-        if returned < invoked {
+        if let Some((at, greater)) = answered
+            && at < invoked
+        {
             return Err(Doubt::Violated(format!(
-                "I5: token {token} is granted although {next} had been before it was asked for"
+                "I5: token {token} is granted although {greater} had been before it was asked for"
             )));
         }
+        last = Some(token);
+        answered = Some(answered.map_or((returned, token), |first| first.min((returned, token))));
     }
     Ok(())
 }
@@ -242,4 +248,41 @@ fn check_overlaps(scope: u64, calls: &[&Call<Op, Ret>]) -> Verdict {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(client: u64, (invoked, returned): (u64, u64), token: u64) -> Call<Op, Ret> {
+        let id = u128::from(token);
+        Call {
+            client,
+            op: Op::Acquire { scope: client, id },
+            invoked,
+            returned: Some((returned, Ret::Granted { token })),
+        }
+    }
+
+    #[test]
+    fn i5_a_token_is_compared_with_all_greater_ones() {
+        let right = [
+            grant(1, (0, 9), 1),
+            grant(2, (1, 2), 3),
+            grant(3, (1, 8), 2),
+            grant(4, (9, 10), 4),
+        ];
+        assert_eq!(check_tokens(&right), Ok(()));
+        // 3 was answered before 1 was asked for; 2, which lies between them, was not.
+        let backwards = [
+            grant(1, (5, 9), 1),
+            grant(2, (1, 8), 2),
+            grant(3, (1, 2), 3),
+        ];
+        let said = check_tokens(&backwards).unwrap_err().to_string();
+        assert!(said.contains("token 1 is granted although 3"), "{said}");
+        let twice = [grant(1, (0, 1), 7), grant(2, (2, 3), 7)];
+        let said = check_tokens(&twice).unwrap_err().to_string();
+        assert!(said.contains("granted twice"), "{said}");
+    }
 }

@@ -156,17 +156,18 @@ impl Caller for Merged {
     }
 }
 
-/// The same hold is asked for each time: a command in the log that changes nothing.
+/// One hold is asked for each time: after the first, a command in the log that changes nothing.
 #[derive(Clone)]
 pub struct Asker {
     channel: Channel,
-    id: String,
+    id: uuid::Uuid,
 }
 
 impl Probe for Asker {
     async fn ask(&self) -> Result<()> {
-        Holder::new(self.channel.clone(), "probe")
-            .acquire(&self.id)
+        let id = self.id.to_string();
+        Holder::new(self.channel.clone(), &format!("probe-{}", &id[..8]))
+            .acquire(&id)
             .await
     }
 }
@@ -179,13 +180,13 @@ impl Contender for Seawall {
     }
 
     async fn probes(&self, without: usize) -> Result<Vec<Asker>> {
-        let id = uuid::Uuid::from_u128(7).to_string();
+        // Of each kill another: the one before may have run out.
+        let id = uuid::Uuid::new_v4();
         let others = self.cluster.coordinators.iter().enumerate();
         let others = others.filter(|(index, _)| *index != without);
         others
             .map(|(_, member)| {
                 let channel = channels(&member.url(), 1)?.pop().context("no channel")?;
-                let id = id.clone();
                 Ok(Asker { channel, id })
             })
             .collect()
