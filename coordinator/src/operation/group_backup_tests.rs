@@ -86,3 +86,29 @@ async fn none_is_taken_to_be_kept_nowhere_or_in_a_repository_of_others() {
     assert_eq!(refused.kind(), ErrorKind::Refused);
     assert_eq!(*stage.store.group_states_begun.lock().unwrap(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn i5_nothing_goes_when_another_group_has_taken_the_repository_over_meanwhile() {
+    for unfinished_one in [false, true] {
+        let stage = Stage::new(Cluster::with_primary());
+        match unfinished_one {
+            false => named(&stage, OLD[0]),
+            true => drop(stage.store.unfinished.lock().unwrap().insert(OLD[0].into())),
+        }
+        // It was ours when the backup was put.
+        *stage.store.lost_after_checks.lock().unwrap() = Some(1);
+        let taken = take(&stage.context, 1).await.unwrap();
+        assert_eq!(taken.removed, [""; 0]);
+        let complete = stage.store.group_states.lock().unwrap().len();
+        assert_eq!(complete + unfinished(&stage).len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_cannot_prove_that_it_leads_puts_none() {
+    let stage = Stage::new(Cluster::with_primary());
+    stage.group.fail_proofs(true);
+    let refused = take(&stage.context, 7).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert_eq!(*stage.store.group_states_begun.lock().unwrap(), 0);
+}

@@ -67,6 +67,11 @@ impl Clocked {
         })
     }
 
+    /// How often something was asked for that the state has refused.
+    pub(super) fn refusals(&self) -> u32 {
+        self.stage.group.schedule_refusals.load(Ordering::Relaxed)
+    }
+
     fn backups_at_work(&self) -> usize {
         let all = self.backups();
         all.iter().filter(|o| o.state.is_open()).count()
@@ -126,6 +131,11 @@ async fn at_each_slot_every_shard_in_scope_is_backed_up_of_a_replica_so_many_at_
     assert_eq!(clocked.backups().len(), 9);
     let on_primary = stage.calls().iter().any(|call| call.tablet.ends_with("00"));
     assert!(!on_primary, "a primary was taken");
+    assert_eq!(
+        clocked.refusals(),
+        0,
+        "no more than may be at work is asked for"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,6 +296,7 @@ async fn a_paused_schedule_begins_nothing_until_its_pause_is_over() {
     assert_eq!(clocked.runs(), 1);
     tokio::time::sleep(HOUR).await;
     assert_eq!((clocked.runs(), clocked.nightly().missed), (2, 0));
+    assert_eq!(clocked.refusals(), 0, "no slot of a pause is asked for");
 }
 
 #[tokio::test(start_paused = true)]
@@ -480,4 +491,66 @@ async fn whose_the_repository_is_is_looked_up_only_when_a_backup_is_to_begin() {
     let before = checks();
     tokio::time::sleep(10 * MINUTE).await;
     assert_eq!(checks(), before, "the shard is being backed up by hand");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whose_the_repository_is_is_looked_up_once_for_all_shards_whose_turn_has_come() {
+    let clocked = Clocked::new(three_shards());
+    let stage = &clocked.stage;
+    let refused = Error::refused("the repository belongs to another group");
+    *stage.store.owner.lock().unwrap() = Some(refused);
+    let all_at_once = Spec {
+        at_once: 3,
+        tries: 1,
+        ..hourly()
+    };
+    clocked.set(all_at_once).await;
+    stage.until(|| clocked.last().is_some()).await;
+    assert_eq!(clocked.nightly().last.unwrap().errors.len(), 3);
+    assert_eq!(*stage.store.owner_checks.lock().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_between_two_tries_is_not_longer_than_was_said() {
+    let clocked = Clocked::new(three_shards());
+    let stage = &clocked.stage;
+    let soon_again = Spec {
+        retry_ms: 5_000,
+        ..of_one_shard()
+    };
+    clocked.set(soon_again).await;
+    stage.tell("note", Does::FailTimes(1));
+    stage
+        .until(|| clocked.nightly().failures_in_a_row() == 1)
+        .await;
+    let failed = tokio::time::Instant::now();
+    stage.until(|| clocked.backups().len() == 2).await;
+    let paused = failed.elapsed();
+    assert!((4..7).contains(&paused.as_secs()), "{paused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_by_hand_that_overtakes_a_try_costs_it_nothing_and_is_followed_at_once() {
+    let clocked = Clocked::new(three_shards());
+    let stage = &clocked.stage;
+    stage.tell("copy", Does::Hang);
+    let now_unix_ms = clocked.wall_unix_ms();
+    let by_hand = operations::Start {
+        id: OperationId::generate(),
+        spec: backup_of("zone1-102"),
+        now_unix_ms,
+        deadline_unix_ms: now_unix_ms + 24 * 3_600_000,
+    };
+    let first = Command::Operations(operations::Command::Start(by_hand.clone()));
+    *stage.group.overtaking.lock().unwrap() = Some(first);
+    clocked.set(of_one_shard()).await;
+    stage.called("copy").await;
+    tokio::time::sleep(10 * MINUTE).await;
+    let part = clocked.nightly().run.unwrap().parts[0].clone();
+    assert_eq!((part.tries, &*part.error), (0, ""));
+    stage.untell("copy");
+    stage.lead(2);
+    stage.ended(by_hand.id).await;
+    tokio::time::sleep(MINUTE / 12).await;
+    assert_eq!(clocked.backups().len(), 2);
 }

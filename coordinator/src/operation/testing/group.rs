@@ -34,6 +34,10 @@ pub struct MemoryGroup {
     pub lose_taken: AtomicU32,
     /// So many times it cannot be noted that the group's backup was taken.
     pub fail_notes: AtomicU32,
+    /// Comes just before the next try of a schedule.
+    pub overtaking: Mutex<Option<Command>>,
+    /// How often the state has refused what schedules want.
+    pub schedule_refusals: AtomicU32,
 }
 
 impl MemoryGroup {
@@ -48,6 +52,8 @@ impl MemoryGroup {
             fail_taken: AtomicU32::new(0),
             lose_taken: AtomicU32::new(0),
             fail_notes: AtomicU32::new(0),
+            overtaking: Mutex::default(),
+            schedule_refusals: AtomicU32::new(0),
         }
     }
 
@@ -67,24 +73,33 @@ impl Group for MemoryGroup {
     async fn propose(&self, command: Command) -> Result<Response> {
         let bytes = serde_json::to_vec(&command).unwrap().len();
         assert!(bytes < COMMAND_BYTES_MAX, "a command of {bytes} bytes");
+        let of_schedule = match &command {
+            Command::Schedules(command) => Some(command),
+            _ => None,
+        };
+        let is_begin = matches!(of_schedule, Some(schedules::Command::Begin { .. }));
+        let is_take = matches!(of_schedule, Some(schedules::Command::Take { .. }));
+        let is_taken = matches!(of_schedule, Some(schedules::Command::Taken { .. }));
         let fails = match command {
             Command::Retention(retention::Command::Stop { .. }) => Some(&self.fail_stops),
-            Command::Schedules(
-                schedules::Command::Begin { .. } | schedules::Command::Take { .. },
-            ) => Some(&self.fail_tries),
-            Command::Schedules(schedules::Command::Taken { .. }) => Some(&self.fail_taken),
             Command::GroupBackedUp(_) => Some(&self.fail_notes),
+            _ if is_begin || is_take => Some(&self.fail_tries),
+            _ if is_taken => Some(&self.fail_taken),
             _ => None,
         };
         if fails.is_some_and(take_one) {
             return Err(Error::unavailable("no quorum"));
         }
-        let response = self.state.lock().unwrap().apply(&command);
+        let overtaking = self.overtaking.lock().unwrap().take_if(|_| is_begin);
+        let response = {
+            let mut state = self.state.lock().unwrap();
+            overtaking.map(|first| state.apply(&first));
+            state.apply(&command)
+        };
         self.applied.send_modify(|count| *count += 1);
-        let is_taken = matches!(
-            command,
-            Command::Schedules(schedules::Command::Taken { .. })
-        );
+        if of_schedule.is_some() && matches!(response, Response::Refused(_)) {
+            self.schedule_refusals.fetch_add(1, Relaxed);
+        }
         if is_taken && take_one(&self.lose_taken) {
             return Err(Error::timeout("no answer"));
         }

@@ -48,6 +48,8 @@ pub struct FakeStore {
     pub hang_keys: Mutex<bool>,
     /// How often it was asked whose it is.
     pub owner_checks: Mutex<usize>,
+    /// When it was asked so often another group takes it over.
+    pub lost_after_checks: Mutex<Option<usize>>,
     /// The group's backups, by name.
     pub group_states: Mutex<BTreeMap<String, (GroupBackup, Vec<u8>)>>,
     /// Names of those of which there are only keys.
@@ -85,6 +87,7 @@ impl FakeStore {
             keys: Mutex::default(),
             hang_keys: Mutex::default(),
             owner_checks: Mutex::default(),
+            lost_after_checks: Mutex::default(),
             group_states: Mutex::default(),
             unfinished: Mutex::default(),
             group_states_begun: Mutex::default(),
@@ -126,7 +129,16 @@ impl Store for FakeStore {
     }
 
     async fn check_owner(&self, _group_id: &str) -> Result<()> {
-        *self.owner_checks.lock().unwrap() += 1;
+        let mut checks = self.owner_checks.lock().unwrap();
+        *checks += 1;
+        if self
+            .lost_after_checks
+            .lock()
+            .unwrap()
+            .is_some_and(|after| *checks > after)
+        {
+            return Err(Error::refused("the repository belongs to another group"));
+        }
         self.owner.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 

@@ -110,6 +110,9 @@ async fn a_later_leader_goes_on_with_the_same_try() {
     clocked.hang(false);
     assert_eq!(clocked.ended().await, Outcome::Succeeded);
     assert_eq!((clocked.runs(), clocked.stored().len()), (1, 1));
+    let last = clocked.nightly().last.unwrap();
+    let took_ms = last.ended_unix_ms - last.begun_unix_ms;
+    assert!(took_ms >= 3 * 60_000, "{took_ms}");
     tokio::time::sleep(30 * MINUTE).await;
     assert_eq!(clocked.begun(), 4, "none is taken again");
 }
@@ -281,6 +284,7 @@ async fn two_schedules_take_it_one_after_the_other() {
         .until(|| clocked.nightly().last.unwrap().number == 2)
         .await;
     assert_eq!((clocked.begun(), running()), (3, 0));
+    assert_eq!(clocked.refusals(), 0);
 }
 
 #[tokio::test(start_paused = true)]
