@@ -96,7 +96,7 @@ async fn the_leader_counts_members_and_agents_that_are_not_heard() -> Result<()>
     let leader = cluster.leader().await?;
     let follower = (leader + 1) % 3;
     let silent = format!(
-        "seawall_coordinator_member_silent_seconds{{member=\"{}\"}}",
+        "seawall_coordinator_member_silent_seconds{{member=\"{}\",voter=\"true\"}}",
         follower + 1
     );
     let tablets = "seawall_coordinator_tablets_silent ".to_owned();
