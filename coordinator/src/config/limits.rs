@@ -18,7 +18,7 @@ pub(super) const LIMIT_SETTINGS: &[Setting] = &[
     Setting::new(
         "limits.requests",
         Kind::Integer,
-        "Calls under way, watches and sessions of agents not counted",
+        "Calls under way, watches and streams of agents not counted",
     )
     .default("16384"),
     Setting::new(
@@ -28,12 +28,7 @@ pub(super) const LIMIT_SETTINGS: &[Setting] = &[
     )
     .default("4096"),
     Setting::new("limits.watchers", Kind::Integer, "Watches under way").default("16384"),
-    Setting::new(
-        "limits.agents",
-        Kind::Integer,
-        "Sessions of agents under way",
-    )
-    .default("16384"),
+    Setting::new("limits.agents", Kind::Integer, "Streams of agents under way").default("16384"),
 ];
 
 #[derive(Clone, Copy, Debug, Deserialize)]

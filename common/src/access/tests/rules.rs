@@ -183,7 +183,7 @@ async fn there_are_only_so_many_calls_and_watches_and_members_are_not_counted() 
         (watch(&other), "1 watches are under way already"),
         (
             session(&other),
-            "1 sessions of agents are under way already",
+            "1 streams of agents are under way already",
         ),
         // An agent is bounded as well.
         (
