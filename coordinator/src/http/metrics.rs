@@ -12,6 +12,7 @@ use seawall_common::{access::CallNumbers, tls::TlsNumbers};
 
 use super::{
     backups::{BackupNumbers, Shard},
+    disk::DiskNumbers,
     group::GroupNumbers,
     schedules::ScheduleNumbers,
     tablets::TabletNumbers,
@@ -93,6 +94,9 @@ impl Metrics {
             "Timestamps that this member gave out",
             timestamps,
         );
+        registry.register_collector(Box::new(DiskNumbers {
+            data_dir: context.settings.data_dir.clone(),
+        }));
         let backups = BackupNumbers::new(registry);
         let tablets = TabletNumbers::new(registry);
         let group = GroupNumbers::new(context, registry);
