@@ -170,12 +170,7 @@ impl Places {
         let (places, count, what, setting) = match lasts {
             Lasts::ACall => (&self.0.requests, limits.requests, "calls", "requests"),
             Lasts::AWatch => (&self.0.watchers, limits.watchers, "watches", "watchers"),
-            Lasts::ASession => (
-                &self.0.agents,
-                limits.agents,
-                "streams of agents",
-                "agents",
-            ),
+            Lasts::ASession => (&self.0.agents, limits.agents, "streams of agents", "agents"),
         };
         let among_all = places.clone().try_acquire_owned();
         let among_all = among_all.map_err(|_| {
