@@ -73,6 +73,13 @@ async fn every_number_that_documents_and_rules_name_is_exported_by_that_name() -
         found.extend(exported(&scrape(&cluster, member).await?));
     }
     let agent = cluster.tablet(ALIAS)?.http_url();
+    for program in [&cluster.coordinators[0].http_url(), &agent] {
+        let said = http::content_type(&format!("{program}/metrics")).await?;
+        ensure!(
+            said.starts_with("application/openmetrics-text;"),
+            "{program}: {said}"
+        );
+    }
     found.extend(exported(&http::get(&format!("{agent}/metrics")).await?));
 
     let documented = named(&text_of("docs/metrics.md")?);
