@@ -28,7 +28,12 @@ pub(super) const LIMIT_SETTINGS: &[Setting] = &[
     )
     .default("4096"),
     Setting::new("limits.watchers", Kind::Integer, "Watches under way").default("16384"),
-    Setting::new("limits.agents", Kind::Integer, "Streams of agents under way").default("16384"),
+    Setting::new(
+        "limits.agents",
+        Kind::Integer,
+        "Streams of agents under way",
+    )
+    .default("16384"),
 ];
 
 #[derive(Clone, Copy, Debug, Deserialize)]

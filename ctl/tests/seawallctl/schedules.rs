@@ -360,7 +360,11 @@ async fn one_of_them_is_shown_in_full_with_its_run_and_its_history_newest_first(
     has("commerce/1", &["waiting", "waits: its turn"]);
     has(
         "slot 41",
-        &["5m00s", "failed, 1 of 2 shards backed up", "commerce/1: disk full"],
+        &[
+            "5m00s",
+            "failed, 1 of 2 shards backed up",
+            "commerce/1: disk full",
+        ],
     );
     let at = |text: &str| printed.find(text).unwrap();
     assert!(at("slot 41") < at("slot 40"), "newest first: {printed}");
