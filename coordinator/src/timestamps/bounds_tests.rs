@@ -212,8 +212,7 @@ async fn i1_with_another_repository_mounted_timestamps_end_at_the_bound_in_the_g
     let directory = tempfile::tempdir().unwrap();
     let node = group_of_one(directory.path()).await;
     let own = Arc::<Memory>::default();
-    let (allocator, recorder) = over(&node, &own, 10 * BLOCK);
-    let mut last = allocator.fetch(1).await.unwrap();
+    let mut last = over(&node, &own, 10 * BLOCK).0.fetch(1).await.unwrap();
     let bound = own.greatest();
     let other = Arc::new(Memory {
         id: Some("another"),
@@ -244,7 +243,8 @@ async fn i1_with_another_repository_mounted_timestamps_end_at_the_bound_in_the_g
     astray_recorder.keep_ahead().await.unwrap_err();
     assert_eq!(other.count(), 1, "it was written to");
 
-    assert!(allocator.fetch(1).await.unwrap() > bound);
+    let (successor, recorder) = over(&node, &own, 10 * BLOCK);
+    assert!(successor.fetch(1).await.unwrap() > bound);
     assert_eq!(own.count(), 2);
     // Nor is anything given when no bound of the group's counts.
     recorder.disown().await.unwrap();
