@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
-CARGO := cargo
+CARGO ?= cargo
 # Tests and lints use one and the same set of features, so that nothing is built twice. It has the
 # pause points that let a test stop or kill a program in the middle of a step.
 TESTED := --workspace --all-features --locked

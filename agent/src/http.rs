@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
 
 use crate::{status, tablet::Tablet};
 
@@ -34,9 +40,10 @@ async fn serving(State(tablet): State<Arc<Tablet>>) -> (StatusCode, String) {
     }
 }
 
-async fn metrics(State(tablet): State<Arc<Tablet>>) -> (StatusCode, String) {
+async fn metrics(State(tablet): State<Arc<Tablet>>) -> impl IntoResponse {
+    const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     match tablet.metrics.render(&tablet) {
-        Ok(text) => (StatusCode::OK, text),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }

@@ -215,6 +215,8 @@ impl Metrics {
 
     /// All of it as text, with the gauges as they are now.
     pub fn render(&self, tablet: &Tablet) -> Result<String> {
+        // Held from here on: two scrapes at once would count the same transfers twice.
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let status = status::status(tablet);
         self.serving.set(i64::from(status.serving));
         self.running.set(i64::from(status.database_running));
@@ -228,7 +230,6 @@ impl Metrics {
             .set(i64::from(tablet.journal.read().owner().is_some()));
         self.look_at_transfers(tablet);
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         encode(&mut text, &registry)
             .map_err(|e| Error::internal(format!("cannot render the metrics: {e}")))?;
         Ok(text)

@@ -112,7 +112,8 @@ pub async fn watch_owner(context: Arc<Context>, recorder: Arc<Recorder>) {
     }
 }
 
-/// Another repository than the group's holds nothing of it: it is neither claimed nor written to.
+/// Another repository than the group's holds nothing of it: it is neither claimed nor written to. It
+/// takes no bound of timestamps away, either: those stand in the group's own.
 fn check_repository(state: &State, repository: &Repository) -> Result<()> {
     match &state.repository_id {
         Some(ours) if ours != repository.id() => Err(Error::refused(format!(

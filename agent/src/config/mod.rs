@@ -82,7 +82,7 @@ const OWN: &[Setting] = &[
     Setting::new(
         "drain_time",
         Kind::Text,
-        "How long to wait between leaving the serving graph and the first touch of the database",
+        "How long to wait between leaving the serving set and the first touch of the database",
     )
     .default("2s"),
     Setting::new(

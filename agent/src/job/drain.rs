@@ -1,4 +1,4 @@
-//! Out of the serving graph, then a wait so that those who send traffic take notice.
+//! Out of the serving set, then a wait so that those who send traffic take notice.
 //!
 //! The operation is in the journal already: that alone turns `/serving` to 503.
 

@@ -35,13 +35,13 @@ const BETWEEN_MEMBERS: &str = "Raft/";
 
 #[derive(Clone, Copy, Debug)]
 pub struct CallLimits {
-    /// Calls under way, watches and sessions of agents not counted.
+    /// Calls under way, watches and streams of agents not counted.
     pub requests: usize,
     /// On one connection; that of another member carries many callers' and is not counted.
     pub requests_per_connection: usize,
     /// Watches under way.
     pub watchers: usize,
-    /// Sessions of agents under way.
+    /// Streams of agents under way.
     pub agents: usize,
 }
 
@@ -88,17 +88,17 @@ impl Collector for CallNumbers {
         for (name, help, value) in [
             (
                 "grpc_requests",
-                "Calls under way, watches and sessions of agents not counted",
+                "Calls under way, watches and streams of agents not counted",
                 self.requests(),
             ),
             ("grpc_watchers", "Watches under way", self.watchers()),
-            ("grpc_agents", "Sessions of agents under way", self.agents()),
+            ("grpc_agents", "Streams of agents under way", self.agents()),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
         let refused = ConstCounter::new(self.refused());
-        let help = "Calls that were refused because too many were under way";
+        let help = "Calls, watches and streams of agents that were refused because too many were under way";
         let name = "grpc_requests_refused";
         refused.encode(encoder.encode_descriptor(name, help, None, refused.metric_type())?)
     }
@@ -170,12 +170,7 @@ impl Places {
         let (places, count, what, setting) = match lasts {
             Lasts::ACall => (&self.0.requests, limits.requests, "calls", "requests"),
             Lasts::AWatch => (&self.0.watchers, limits.watchers, "watches", "watchers"),
-            Lasts::ASession => (
-                &self.0.agents,
-                limits.agents,
-                "sessions of agents",
-                "agents",
-            ),
+            Lasts::ASession => (&self.0.agents, limits.agents, "streams of agents", "agents"),
         };
         let among_all = places.clone().try_acquire_owned();
         let among_all = among_all.map_err(|_| {

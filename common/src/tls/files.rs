@@ -3,7 +3,7 @@
 use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use rustls::{
@@ -12,8 +12,9 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
+use tokio::time::Instant;
 
-use super::{Certificate, EXPIRES_SOON_S, TlsConfig, pem};
+use super::{Certificate, EXPIRES_SOON_S, TELL_EVERY, TlsConfig, pem};
 use crate::{
     clock::now_unix_ms,
     error::{Error, Result},
@@ -44,6 +45,8 @@ pub(super) struct Material {
     /// None: the system's.
     authorities: Option<RootCertStore>,
     client: OnceLock<Arc<ClientConfig>>,
+    /// When it was last said that the own certificate ends.
+    told: Mutex<Option<Instant>>,
 }
 
 /// The own certificate, as listeners use it.
@@ -79,6 +82,7 @@ impl Material {
             identity,
             authorities,
             client: OnceLock::new(),
+            told: Mutex::default(),
         };
         if config.ca_file.is_some() {
             // What is wrong shows now, not at the first call.
@@ -87,9 +91,14 @@ impl Material {
         Ok(material)
     }
 
-    /// Says in the log how long the own certificate is good for, when that is not long.
+    /// Says in the log how long the own certificate is good for, when that is not long and has not
+    /// been said within a day.
     pub fn tell(&self) {
         let Some(own) = &self.own else { return };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_some_and(|at| at.elapsed() < TELL_EVERY) {
+            return;
+        }
         let (file, left_s) = (
             own.file.display(),
             own.certificate.expires_in_s(now_unix_ms()),
@@ -101,7 +110,10 @@ impl Material {
                 "the certificate in {file} expires in {} hours",
                 left_s / 3600
             );
+        } else {
+            return;
         }
+        *told = Some(Instant::now());
     }
 
     /// For channels. The system's authorities are read when they are first needed.

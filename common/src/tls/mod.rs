@@ -41,8 +41,10 @@ use files::{Material, Stamp};
 
 /// How often it is looked whether a file has been replaced.
 pub const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// A certificate that expires sooner is told of whenever the files are read.
+/// A certificate that expires sooner is told of: when the files are read, and from then on so often.
+/// The alarm `SeawallCertificateEnds` goes by the same time.
 const EXPIRES_SOON_S: i64 = 14 * 24 * 3600;
+const TELL_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Which of a program's listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +147,8 @@ impl Tls {
         }
     }
 
-    /// Reads the files anew whenever one of them has been replaced; never ends.
+    /// Reads the files anew whenever one of them has been replaced, and tells of a certificate in force
+    /// that ends; never ends itself.
     pub async fn watch(&self, look_every: Duration) {
         if self.inner.config.is_empty() {
             return std::future::pending().await;
@@ -161,6 +164,7 @@ impl Tls {
             if !is_known {
                 self.reload_and_tell();
             }
+            self.material().tell();
         }
     }
 

@@ -18,7 +18,7 @@ pub(super) const LIMIT_SETTINGS: &[Setting] = &[
     Setting::new(
         "limits.requests",
         Kind::Integer,
-        "Calls under way, watches and sessions of agents not counted",
+        "Calls under way, watches and streams of agents not counted",
     )
     .default("16384"),
     Setting::new(
@@ -31,7 +31,7 @@ pub(super) const LIMIT_SETTINGS: &[Setting] = &[
     Setting::new(
         "limits.agents",
         Kind::Integer,
-        "Sessions of agents under way",
+        "Streams of agents under way",
     )
     .default("16384"),
 ];

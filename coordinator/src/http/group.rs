@@ -23,9 +23,16 @@ struct MemberLabel {
     member: u64,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SilentLabel {
+    member: u64,
+    /// One without a vote counts for no quorum.
+    voter: bool,
+}
+
 pub struct GroupNumbers {
     context: Arc<Context>,
-    silent: Family<MemberLabel, Seconds>,
+    silent: Family<SilentLabel, Seconds>,
     lag: Family<MemberLabel, Number>,
     timestamps_left: Number,
     backed_up: Number,
@@ -66,7 +73,7 @@ impl GroupNumbers {
             ),
             repository_error: gauge(
                 "repository_error",
-                "1 when the last look at the repository, every ten seconds, failed",
+                "1 when the last look at the repository failed; the next one comes ten seconds after it has ended",
             ),
             repository_refused: gauge(
                 "repository_refused",
@@ -106,11 +113,15 @@ impl GroupNumbers {
     }
 
     fn set_member(&self, member: &Member, last_index: u64, now_unix_ms: u64) {
-        let labels = MemberLabel { member: member.id };
         let since_unix_ms = member.silent_since_unix_ms.unwrap_or(now_unix_ms);
         let silent = now_unix_ms.saturating_sub(since_unix_ms) as f64 / 1000.0;
+        let labels = SilentLabel {
+            member: member.id,
+            voter: member.is_voter,
+        };
         self.silent.get_or_create(&labels).set(silent);
         let lag = last_index.saturating_sub(member.matched_index.unwrap_or(0));
+        let labels = MemberLabel { member: member.id };
         self.lag.get_or_create(&labels).set(lag);
     }
 }

@@ -12,6 +12,7 @@ use seawall_common::{access::CallNumbers, tls::TlsNumbers};
 
 use super::{
     backups::{BackupNumbers, Shard},
+    disk::DiskNumbers,
     group::GroupNumbers,
     schedules::ScheduleNumbers,
     tablets::TabletNumbers,
@@ -35,10 +36,7 @@ pub struct Metrics {
     tablets: TabletNumbers,
     schedules: ScheduleNumbers,
     collection_stopped: Family<Shard, Number>,
-    collected_objects: Number,
-    collected_bytes: Number,
     retention_stopped: Number,
-    retention_removals: Number,
 }
 
 impl Metrics {
@@ -61,21 +59,9 @@ impl Metrics {
         let is_leader = gauge("raft_is_leader", "1 on the leader");
         let applied_index = gauge("raft_applied_index", "Last entry applied to the state");
         let log_bytes = gauge("raft_log_bytes", "Size of the log on disk");
-        let collected_objects = gauge(
-            "collected_objects",
-            "Objects that this member deleted as garbage since it started",
-        );
-        let collected_bytes = gauge(
-            "collected_bytes",
-            "Bytes that this member deleted as garbage since it started",
-        );
         let retention_stopped = gauge(
             "retention_stopped",
             "1 while retention and schedules stand still: the clock jumped, or the group was restored",
-        );
-        let retention_removals = gauge(
-            "retention_removals",
-            "Removals that retention started on this member since it started",
         );
         let collection_stopped = Family::default();
         registry.register(
@@ -83,16 +69,39 @@ impl Metrics {
             "1 while nothing is deleted in a shard because a manifest cannot be believed",
             collection_stopped.clone(),
         );
-        registry.register(
-            "raft_proposals",
-            "Commands committed through this member",
-            context.node.proposals(),
-        );
-        registry.register(
-            "timestamps_given",
-            "Timestamps that this member gave out",
-            timestamps,
-        );
+        let garbage = coordination.collections.deleted();
+        for (name, help, counter) in [
+            (
+                "raft_proposals",
+                "Commands committed through this member",
+                context.node.proposals(),
+            ),
+            (
+                "timestamps_given",
+                "Timestamps that this member gave out",
+                timestamps,
+            ),
+            (
+                "collected_objects",
+                "Objects that this member deleted as garbage",
+                garbage.objects,
+            ),
+            (
+                "collected_bytes",
+                "Bytes that this member deleted as garbage",
+                garbage.bytes,
+            ),
+            (
+                "retention_removals",
+                "Removals that retention started on this member",
+                coordination.retention.removals(),
+            ),
+        ] {
+            registry.register(name, help, counter);
+        }
+        registry.register_collector(Box::new(DiskNumbers {
+            data_dir: context.settings.data_dir.clone(),
+        }));
         let backups = BackupNumbers::new(registry);
         let tablets = TabletNumbers::new(registry);
         let group = GroupNumbers::new(context, registry);
@@ -109,10 +118,7 @@ impl Metrics {
             applied_index,
             log_bytes,
             collection_stopped,
-            collected_objects,
-            collected_bytes,
             retention_stopped,
-            retention_removals,
         }
     }
 
@@ -160,12 +166,7 @@ impl Metrics {
                 number.set(is_stopped.into());
             }
         }
-        let deleted = collections.deleted();
-        self.collected_objects.set(deleted.objects);
-        self.collected_bytes.set(deleted.bytes);
         let is_stopped = group.look(|state| state.retention.stopped().is_some());
         self.retention_stopped.set(is_stopped.into());
-        self.retention_removals
-            .set(self.coordination.retention.removals());
     }
 }

@@ -1,6 +1,7 @@
 //! The HTTP side: is it alive, can it serve, what do its numbers say.
 
 mod backups;
+mod disk;
 mod group;
 mod metrics;
 mod schedules;

@@ -29,6 +29,7 @@ pub struct ScheduleNumbers {
     missed: Numbers,
     paused: Numbers,
     next: Seconds,
+    due: Numbers,
     short_logs: Numbers,
 }
 
@@ -60,6 +61,10 @@ impl ScheduleNumbers {
             "short_logs",
             "Shards of which a server keeps its log for less time than lies between two backups; only on the leader",
         );
+        let due = numbers(
+            "due_timestamp_seconds",
+            "Slot of the run that is at work, else the next slot; absent when none is to come, and while it is paused",
+        );
         let next = Seconds::default();
         registry.register(
             "next_slot_seconds",
@@ -73,6 +78,7 @@ impl ScheduleNumbers {
             missed,
             paused,
             next,
+            due,
             short_logs,
         }
     }
@@ -86,6 +92,7 @@ impl ScheduleNumbers {
             &self.running,
             &self.missed,
             &self.paused,
+            &self.due,
             &self.short_logs,
         ] {
             numbers.clear();
@@ -118,8 +125,14 @@ impl ScheduleNumbers {
         if let Some(logs) = &of.logs {
             set(&self.short_logs, logs.short().len() as u64);
         }
-        if let Some(seconds) = of.next_in_seconds() {
+        let next_unix_ms = of.next_unix_ms();
+        if let Some(next_unix_ms) = next_unix_ms {
+            let seconds = next_unix_ms.saturating_sub(of.now_unix_ms) as f64 / 1000.0;
             self.next.get_or_create(&labels).set(seconds);
+        }
+        // One after the other: what is due is not done with before the run at work has ended.
+        if let Some(due_unix_ms) = of.at_work_unix_ms.or(next_unix_ms) {
+            set(&self.due, due_unix_ms / 1000);
         }
     }
 }
@@ -135,6 +148,8 @@ struct Reading {
     failures: u32,
     running: usize,
     missed: u64,
+    /// The slot of the run that is at work.
+    at_work_unix_ms: Option<u64>,
     is_paused: bool,
     logs: Option<Logs>,
 }
@@ -151,18 +166,18 @@ impl Reading {
             failures: schedule.failures_in_a_row(),
             running: schedule.running(),
             missed: schedule.missed,
+            at_work_unix_ms: schedule.run.as_ref().map(|run| run.slot_unix_ms),
             is_paused: schedule.paused_at(now_unix_ms),
             logs: None,
         }
     }
 
-    fn next_in_seconds(&self) -> Option<f64> {
+    fn next_unix_ms(&self) -> Option<u64> {
         if self.is_paused {
             return None;
         }
         let slots = Slots::new(&self.cron, &self.zone).ok()?;
-        let next = slots.after(self.done_unix_ms)?;
-        Some(next.saturating_sub(self.now_unix_ms) as f64 / 1000.0)
+        slots.after(self.done_unix_ms)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
         Command,
         locks::Scope,
         schedules::{Command as Do, Spec, tests as schedules},
+        testing::Cluster,
     },
 };
 
@@ -109,6 +110,8 @@ async fn times_are_in_seconds_and_nothing_is_left_of_a_schedule_that_was_removed
         succeeded_unix_s as f64
     );
     let next = read("next_slot_seconds");
+    let due = read("due_timestamp_seconds");
+    assert!(due > succeeded_unix_s as f64, "{due}");
     assert!((1.0..367.0 * 86_400.0).contains(&next), "{next}");
     let remove = Do::Remove {
         name: "nightly".into(),
@@ -121,4 +124,51 @@ async fn times_are_in_seconds_and_nothing_is_left_of_a_schedule_that_was_removed
         .unwrap();
     let text = scrape();
     assert!(!text.contains("nightly"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_is_due_until_its_run_has_ended_and_then_the_next_one_is() {
+    let daily = Spec {
+        cron: "0 3 * * *".into(),
+        zone: "UTC".into(),
+        scope: Scope::Shard("commerce/0".parse().unwrap()),
+        ..schedules::spec()
+    };
+    let mut cluster = schedules::cluster(daily);
+    let due = |cluster: &Cluster| -> Option<u64> {
+        let text = scraped(&Stage::new(cluster.clone()), true);
+        let line = "seawall_schedule_due_timestamp_seconds{schedule=\"nightly\"} ";
+        let value = text.lines().find_map(|text| text.strip_prefix(line));
+        value.map(|value| value.parse().unwrap())
+    };
+    const DAY_S: u64 = 24 * 3600;
+    let first = due(&cluster).unwrap();
+    let now_unix_s = cluster.now_unix_ms / 1000;
+    assert_eq!(first % DAY_S, 3 * 3600);
+    assert!(
+        (now_unix_s..=now_unix_s + DAY_S).contains(&first),
+        "{first}"
+    );
+
+    cluster.now_unix_ms = first * 1000;
+    schedules::slot(&mut cluster, 0).unwrap();
+    let id = schedules::begin(&mut cluster, "commerce/0").unwrap();
+    // Whatever comes meanwhile, and though it is paused: it has not been done with.
+    cluster.now_unix_ms += 3 * DAY_S * 1000;
+    let pause = Do::Pause {
+        name: "nightly".into(),
+        until_unix_ms: None,
+        now_unix_ms: cluster.now_unix_ms,
+    };
+    cluster.apply(Command::Schedules(pause)).unwrap();
+    assert_eq!(due(&cluster), Some(first));
+    schedules::succeed(&mut cluster, id);
+    assert_eq!(due(&cluster), None);
+
+    let resume = Do::Resume {
+        name: "nightly".into(),
+        now_unix_ms: cluster.now_unix_ms,
+    };
+    cluster.apply(Command::Schedules(resume)).unwrap();
+    assert_eq!(due(&cluster), Some(first + 4 * DAY_S));
 }

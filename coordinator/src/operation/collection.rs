@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::metrics::counter::Counter;
 use seawall_common::{
     Error, ErrorKind, Result,
     clock::written,
@@ -50,7 +51,14 @@ pub struct Collections {
     stopped: Mutex<BTreeMap<ShardId, String>>,
     /// One batch at a time for each shard: two would read and delete the same.
     turns: Mutex<BTreeMap<ShardId, Arc<tokio::sync::Mutex<()>>>>,
-    deleted: Mutex<Deleted>,
+    deleted: Garbage,
+}
+
+/// What has been deleted since this process began.
+#[derive(Clone, Default)]
+pub struct Garbage {
+    pub objects: Counter,
+    pub bytes: Counter,
 }
 
 impl Collections {
@@ -60,9 +68,8 @@ impl Collections {
         stopped.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What has been deleted since this process began.
-    pub fn deleted(&self) -> Deleted {
-        *self.deleted.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn deleted(&self) -> Garbage {
+        self.deleted.clone()
     }
 
     /// A new term begins: what stood still may go again, and is tried.
@@ -81,8 +88,8 @@ impl Collections {
         match outcome {
             Ok(batch) => {
                 stopped.remove(shard);
-                let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
-                deleted.add(sum(batch));
+                self.deleted.objects.inc_by(batch.objects);
+                self.deleted.bytes.inc_by(batch.bytes);
             }
             Err(e) if e.kind() == ErrorKind::Corrupt => {
                 stopped.insert(shard.clone(), e.message().to_owned());

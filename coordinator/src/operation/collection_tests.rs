@@ -187,7 +187,7 @@ async fn i5_a_manifest_that_cannot_be_believed_is_shown_and_stops_the_shard_unti
     assert_eq!(stage.look(|state| state.locks.holds().count()), 0);
     assert_eq!(stage.ended(id).await.state, OperationState::Succeeded);
     assert!(stage.context.collections.stopped().is_empty());
-    assert_eq!(stage.context.collections.deleted().objects, 5);
+    assert_eq!(stage.context.collections.deleted().objects.get(), 5);
 }
 
 #[tokio::test(start_paused = true)]

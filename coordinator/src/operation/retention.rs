@@ -3,12 +3,9 @@
 //! It only starts removals; the state machine admits each of them anew. When the clock cannot be
 //! believed it stops, until an operator says that it is right (`SetRetention --resume`).
 
-use std::{
-    collections::BTreeSet,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
+use prometheus_client::metrics::counter::Counter;
 use seawall_common::{
     Result,
     ids::{BackupName, OperationId, ShardId},
@@ -36,12 +33,12 @@ const REMOVALS_MAX: usize = 100;
 /// What retention has done since this process began.
 #[derive(Default)]
 pub struct Applied {
-    removals: AtomicU64,
+    removals: Counter,
 }
 
 impl Applied {
-    pub fn removals(&self) -> u64 {
-        self.removals.load(Ordering::Relaxed)
+    pub fn removals(&self) -> Counter {
+        self.removals.clone()
     }
 }
 
@@ -231,6 +228,6 @@ async fn remove(
         deadline_unix_ms: now_unix_ms.saturating_add(millis(REMOVAL_DEADLINE)),
     });
     context.group.propose(Command::Operations(start)).await?;
-    context.retention.removals.fetch_add(1, Ordering::Relaxed);
+    context.retention.removals.inc();
     Ok(())
 }

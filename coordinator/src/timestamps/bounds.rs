@@ -3,7 +3,8 @@
 //! What always holds: no timestamp is given out above the greatest bound in the repository, so that a
 //! group that is restored from the repository begins above all of them. A bound lies far ahead, so
 //! that one is written rarely, and the next is written in the background when half of the way to it is
-//! gone. A group whose repository is away gives timestamps out up to the last bound, and no further.
+//! gone. A group whose repository is away gives timestamps out up to the last bound, and no further;
+//! so does one that finds another repository in its place, for that bound stands in its own.
 
 use std::{sync::Arc, time::Duration};
 

@@ -25,6 +25,8 @@ use crate::{
 /// A repository that holds bounds in memory, and fails on demand.
 #[derive(Default)]
 pub struct Memory {
+    /// None: it is the one that the group knows.
+    id: Option<&'static str>,
     bounds: Mutex<BTreeSet<u64>>,
     is_away: AtomicBool,
     /// It neither answers nor refuses; what was asked is done once it does not hang any more.
@@ -65,7 +67,7 @@ impl Memory {
 #[async_trait]
 impl Bounds for Memory {
     fn repository_id(&self) -> &str {
-        "memory"
+        self.id.unwrap_or("memory")
     }
 
     async fn own(&self, _group_id: &str) -> Result<()> {
@@ -200,6 +202,54 @@ async fn a_repository_that_is_away_stops_timestamps_at_the_bound_and_not_before(
     let (successor, _) = over(&node, &memory, 10 * BLOCK);
     assert!(successor.fetch(1000).await.unwrap() > last);
     assert_eq!(memory.count(), 2);
+    node.stop().await;
+}
+
+/// What lies in the other one says nothing of the group, and whoever makes the group anew begins above
+/// the bounds in its own.
+#[tokio::test]
+async fn i1_with_another_repository_mounted_timestamps_end_at_the_bound_in_the_groups_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = group_of_one(directory.path()).await;
+    let own = Arc::<Memory>::default();
+    let mut last = over(&node, &own, 10 * BLOCK).0.fetch(1).await.unwrap();
+    let bound = own.greatest();
+    let other = Arc::new(Memory {
+        id: Some("another"),
+        ..Memory::default()
+    });
+    other.bounds.lock().unwrap().insert(bound + AHEAD);
+    let (astray, astray_recorder) = over(&node, &other, 10 * BLOCK);
+    let refused = loop {
+        match astray.fetch(1000).await {
+            Ok(first) => {
+                assert!(first > last, "{first} after {last}");
+                last = first + 999;
+            }
+            Err(e) => break e,
+        }
+    };
+    assert!(
+        last <= bound && bound - last <= BLOCK,
+        "stopped at {last} of {bound}"
+    );
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    let says = format!("no timestamp above {bound} is given out");
+    assert!(refused.message().contains(&says), "{refused}");
+    let says = "the repository is another, that of this group is memory";
+    assert!(refused.message().contains(says), "{refused}");
+    astray.fast_forward(bound + 1).await.unwrap_err();
+    assert_eq!(astray.fast_forward(bound).await.unwrap(), bound);
+    astray_recorder.keep_ahead().await.unwrap_err();
+    assert_eq!(other.count(), 1, "it was written to");
+
+    let (successor, recorder) = over(&node, &own, 10 * BLOCK);
+    assert!(successor.fetch(1).await.unwrap() > bound);
+    assert_eq!(own.count(), 2);
+    // Nor is anything given when no bound of the group's counts.
+    recorder.disown().await.unwrap();
+    astray.fetch(1).await.unwrap_err();
+    assert_eq!(other.count(), 1, "it was written to");
     node.stop().await;
 }
 

@@ -11,7 +11,7 @@ const CHANGING: Duration = Duration::from_secs(35);
 /// Takes a coordinator out of the group, for good
 ///
 /// Refused when most of the members that would be left do not answer. Its id is never used again. The
-/// leader can be removed like any other: it hands over and ends.
+/// leader can be removed like any other: it ends, and the others elect a new one.
 #[derive(Debug, clap::Args)]
 pub struct RemoveMember {
     /// Number of the member, as ClusterStatus shows it

@@ -46,13 +46,13 @@ fn outcome(run: &v1::ScheduleRun) -> String {
     }
 }
 
-/// `failed 2 of 3`, `succeeded`.
+/// `failed, 2 of 3 shards backed up`, `succeeded`.
 fn result(run: &v1::ScheduleRun, is_of_group: bool) -> String {
     if run.succeeded == run.shards || is_of_group {
         return outcome(run);
     }
     format!(
-        "{}, {} of {} shards",
+        "{}, {} of {} shards backed up",
         outcome(run),
         run.succeeded,
         run.shards

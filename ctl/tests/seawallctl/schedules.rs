@@ -303,7 +303,7 @@ async fn the_list_has_a_line_for_each_and_what_somebody_should_look_at() {
         "Europe/Zurich",
         "running",
         "2026-11-29T03:00:00+01:00",
-        "failed, 1 of 2 shards",
+        "failed, 1 of 2 shards backed up",
         "waits: its turn",
     ] {
         assert!(lines[1].contains(part), "no {part} in {lines:#?}");
@@ -360,7 +360,11 @@ async fn one_of_them_is_shown_in_full_with_its_run_and_its_history_newest_first(
     has("commerce/1", &["waiting", "waits: its turn"]);
     has(
         "slot 41",
-        &["5m00s", "failed, 1 of 2 shards", "commerce/1: disk full"],
+        &[
+            "5m00s",
+            "failed, 1 of 2 shards backed up",
+            "commerce/1: disk full",
+        ],
     );
     let at = |text: &str| printed.find(text).unwrap();
     assert!(at("slot 41") < at("slot 40"), "newest first: {printed}");

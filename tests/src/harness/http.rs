@@ -34,6 +34,15 @@ pub async fn get(url: &str) -> Result<String> {
     Ok(response.error_for_status()?.text().await?)
 }
 
+/// What kind of text the answer to `GET url` is said to be.
+pub async fn content_type(url: &str) -> Result<String> {
+    let response = CLIENT.get(url).send().await;
+    let response = response.with_context(|| format!("GET {url}"))?;
+    let said = response.headers().get(reqwest::header::CONTENT_TYPE);
+    let said = said.with_context(|| format!("GET {url}: no content type"))?;
+    Ok(said.to_str()?.to_owned())
+}
+
 pub async fn put(url: &str, body: &str) -> Result<()> {
     let response = CLIENT.put(url).body(body.to_owned()).send().await;
     response

@@ -73,6 +73,13 @@ async fn every_number_that_documents_and_rules_name_is_exported_by_that_name() -
         found.extend(exported(&scrape(&cluster, member).await?));
     }
     let agent = cluster.tablet(ALIAS)?.http_url();
+    for program in [&cluster.coordinators[0].http_url(), &agent] {
+        let said = http::content_type(&format!("{program}/metrics")).await?;
+        ensure!(
+            said.starts_with("application/openmetrics-text;"),
+            "{program}: {said}"
+        );
+    }
     found.extend(exported(&http::get(&format!("{agent}/metrics")).await?));
 
     let documented = named(&text_of("docs/metrics.md")?);
@@ -96,7 +103,7 @@ async fn the_leader_counts_members_and_agents_that_are_not_heard() -> Result<()>
     let leader = cluster.leader().await?;
     let follower = (leader + 1) % 3;
     let silent = format!(
-        "seawall_coordinator_member_silent_seconds{{member=\"{}\"}}",
+        "seawall_coordinator_member_silent_seconds{{member=\"{}\",voter=\"true\"}}",
         follower + 1
     );
     let tablets = "seawall_coordinator_tablets_silent ".to_owned();

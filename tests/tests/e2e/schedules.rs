@@ -165,7 +165,7 @@ async fn a_schedule_says_why_it_does_not_run_and_that_a_log_is_too_short() -> Re
     let error = failed[0]["errors"][0].as_str().unwrap_or_default();
     ensure!(error.contains("zone1-102 is not heard"), "{error}");
     let table = cluster.ctl(&["ListSchedules"]).await?.done()?;
-    ensure!(table.contains("failed, 0 of 1 shards"), "{table}");
+    ensure!(table.contains("failed, 0 of 1 shards backed up"), "{table}");
     ensure!(table.contains("zone1-102 is not heard"), "{table}");
     cluster.tablet_mut(REPLICA)?.start()?;
     wait_until("the alarm is down", PATIENCE * 2, || async {

@@ -181,10 +181,7 @@ async fn there_are_only_so_many_calls_and_watches_and_members_are_not_counted() 
         (list(&one), "2 calls are under way on this connection"),
         (list(&other), "3 calls are under way already"),
         (watch(&other), "1 watches are under way already"),
-        (
-            session(&other),
-            "1 sessions of agents are under way already",
-        ),
+        (session(&other), "1 streams of agents are under way already"),
         // An agent is bounded as well.
         (
             call("Agent/Execute", &other, Bytes::new()),
