@@ -245,6 +245,9 @@ async fn what_the_others_have_counts_when_it_is_on_the_leaders_disk() {
     // Long enough for their answers to arrive.
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!answer.is_finished(), "answered from memory");
+    let counted =
+        |member: super::Member| member.id == leader.id() || member.matched_index == Some(last);
+    assert!(leader.members().into_iter().all(counted), "counted");
     for place in &places {
         assert!(place.node().look(|state| *state == before), "applied");
     }

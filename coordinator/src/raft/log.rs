@@ -4,7 +4,7 @@
 //! A leader sends an entry to the others while it writes it itself: the library is told that its own
 //! append is done when it has only begun. What that would break is held back until the entry is on
 //! this disk (`docs/decisions/0017`): the others' answers and the news of what is committed
-//! (`replication.rs`), this member's own answers (`service.rs`), and applying (`machine.rs`).
+//! (`replication.rs`), and applying (`machine.rs`).
 
 use std::{
     fmt::Debug,
@@ -19,6 +19,7 @@ use openraft::{
 };
 use seawall_common::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::watch;
 
 use super::{
     Entry, LogId, StorageError, Types, Vote,
@@ -37,7 +38,11 @@ pub struct LogStore {
     log: Arc<DurableLog>,
     writer: LogWriter,
     memory: Arc<Mutex<Memory>>,
+    covered: Option<Covered>,
 }
+
+/// How many entries the newest snapshot covers: the index of the last and one more.
+type Covered = watch::Receiver<u64>;
 
 /// What was asked to be written, on disk or not yet.
 #[derive(Default)]
@@ -63,9 +68,17 @@ impl LogStore {
             log,
             writer,
             memory: Arc::default(),
+            covered: None,
         };
-        store.memory().vote = store.mark(Mark::Vote)?;
+        store.memory().vote = store.vote()?;
         Ok(store)
+    }
+
+    /// With this it purges nothing before a snapshot stands in its place: the library begins both at
+    /// once when it takes a snapshot from another member.
+    pub fn purged_when_covered(self, covered: Covered) -> Self {
+        let covered = Some(covered);
+        Self { covered, ..self }
     }
 
     pub fn on_disk(&self) -> &OnDisk {
@@ -88,6 +101,17 @@ impl LogStore {
         self.log
             .mark(mark)?
             .map_or(Ok(None), |payload| decode(&payload))
+    }
+
+    /// A leader that starts again does not lead again in its term: its log may have lost what others
+    /// have of that term, and it would give their numbers to other entries.
+    fn vote(&self) -> Result<Option<Vote>> {
+        let vote: Option<Vote> = self.mark(Mark::Vote)?;
+        let is_own = |vote: &Vote| vote.leader_id().voted_for() == Some(self.member);
+        Ok(vote.map(|vote| match is_own(&vote) {
+            true => Vote::new(vote.leader_id().term, self.member),
+            false => vote,
+        }))
     }
 
     async fn entries(
@@ -216,17 +240,9 @@ impl RaftLogStorage<Types> for LogStore {
             .map_err(|e| StorageIOError::write_vote(&e).into())
     }
 
-    /// A leader that starts again does not lead again in its term: its log may have lost what others
-    /// have of that term, and it would give their numbers to other entries.
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        let vote: Option<Vote> = self
-            .mark(Mark::Vote)
-            .map_err(|e| StorageIOError::read_vote(&e))?;
-        let is_own = |vote: &Vote| vote.leader_id().voted_for() == Some(self.member);
-        Ok(vote.map(|vote| match is_own(&vote) {
-            true => Vote::new(vote.leader_id().term, self.member),
-            false => vote,
-        }))
+        self.vote()
+            .map_err(|e| StorageIOError::read_vote(&e).into())
     }
 
     /// Not written by itself: it follows with the next append. Too old a value after a crash only
@@ -274,6 +290,12 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
         let upto = log_id.index;
+        if let Some(mut covered) = self.covered.clone() {
+            let covers = covered.wait_for(|covered| upto < *covered);
+            covers.await.map_err(|_| {
+                StorageIOError::write_logs(&Error::internal("no snapshots are made any more"))
+            })?;
+        }
         self.write(encode(&Some(log_id)).map(|mark| vec![Write::Purge { upto, mark }]))
             .await
             .map_err(|e| StorageIOError::write_logs(&e))?;

@@ -32,15 +32,17 @@ struct Job {
 /// What of the log is on disk.
 #[derive(Clone)]
 pub struct OnDisk {
-    /// The appends that are not, oldest first.
-    unsynced: Arc<Mutex<VecDeque<Unsynced>>>,
-    /// Changes when some of them are.
+    waiting: Arc<Mutex<Waiting>>,
+    /// Changes when some of it is.
     synced: watch::Receiver<()>,
 }
 
-struct Unsynced {
-    first_index: u64,
-    since: Instant,
+#[derive(Default)]
+struct Waiting {
+    /// The first index of each append that is not on disk, oldest first.
+    appends: VecDeque<u64>,
+    /// When the writes began that are under way.
+    writing_since: Option<Instant>,
 }
 
 impl LogWriter {
@@ -48,10 +50,10 @@ impl LogWriter {
         let (queue, jobs) = mpsc::channel(WAITING_MAX);
         let (tell, synced) = watch::channel(());
         let on_disk = OnDisk {
-            unsynced: Arc::default(),
+            waiting: Arc::default(),
             synced,
         };
-        tokio::spawn(run(log, jobs, on_disk.unsynced.clone(), tell));
+        tokio::spawn(run(log, jobs, on_disk.waiting.clone(), tell));
         Self { queue, on_disk }
     }
 
@@ -70,10 +72,8 @@ impl LogWriter {
         let place = self.queue.reserve().await.map_err(|_| ended())?;
         for write in &writes {
             if let Write::Append(records) = write {
-                self.on_disk.unsynced().push_back(Unsynced {
-                    first_index: records.first().map_or(u64::MAX, |(index, _)| *index),
-                    since: Instant::now(),
-                });
+                let first = records.first().map_or(u64::MAX, |(index, _)| *index);
+                self.on_disk.waiting().appends.push_back(first);
             }
         }
         let (done, is_done) = oneshot::channel();
@@ -89,72 +89,74 @@ fn ended() -> Error {
 async fn run(
     log: Arc<DurableLog>,
     mut queue: mpsc::Receiver<Job>,
-    unsynced: Arc<Mutex<VecDeque<Unsynced>>>,
+    waiting: Arc<Mutex<Waiting>>,
     tell: watch::Sender<()>,
 ) {
     let mut jobs = Vec::new();
     while queue.recv_many(&mut jobs, WAITING_MAX).await > 0 {
-        let (writes, waiting): (Vec<_>, Vec<_>) =
+        let (writes, dones): (Vec<_>, Vec<_>) =
             jobs.drain(..).map(|job| (job.writes, job.done)).unzip();
         let writes: Vec<Write> = writes.into_iter().flatten().collect();
         let is_append = |write: &&Write| matches!(write, Write::Append(_));
         let appends = writes.iter().filter(is_append).count();
         let log = log.clone();
+        lock(&waiting).writing_since = Some(Instant::now());
         if let Err(e) = blocking(move || log.write(&writes)).await {
             die("cannot write the log", &e);
         }
-        lock(&unsynced).drain(..appends);
+        {
+            let mut waiting = lock(&waiting);
+            waiting.appends.drain(..appends);
+            waiting.writing_since = None;
+        }
         tell.send_replace(());
-        for done in waiting {
+        for done in dones {
             // Whoever does not wait for it does not care.
             let _ = done.send(());
         }
     }
 }
 
-fn lock(unsynced: &Mutex<VecDeque<Unsynced>>) -> MutexGuard<'_, VecDeque<Unsynced>> {
-    unsynced.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl OnDisk {
-    fn unsynced(&self) -> MutexGuard<'_, VecDeque<Unsynced>> {
-        lock(&self.unsynced)
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        lock(&self.waiting)
     }
 
     /// The first entry that may not be on disk.
     pub fn first_unsynced(&self) -> Option<u64> {
-        self.unsynced()
-            .iter()
-            .map(|append| append.first_index)
-            .min()
+        self.waiting().appends.iter().min().copied()
     }
 
     /// Waits until the entry of this index is on disk, if it is in the log, and all before it.
     pub async fn reaches(&self, index: u64) -> Result<()> {
-        self.wait_until(|first_unsynced| index < first_unsynced)
-            .await
+        self.wait_until(|| {
+            let first_unsynced = self.first_unsynced();
+            first_unsynced.is_none_or(|first| index < first)
+        })
+        .await
     }
 
-    /// Waits until all that was appended is on disk.
-    pub async fn reaches_end(&self) -> Result<()> {
-        self.wait_until(|_| false).await
+    /// Waits while the disk takes longer than this for what is being written.
+    pub async fn is_in_time(&self, limit: Duration) -> Result<()> {
+        self.wait_until(|| {
+            let since = self.waiting().writing_since;
+            since.is_none_or(|since| since.elapsed() <= limit)
+        })
+        .await
     }
 
-    async fn wait_until(&self, will_do: impl Fn(u64) -> bool) -> Result<()> {
+    async fn wait_until(&self, is_so: impl Fn() -> bool) -> Result<()> {
         let mut synced = self.synced.clone();
         loop {
             synced.mark_unchanged();
-            if self.first_unsynced().is_none_or(&will_do) {
+            if is_so() {
                 return Ok(());
             }
             synced.changed().await.map_err(|_| ended())?;
         }
-    }
-
-    /// The disk has not answered for longer than this.
-    pub fn is_overdue(&self, limit: Duration) -> bool {
-        let unsynced = self.unsynced();
-        let oldest = unsynced.front();
-        oldest.is_some_and(|oldest| oldest.since.elapsed() > limit)
     }
 }

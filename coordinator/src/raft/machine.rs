@@ -75,6 +75,11 @@ impl Machine {
         self.shared().last
     }
 
+    /// How many entries the newest snapshot covers.
+    pub fn covered(&self) -> watch::Receiver<u64> {
+        self.snapshots.covered()
+    }
+
     /// Changes whenever entries have been applied.
     pub fn progress(&self) -> watch::Receiver<u64> {
         self.progress.subscribe()

@@ -80,6 +80,7 @@ impl Node {
         let log = LogStore::open(identity.id(), options.data_dir.join("log")).await?;
         let snapshots = options.data_dir.join("snapshots");
         let machine = Machine::open(snapshots, log.on_disk().clone()).await?;
+        let log = log.purged_when_covered(machine.covered());
         if let Some(purged) = log.purged()?
             && machine.last_applied().is_none_or(|last| last < purged)
         {
@@ -323,13 +324,7 @@ impl Node {
 
     /// What answers the other members.
     pub fn service(&self) -> RaftService {
-        let Inner {
-            raft,
-            identity,
-            log,
-            ..
-        } = &*self.inner;
-        RaftService::new(raft.clone(), identity.clone(), log.on_disk().clone())
+        RaftService::new(self.inner.raft.clone(), self.inner.identity.clone())
     }
 
     /// Waits until this member can no longer take part, and says why.

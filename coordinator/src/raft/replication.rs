@@ -15,7 +15,7 @@ use openraft::{
 use seawall_common::{Error, Result};
 
 use super::{
-    Identity, Seat, Types,
+    Identity, LogId, Seat, Types,
     log_writer::OnDisk,
     network::{Call, Channels, Peer},
 };
@@ -54,9 +54,7 @@ impl Follower {
     /// What is committed is on this disk before others hear of it: where this member alone is a
     /// quorum, the library takes for committed what is only on its way there.
     async fn before_sending(&self, request: &AppendEntriesRequest<Types>) -> Result<()> {
-        if self.on_disk.is_overdue(self.disk_limit) {
-            self.on_disk.reaches_end().await?;
-        }
+        self.on_disk.is_in_time(self.disk_limit).await?;
         match request.leader_commit {
             Some(committed) => self.on_disk.reaches(committed.index).await,
             None => Ok(()),
@@ -64,9 +62,18 @@ impl Follower {
     }
 
     /// What the other says that it has counts when this member has it too.
-    async fn before_counting(&self, sent_upto: Option<u64>) -> Result<()> {
-        match sent_upto {
-            Some(index) => self.on_disk.reaches(index).await,
+    async fn before_counting(
+        &self,
+        answer: &AppendEntriesResponse<u64>,
+        sent_upto: Option<LogId>,
+    ) -> Result<()> {
+        let counted = match answer {
+            AppendEntriesResponse::Success => sent_upto,
+            AppendEntriesResponse::PartialSuccess(upto) => *upto,
+            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => None,
+        };
+        match counted {
+            Some(upto) => self.on_disk.reaches(upto.index).await,
             None => Ok(()),
         }
     }
@@ -82,12 +89,13 @@ impl RaftNetwork<Types> for Follower {
         option: RPCOption,
     ) -> RaftResult<AppendEntriesResponse<u64>> {
         let last = request.entries.last().map(|entry| entry.log_id);
-        let sent_upto = last.or(request.prev_log_id).map(|id| id.index);
+        let sent_upto = last.or(request.prev_log_id);
         let broken = |e: Error| RPCError::Unreachable(Unreachable::new(&e));
         self.before_sending(&request).await.map_err(broken)?;
         let ttl = option.hard_ttl();
         let answer = self.peer.ask(Call::Append, &request, ttl).await?;
-        self.before_counting(sent_upto).await.map_err(broken)?;
+        let counts = self.before_counting(&answer, sent_upto).await;
+        counts.map_err(broken)?;
         Ok(answer)
     }
 

@@ -5,22 +5,17 @@ use seawall_proto::v1::{RaftRequest, RaftResponse, raft_server};
 use serde::{Serialize, de::DeserializeOwned};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Identity, Raft, identity::Hello, log_writer::OnDisk, network::INSTANCE_KEY};
+use super::{Identity, Raft, identity::Hello, network::INSTANCE_KEY};
 
 #[derive(Clone)]
 pub struct RaftService {
     raft: Raft,
     identity: Identity,
-    on_disk: OnDisk,
 }
 
 impl RaftService {
-    pub(super) fn new(raft: Raft, identity: Identity, on_disk: OnDisk) -> Self {
-        Self {
-            raft,
-            identity,
-            on_disk,
-        }
+    pub(super) fn new(raft: Raft, identity: Identity) -> Self {
+        Self { raft, identity }
     }
 
     async fn question<T: DeserializeOwned>(
@@ -57,10 +52,7 @@ impl raft_server::Raft for RaftService {
         request: Request<RaftRequest>,
     ) -> Result<Response<RaftResponse>, Status> {
         let question = self.question(request).await?;
-        let answer = self.raft.append_entries(question).await;
-        // A member that led a moment ago may have entries that are only on their way to the disk.
-        self.on_disk.reaches_end().await?;
-        self.answer(&answer)
+        self.answer(&self.raft.append_entries(question).await)
     }
 
     async fn vote(&self, request: Request<RaftRequest>) -> Result<Response<RaftResponse>, Status> {

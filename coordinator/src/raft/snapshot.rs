@@ -11,6 +11,7 @@ use std::{
 };
 
 use seawall_common::{Error, Result};
+use tokio::sync::watch;
 
 use super::SnapshotMeta;
 use crate::platform::files;
@@ -31,6 +32,7 @@ pub struct StoredSnapshot {
 pub struct Snapshots {
     directory: PathBuf,
     writing: Mutex<()>,
+    covered: watch::Sender<u64>,
 }
 
 /// A file with a final name.
@@ -51,10 +53,23 @@ impl Snapshots {
                 files::remove(&path).map_err(|e| Error::io("remove", &path, &e))?;
             }
         }
-        Ok(Self {
+        let snapshots = Self {
             directory,
             writing: Mutex::new(()),
-        })
+            covered: watch::Sender::new(0),
+        };
+        snapshots.note_covered(&snapshots.files()?);
+        Ok(snapshots)
+    }
+
+    /// How many entries the newest one covers: the index of the last and one more.
+    pub fn covered(&self) -> watch::Receiver<u64> {
+        self.covered.subscribe()
+    }
+
+    fn note_covered(&self, files: &[Stored]) {
+        let covers = files.last().map_or(0, |newest| newest.covers);
+        self.covered.send_replace(covers);
     }
 
     /// The newest one, checked; none when there is none.
@@ -89,6 +104,7 @@ impl Snapshots {
             .and_then(|()| files::sync_directory(&self.directory))
             .map_err(|e| Error::io("write snapshot", &path, &e))?;
         let files = self.files()?;
+        self.note_covered(&files);
         for old in &files[..files.len().saturating_sub(KEPT)] {
             files::remove(&old.path).map_err(|e| Error::io("remove snapshot", &old.path, &e))?;
         }
