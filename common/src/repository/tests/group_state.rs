@@ -89,7 +89,7 @@ async fn i2_a_backup_of_which_only_the_keys_are_there_is_none_and_its_keys_can_g
     std::fs::write(ground.path("repository/coordinator/backups/odd/state"), "").unwrap();
     let found = stored(&ground).await;
     assert_eq!(found.complete, [whole.name]);
-    assert_eq!(found.unfinished, [cut_off.name.clone()]);
+    assert_eq!(found.unfinished, std::slice::from_ref(&cut_off.name));
     let read = ground.repository.group_backup(&cut_off.name).await;
     assert_eq!(read.unwrap_err().kind(), ErrorKind::NotFound);
     let removed = ground.repository.remove_group_backup(&cut_off.name).await;
