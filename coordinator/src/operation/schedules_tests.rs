@@ -316,6 +316,7 @@ async fn a_clock_that_jumped_stops_schedules_until_an_operator_says_that_it_is_r
         stage.lead(2);
         tokio::time::sleep(3 * HOUR).await;
         assert_eq!(clocked.runs(), 1, "{jump_ms}");
+        assert_eq!(clocked.refusals(), 0, "nothing is asked for: {jump_ms}");
         let now_unix_ms = clocked.wall_unix_ms();
         let resume = retention::Command::Resume { now_unix_ms };
         stage
@@ -343,6 +344,23 @@ async fn a_clock_that_is_set_back_a_little_brings_no_slot_again() {
     assert_eq!((clocked.runs(), clocked.backups().len()), (1, 1));
     tokio::time::sleep(45 * MINUTE).await;
     assert_eq!((clocked.runs(), clocked.nightly().missed), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_is_set_anew_while_time_stands_goes_by_its_new_times() {
+    let clocked = Clocked::new(three_shards());
+    clocked.set(of_one_shard()).await;
+    clocked.off_ms.store(-5 * 60_000, Ordering::Relaxed);
+    for cron in ["0 3 1 1 *", "* * * * *"] {
+        let at = Spec {
+            cron: cron.into(),
+            ..of_one_shard()
+        };
+        clocked.set(at).await;
+        tokio::time::sleep(MINUTE / 60).await;
+    }
+    tokio::time::sleep(7 * MINUTE).await;
+    assert!(clocked.runs() > 0);
 }
 
 #[tokio::test(start_paused = true)]
