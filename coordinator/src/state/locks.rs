@@ -6,11 +6,14 @@
 //! with them. The id of a hold is used once: a request for it that comes late is refused. Apart
 //! from that, one backup and one reparenting at a time may be at work in a shard.
 
+mod ended;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
 };
 
+use ended::Ended;
 use seawall_common::{
     Error, Result,
     ids::{OperationId, ShardId},
@@ -23,8 +26,6 @@ use super::Response;
 const HOLDS_MAX: usize = 10_000;
 /// Holds broken by hand that are remembered.
 const BROKEN_MAX: usize = 100;
-/// Ids of holds that have ended, of programs and by hand, that are remembered.
-const ENDED_MAX: usize = 4096;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Side {
@@ -102,9 +103,8 @@ pub struct Locks {
     broken: VecDeque<BrokenHold>,
     backups: BTreeMap<ShardId, OperationId>,
     reparents: BTreeMap<ShardId, OperationId>,
-    /// Oldest first.
     #[serde(default)]
-    ended: VecDeque<String>,
+    ended: Ended,
 }
 
 /// By id, or (empty id) by scope.
@@ -266,10 +266,7 @@ impl Locks {
     /// Lets go of a hold that is no operation's.
     fn end(&mut self, id: &str) {
         self.holds.remove(id);
-        if self.ended.len() == ENDED_MAX {
-            self.ended.pop_front();
-        }
-        self.ended.push_back(id.to_owned());
+        self.ended.push(id);
     }
 
     fn release_by_hand(&mut self, which: &Which) -> Result<Response> {

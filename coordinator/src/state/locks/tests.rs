@@ -92,18 +92,6 @@ fn every_grant_has_a_greater_token_and_an_id_is_used_once() {
 }
 
 #[test]
-fn i9_the_ids_of_holds_that_have_ended_are_bounded() {
-    let mut locks = Locks::default();
-    for turn in 0..ENDED_MAX + 10 {
-        let id = format!("hold {turn}");
-        acquire(&mut locks, &id, Scope::Cluster, 0).unwrap();
-        locks.apply(&Command::Expire { ids: vec![id] }).unwrap();
-    }
-    assert_eq!(locks.ended.len(), ENDED_MAX);
-    acquire(&mut locks, "hold 20", Scope::Cluster, 0).unwrap_err();
-}
-
-#[test]
 fn i5_programs_share_a_side_in_one_scope_and_keep_the_other_out() {
     let mut locks = Locks::default();
     let mut acquire = |id: &str, side| {
