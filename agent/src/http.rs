@@ -9,6 +9,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
+use seawall_common::telemetry::OPENMETRICS;
 
 use crate::{status, tablet::Tablet};
 
@@ -41,9 +42,8 @@ async fn serving(State(tablet): State<Arc<Tablet>>) -> (StatusCode, String) {
 }
 
 async fn metrics(State(tablet): State<Arc<Tablet>>) -> impl IntoResponse {
-    const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     match tablet.metrics.render(&tablet) {
-        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }

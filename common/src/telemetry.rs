@@ -1,4 +1,4 @@
-//! Logs on standard error, as text or JSON, filtered by `RUST_LOG` (default `info`). The audit log
+//! What a program tells of itself: metrics, and logs on standard error, as text or JSON, filtered by `RUST_LOG` (default `info`). The audit log
 //! (target `audit`) is in it whatever the filter says, unless that names it.
 
 use std::io::IsTerminal as _;
@@ -13,6 +13,9 @@ use tracing_subscriber::{
 };
 
 use crate::error::{Error, Result};
+
+/// What `/metrics` says of its text.
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Installs the process's logger. Call once, first thing in `main`.
 pub fn init(format: &str) -> Result<()> {

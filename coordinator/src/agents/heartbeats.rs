@@ -138,7 +138,7 @@ impl Agent {
     }
 
     fn serves(&self) -> bool {
-        self.says().is_some_and(|said| said.status.serving)
+        self.serves_until().is_some()
     }
 
     fn serves_until(&self) -> Option<Instant> {
@@ -182,7 +182,7 @@ impl Inner {
             return Ok(());
         }
         Err(Error::cancelled(format!(
-            "this session of the agent of {alias} is over: another one has begun, or another agent \
+            "this stream of the agent of {alias} is over: another one has begun, or another agent \
              has registered"
         )))
     }

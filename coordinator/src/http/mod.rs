@@ -18,7 +18,7 @@ use axum::{
 };
 pub use metrics::Metrics;
 
-use seawall_common::Error;
+use seawall_common::{Error, telemetry::OPENMETRICS};
 
 use crate::{platform::blocking, raft::Node};
 
@@ -51,13 +51,12 @@ async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
 }
 
 async fn encode(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let encode = move || {
         let text = shared.metrics.encode(&shared.node);
         text.map_err(|e| Error::internal(format!("the metrics cannot be written: {e}")))
     };
     match blocking(encode).await {
-        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, e.to_string()).into_response(),
     }
 }

@@ -44,17 +44,22 @@ pub async fn take(context: &Coordination, keep: usize) -> Result<Taken> {
             "cannot keep {keep} of the group's backups: at least one and at most {KEPT_MAX}"
         )));
     }
-    let put = tokio::time::timeout(PUT_LIMIT, put(context)).await;
-    let backup = put.map_err(|_| {
-        Error::timeout(format!(
-            "the group's backup took more than {}",
-            humantime::format_duration(PUT_LIMIT)
-        ))
-    })??;
+    let backup = within(PUT_LIMIT, "the group's backup", put(context)).await?;
     tracing::info!(backup = backup.name, "took the group's backup");
     note(context, &backup).await;
     let removed = tidy(context, keep, &backup).await;
     Ok(Taken { backup, removed })
+}
+
+async fn within<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        let limit = humantime::format_duration(limit);
+        Err(Error::timeout(format!("{what} took more than {limit}")))
+    })
 }
 
 async fn put(context: &Coordination) -> Result<GroupBackup> {
@@ -88,14 +93,7 @@ async fn note(context: &Coordination, backup: &GroupBackup) {
 async fn tidy(context: &Coordination, keep: usize, taken: &GroupBackup) -> Vec<String> {
     let mut removed = Vec::new();
     let removal = remove_old(context, keep, taken, &mut removed);
-    let tidied = match tokio::time::timeout(TIDY_LIMIT, removal).await {
-        Ok(tidied) => tidied,
-        Err(_) => Err(Error::timeout(format!(
-            "it took more than {}",
-            humantime::format_duration(TIDY_LIMIT)
-        ))),
-    };
-    if let Err(e) = tidied {
+    if let Err(e) = within(TIDY_LIMIT, "it", removal).await {
         tracing::warn!("older backups of the group stay until the next one is taken: {e}");
     }
     removed

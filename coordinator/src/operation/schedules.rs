@@ -346,11 +346,13 @@ pub fn waits_for(
             let no_tablet = || chosen().err().map(|e| e.message().to_owned());
             in_the_way(state, shard).or_else(no_tablet)
         }
-        _ => {
+        (Job::GroupBackup { .. }, None) => {
             let mut others = state.schedules.being_taken();
             let other = others.next().map(|(of, _)| of.name);
             other.map(|name| format!("the group's backup is being taken for schedule {name}"))
         }
+        // With another job nothing of the one before waits any more.
+        (Job::Backup { .. }, None) | (Job::GroupBackup { .. }, Some(_)) => None,
     }
     .unwrap_or_default()
 }

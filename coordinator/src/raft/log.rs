@@ -50,7 +50,7 @@ struct Memory {
     recent: Recent,
     vote: Option<Vote>,
     /// Follows with the next append.
-    committed: Option<Option<LogId>>,
+    committed: Option<LogId>,
 }
 
 impl LogStore {
@@ -125,7 +125,12 @@ impl LogStore {
         let (recent, first_recent) = {
             let memory = self.memory();
             let first = memory.recent.first().unwrap_or(u64::MAX);
-            (memory.recent.range(range.clone(), bytes_max), first)
+            // Where bytes are counted, what comes after older ones is asked for next.
+            let recent = match *range.start() >= first || bytes_max == usize::MAX {
+                true => memory.recent.range(range.clone(), bytes_max),
+                false => Vec::new(),
+            };
+            (recent, first)
         };
         if *range.start() >= first_recent {
             return Ok(recent);
@@ -137,10 +142,7 @@ impl LogStore {
             records.iter().map(|(_, payload)| decode(payload)).collect()
         })
         .await?;
-        // Where bytes are counted, what comes after the older ones is asked for next.
-        if bytes_max == usize::MAX {
-            entries.extend(recent);
-        }
+        entries.extend(recent);
         Ok(entries)
     }
 
@@ -248,13 +250,13 @@ impl RaftLogStorage<Types> for LogStore {
     /// Not written by itself: it follows with the next append. Too old a value after a crash only
     /// means that the leader says it again.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
-        self.memory().committed = Some(committed);
+        self.memory().committed = committed;
         Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
         if let Some(committed) = self.memory().committed {
-            return Ok(committed);
+            return Ok(Some(committed));
         }
         Ok(self
             .mark::<Option<LogId>>(Mark::Committed)
@@ -324,7 +326,7 @@ impl LogStore {
                 memory.recent.push(entry, payload.len());
             }
             if let Some(committed) = memory.committed.take() {
-                writes.push(Write::Mark(Mark::Committed, encode(&committed)?));
+                writes.push(Write::Mark(Mark::Committed, encode(&Some(committed))?));
             }
         }
         writes.push(Write::Append(records));

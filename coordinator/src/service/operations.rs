@@ -216,7 +216,7 @@ impl OperationsService {
             return Ok(());
         }
         Err(Error::refused(format!(
-            "the agent of {alias} has ended its session, or has not been heard for {} s",
+            "the agent of {alias} has ended, or has not been heard for {} s",
             heartbeats.silence(alias).as_secs()
         ))
         .hint("See whether seawall-agent runs on its machine and reaches the coordinator."))

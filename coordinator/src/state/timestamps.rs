@@ -26,8 +26,9 @@ pub struct Timestamps {
     /// it; it is no limit of the commands here, for a log from before there was one must stay readable.
     #[serde(default)]
     recorded: u64,
-    /// How often another group had the repository. What the repository was found to have before the
-    /// last time says nothing of how far that group came.
+    /// How often it was noted that another group has the repository. What the repository was found to
+    /// have before the last time says nothing of how far that group came.
+    #[serde(default)]
     disowned: u64,
 }
 
@@ -47,9 +48,13 @@ pub enum Command {
     FastForward { timestamp: u64 },
     /// Passed over when it is too near to the one before, or says nothing new.
     Note(Note),
-    /// The repository has this bound. It was read and written there after `disowned` times at which
-    /// another group had the repository; refused when there has been one since.
-    Record { bound: u64, disowned: u64 },
+    /// The repository has this bound. It was read and written there after it had been noted `disowned`
+    /// times that another group has the repository; refused when it has been noted since.
+    Record {
+        bound: u64,
+        #[serde(default)]
+        disowned: u64,
+    },
     /// Another group has had the repository, and given timestamps out above what is known here.
     Disown,
 }

@@ -1,7 +1,7 @@
 //! The tablets: by their alias, by their shard, and which have changed of late.
 //!
-//! What always holds: a tablet, and the epoch of its shard, change through here alone. So whoever
-//! keeps something that is made of them (who of them serves) looks at those that have changed, not at
+//! What always holds: a tablet changes through here alone, and whoever gives a shard another epoch says
+//! so here. So whoever keeps something that is made of them (who of them serves) looks at those that have changed, not at
 //! all. Which those are is this replica's own memory, from when it had the state: it is in no snapshot,
 //! and no command goes by it.
 
