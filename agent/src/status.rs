@@ -1,6 +1,9 @@
 //! Whether the tablet serves, and what an operator reads about it in `ListTablets`.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Once,
+    time::{Duration, Instant},
+};
 
 use seawall_common::error::shortened;
 use seawall_proto::v1::{self, TabletType};
@@ -184,6 +187,22 @@ fn work(contents: &Contents) -> Option<String> {
     })
 }
 
+/// Said once: it is asked each second.
+fn is_told(position: &str) -> bool {
+    static TOO_LONG: Once = Once::new();
+    let is_told = position.len() <= POSITION_BYTES_MAX;
+    if !is_told {
+        TOO_LONG.call_once(|| {
+            tracing::warn!(
+                "the database's position has {} bytes, more than {POSITION_BYTES_MAX}: \
+                 the coordinator is not told it",
+                position.len()
+            );
+        });
+    }
+    is_told
+}
+
 /// The tablet as its heartbeat tells it.
 pub fn status(tablet: &Tablet) -> v1::TabletStatus {
     let contents = tablet.journal.read();
@@ -195,7 +214,7 @@ pub fn status(tablet: &Tablet) -> v1::TabletStatus {
         database_running: observed.as_ref().is_some_and(|o| o.running),
         position: health
             .map(|health| health.position.to_string())
-            .filter(|position| position.len() <= POSITION_BYTES_MAX)
+            .filter(|position| is_told(position))
             .unwrap_or_default(),
         read_only: health.is_some_and(|health| health.read_only),
         replicating: replication.is_some_and(|replication| replication.running),

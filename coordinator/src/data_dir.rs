@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -16,12 +17,16 @@ use crate::raft::{Identity, Members};
 /// What a member's state takes, and may take still.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
+    /// Without room that is only set aside.
+    pub log_bytes: u64,
     pub snapshot_bytes: u64,
     /// None: cannot be found out.
     pub free_bytes: Option<u64>,
 }
 
 const LOCK_FILE: &str = "lock";
+/// In which files count what they take.
+const BLOCK_BYTES: u64 = 512;
 /// The only member of a group that nobody made with `init`.
 const SINGLE_MEMBER: u64 = 1;
 
@@ -134,17 +139,23 @@ impl DataDir {
 /// Of the data directory at `path`. What cannot be seen is not counted.
 #[allow(clippy::useless_conversion)] // The types differ between platforms.
 pub fn usage(path: &Path) -> Usage {
-    let sizes = std::fs::read_dir(path.join("snapshots")).map(|files| {
-        let sizes = files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len()));
-        sizes.sum()
-    });
     let free = |stat: nix::sys::statvfs::Statvfs| {
         u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size())
     };
     Usage {
-        snapshot_bytes: sizes.unwrap_or_default(),
+        log_bytes: bytes_in(&path.join("log")),
+        snapshot_bytes: bytes_in(&path.join("snapshots")),
         free_bytes: nix::sys::statvfs::statvfs(path).ok().map(free),
     }
+}
+
+fn bytes_in(directory: &Path) -> u64 {
+    walkdir::WalkDir::new(directory)
+        .into_iter()
+        .filter_map(|entry| entry.ok()?.metadata().ok())
+        .filter(std::fs::Metadata::is_file)
+        .map(|file| file.blocks() * BLOCK_BYTES)
+        .sum()
 }
 
 #[cfg(test)]

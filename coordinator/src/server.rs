@@ -341,7 +341,7 @@ async fn routes(
         .add_service(health_service)
         .add_service(reflection)
         .add_service(
-            RaftServer::new(context.node.service())
+            RaftServer::new(context.node.service(context.stop.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )

@@ -210,6 +210,7 @@ pub static METHODS: &[Method] = &[
     .session(),
     changes("Agents/AnnounceManifest", objects::announce).least(Least::Agent),
     unnoted("Raft/AppendEntries", Least::Coordinator, RAFT),
+    unnoted("Raft/AppendStream", Least::Coordinator, RAFT),
     unnoted("Raft/Vote", Least::Coordinator, RAFT),
     unnoted("Raft/InstallSnapshot", Least::Coordinator, RAFT),
     unnoted("Raft/Hello", Least::Coordinator, RAFT),

@@ -1,4 +1,4 @@
-//! How full the disk of this member is, as a number.
+//! What this member takes of its disk, and what is left there.
 
 use std::{fmt, path::PathBuf};
 
@@ -18,14 +18,21 @@ pub struct DiskNumbers {
 
 impl Collector for DiskNumbers {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        // No number rather than a wrong one, which would raise an alarm or hide it.
-        let Some(free_bytes) = usage(&self.data_dir).free_bytes else {
-            return Ok(());
+        let mut gauge = |name: &str, help: &str, bytes: u64| {
+            let gauge = ConstGauge::new(bytes);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
         };
-        let free = ConstGauge::new(free_bytes);
-        let name = "disk_free_bytes";
-        let help = "Room on the file system of the data directory";
-        free.encode(encoder.encode_descriptor(name, help, None, free.metric_type())?)
+        let usage = usage(&self.data_dir);
+        gauge("raft_log_bytes", "Size of the log on disk", usage.log_bytes)?;
+        // No number rather than a wrong one, which would raise an alarm or hide it.
+        match usage.free_bytes {
+            Some(free_bytes) => gauge(
+                "disk_free_bytes",
+                "Room on the file system of the data directory",
+                free_bytes,
+            ),
+            None => Ok(()),
+        }
     }
 }
 

@@ -30,7 +30,6 @@ pub struct Metrics {
     leader: Number,
     is_leader: Number,
     applied_index: Number,
-    log_bytes: Number,
     group: GroupNumbers,
     backups: BackupNumbers,
     tablets: TabletNumbers,
@@ -58,7 +57,6 @@ impl Metrics {
         let leader = gauge("raft_leader", "Number of the leader, 0 when none is known");
         let is_leader = gauge("raft_is_leader", "1 on the leader");
         let applied_index = gauge("raft_applied_index", "Last entry applied to the state");
-        let log_bytes = gauge("raft_log_bytes", "Size of the log on disk");
         let retention_stopped = gauge(
             "retention_stopped",
             "1 while retention and schedules stand still: the clock jumped, or the group was restored",
@@ -116,7 +114,6 @@ impl Metrics {
             leader,
             is_leader,
             applied_index,
-            log_bytes,
             collection_stopped,
             retention_stopped,
         }
@@ -139,7 +136,6 @@ impl Metrics {
         self.leader.set(leadership.leader.unwrap_or_default());
         self.is_leader.set(leadership.is_ours.into());
         self.applied_index.set(node.last_applied());
-        self.log_bytes.set(node.log_bytes());
         self.group.set(leadership.is_ours);
         node.look(|state| self.backups.set(state));
         self.tablets.set(&self.coordination);

@@ -39,14 +39,16 @@ pub fn router(node: Node, metrics: Metrics) -> Router {
     router
 }
 
-/// Ready means: a call to this member would reach a leader.
+/// Ready means: a call to this member would reach a leader that can answer it.
 async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    match shared.node.leadership().borrow().leader {
+    let leadership = *shared.node.leadership().borrow();
+    let not_ready = |why: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
+    match leadership.leader {
+        None => not_ready("no coordinator leads the group now"),
+        Some(_) if leadership.is_ours && !shared.node.hears_a_quorum() => {
+            not_ready("this coordinator led last, and no quorum answers it")
+        }
         Some(leader) => (StatusCode::OK, format!("coordinator {leader} leads\n")),
-        None => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "no coordinator leads the group now\n".to_owned(),
-        ),
     }
 }
 

@@ -72,8 +72,4 @@ impl<M: Medium> Medium for HeldMedium<M> {
     ) -> Result<()> {
         self.medium.scan(range, show)
     }
-
-    fn size_bytes(&self) -> u64 {
-        self.medium.size_bytes()
-    }
 }

@@ -42,6 +42,4 @@ pub trait Medium: Send + Sync {
         range: RangeInclusive<u64>,
         show: &mut dyn FnMut(u64, &[u8]) -> Result<bool>,
     ) -> Result<()>;
-
-    fn size_bytes(&self) -> u64;
 }

@@ -3,10 +3,11 @@
 //! here and of `sim/` only messages that are meddled with and planted defects know that there is one.
 
 pub mod files;
+mod fjall_medium;
 #[cfg(test)]
 pub mod held_medium;
 mod medium;
-mod sled_medium;
+mod threads;
 
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use seawall_common::{
     Error, Result,
     tls::{Dial, Dialer, ServerUrl, Whom},
 };
+pub use threads::{TaskThread, worker};
 use tonic::transport::Channel;
 
 /// Runs blocking work off the asynchronous threads.
@@ -36,7 +38,7 @@ pub fn open_medium(directory: &Path) -> Result<Box<dyn Medium>> {
     if turmoil::in_simulation() {
         return Ok(Box::new(crate::sim::medium::SimMedium::open(directory)?));
     }
-    let medium = sled_medium::SledMedium::open(directory)?;
+    let medium = fjall_medium::FjallMedium::open(directory)?;
     #[cfg(test)]
     let medium = held_medium::HeldMedium::new(directory, medium);
     Ok(Box::new(medium))

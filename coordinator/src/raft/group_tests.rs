@@ -1,158 +1,19 @@
 //! Three nodes in one process, over real connections.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use seawall_common::tls::{Dialer, Tls};
-use seawall_proto::v1::raft_server::RaftServer;
-use tempfile::TempDir;
-use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, server::TcpIncoming};
+use tokio::task::JoinHandle;
 
-use super::{Compaction, Identity, Members, Node, NodeOptions};
-use crate::platform::held_medium::{Hold, hold};
-use crate::state::{
-    Command, Response, State,
-    timestamps::{Command as Timestamps, Granted},
+use super::{
+    Node,
+    places::{group, group_of, leader, reserve, until, until_equal},
 };
-
-struct Place {
-    directory: TempDir,
-    id: u64,
-    address: SocketAddr,
-    running: Option<(Node, CancellationToken, JoinHandle<()>)>,
-}
-
-impl Place {
-    async fn start(&mut self, listener: Option<TcpListener>) {
-        self.start_with(listener, Duration::from_millis(500)).await;
-    }
-
-    async fn start_with(&mut self, listener: Option<TcpListener>, election_timeout: Duration) {
-        let listener = match listener {
-            Some(listener) => listener,
-            None => TcpListener::bind(self.address).await.unwrap(),
-        };
-        let identity = Identity::open(self.directory.path()).unwrap().unwrap();
-        let options = NodeOptions {
-            data_dir: self.directory.path().to_owned(),
-            heartbeat_interval: election_timeout / 5,
-            election_timeout,
-            dialer: Dialer::new(Tls::off().unwrap()),
-            compaction: Compaction::default(),
-        };
-        let node = Node::open(identity, options).await.unwrap();
-        let stop = CancellationToken::new();
-        let server = Server::builder()
-            .add_service(RaftServer::new(node.service()))
-            .serve_with_incoming_shutdown(
-                TcpIncoming::from(listener),
-                stop.clone().cancelled_owned(),
-            );
-        let serving = tokio::spawn(async move { server.await.unwrap() });
-        node.join().await.unwrap();
-        self.running = Some((node, stop, serving));
-    }
-
-    async fn stop(&mut self) {
-        let (node, stop, serving) = self.running.take().unwrap();
-        stop.cancel();
-        serving.await.unwrap();
-        node.stop().await;
-        drop(node);
-        // The log's lock is let go of when the last task of the old node has ended.
-        let log = self.directory.path().join("log");
-        for _ in 0..200 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            if sled::Config::new().path(&log).open().is_ok() {
-                return;
-            }
-        }
-    }
-
-    /// While it lives, nothing is synced to the disk of this one.
-    fn hold_disk(&self) -> Hold {
-        hold(&self.directory.path().join("log"))
-    }
-
-    fn node(&self) -> &Node {
-        &self.running.as_ref().unwrap().0
-    }
-}
-
-async fn group() -> Vec<Place> {
-    group_of(3, Duration::from_millis(500)).await
-}
-
-async fn group_of(count: u64, election_timeout: Duration) -> Vec<Place> {
-    let mut members = Members::new();
-    let mut listeners = Vec::new();
-    for id in 1..=count {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        members.insert(id, listener.local_addr().unwrap().to_string());
-        listeners.push(listener);
-    }
-    let mut places = Vec::new();
-    for (id, listener) in (1..).zip(listeners) {
-        let directory = tempfile::tempdir().unwrap();
-        Identity::create(directory.path(), id, members.clone()).unwrap();
-        let mut place = Place {
-            directory,
-            id,
-            address: listener.local_addr().unwrap(),
-            running: None,
-        };
-        place.start_with(Some(listener), election_timeout).await;
-        places.push(place);
-    }
-    places
-}
-
-async fn leader(places: &[Place]) -> usize {
-    for _ in 0..1000 {
-        for (at, place) in places.iter().enumerate() {
-            if let Some((node, ..)) = &place.running
-                && node.prove_leadership().await.is_ok()
-            {
-                return at;
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("no leader");
-}
-
-fn reserve(count: u64) -> Command {
-    Command::Timestamps(Timestamps::Reserve { count })
-}
-
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    for _ in 0..2000 {
-        if is_so() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("not within 20 s: {what}");
-}
+use crate::state::{Command, Response, timestamps::Granted};
 
 /// Proposes, and leaves the answer to come.
 fn proposed(node: &Node, count: u64) -> JoinHandle<seawall_common::Result<Response>> {
     let node = node.clone();
     tokio::spawn(async move { node.propose(reserve(count)).await })
-}
-
-async fn until_equal(node: &Node, expected: &State) {
-    for _ in 0..1000 {
-        if node.look(|state| state == expected) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!(
-        "the states do not become equal: {:?}",
-        node.look(Clone::clone)
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

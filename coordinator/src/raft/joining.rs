@@ -47,7 +47,7 @@ pub async fn learn_group(identity: &Identity, channels: &Channels) -> Result<()>
 }
 
 async fn ask(channels: &Channels, address: &str) -> Result<String> {
-    let mut client = ClusterClient::new(channels.to(address)?);
+    let mut client = ClusterClient::new(channels.for_calls_to(address)?);
     let asked = client.status(ClusterStatusRequest {});
     let status = tokio::time::timeout(ASK_LIMIT, asked)
         .await

@@ -62,7 +62,7 @@ impl LogStore {
         })
         .await?;
         let log = Arc::new(log);
-        let writer = LogWriter::start(log.clone());
+        let writer = LogWriter::start(log.clone())?;
         let store = Self {
             member,
             log,
@@ -83,10 +83,6 @@ impl LogStore {
 
     pub fn on_disk(&self) -> &OnDisk {
         self.writer.on_disk()
-    }
-
-    pub fn size_bytes(&self) -> u64 {
-        self.log.size_bytes()
     }
 
     pub fn purged(&self) -> Result<Option<LogId>> {

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::durable_log::{DurableLog, Write};
-use crate::platform::{blocking, die};
+use crate::platform::{die, worker};
 
 const WAITING_MAX: usize = 64;
 
@@ -46,15 +46,18 @@ struct Waiting {
 }
 
 impl LogWriter {
-    pub fn start(log: Arc<DurableLog>) -> Self {
+    pub fn start(log: Arc<DurableLog>) -> Result<Self> {
         let (queue, jobs) = mpsc::channel(WAITING_MAX);
         let (tell, synced) = watch::channel(());
         let on_disk = OnDisk {
             waiting: Arc::default(),
             synced,
         };
-        tokio::spawn(run(log, jobs, on_disk.waiting.clone(), tell));
-        Self { queue, on_disk }
+        let waiting = on_disk.waiting.clone();
+        worker("log", jobs, WAITING_MAX, move |jobs| {
+            write(&log, jobs, &waiting, &tell);
+        })?;
+        Ok(Self { queue, on_disk })
     }
 
     pub fn on_disk(&self) -> &OnDisk {
@@ -86,34 +89,26 @@ fn ended() -> Error {
     Error::internal("nothing is written to the log any more")
 }
 
-async fn run(
-    log: Arc<DurableLog>,
-    mut queue: mpsc::Receiver<Job>,
-    waiting: Arc<Mutex<Waiting>>,
-    tell: watch::Sender<()>,
-) {
-    let mut jobs = Vec::new();
-    while queue.recv_many(&mut jobs, WAITING_MAX).await > 0 {
-        let (writes, dones): (Vec<_>, Vec<_>) =
-            jobs.drain(..).map(|job| (job.writes, job.done)).unzip();
-        let writes: Vec<Write> = writes.into_iter().flatten().collect();
-        let is_append = |write: &&Write| matches!(write, Write::Append(_));
-        let appends = writes.iter().filter(is_append).count();
-        let log = log.clone();
-        lock(&waiting).writing_since = Some(Instant::now());
-        if let Err(e) = blocking(move || log.write(&writes)).await {
-            die("cannot write the log", &e);
-        }
-        {
-            let mut waiting = lock(&waiting);
-            waiting.appends.drain(..appends);
-            waiting.writing_since = None;
-        }
-        tell.send_replace(());
-        for done in dones {
-            // Whoever does not wait for it does not care.
-            let _ = done.send(());
-        }
+/// Does what was asked for, all of it with one sync at the end.
+fn write(log: &DurableLog, jobs: Vec<Job>, waiting: &Mutex<Waiting>, tell: &watch::Sender<()>) {
+    let (writes, dones): (Vec<_>, Vec<_>) =
+        jobs.into_iter().map(|job| (job.writes, job.done)).unzip();
+    let writes: Vec<Write> = writes.into_iter().flatten().collect();
+    let is_append = |write: &&Write| matches!(write, Write::Append(_));
+    let appends = writes.iter().filter(is_append).count();
+    lock(waiting).writing_since = Some(Instant::now());
+    if let Err(e) = log.write(&writes) {
+        die("cannot write the log", &e);
+    }
+    {
+        let mut waiting = lock(waiting);
+        waiting.appends.drain(..appends);
+        waiting.writing_since = None;
+    }
+    tell.send_replace(());
+    for done in dones {
+        // Whoever does not wait for it does not care.
+        let _ = done.send(());
     }
 }
 

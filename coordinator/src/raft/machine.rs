@@ -107,6 +107,25 @@ impl Machine {
         Ok(())
     }
 
+    /// Answers the entries themselves when somebody looks, or copies all of it: that is not waited
+    /// for on the thread of the consensus.
+    fn apply_at_once(&self, entries: Vec<Entry>) -> Result<Vec<Vec<Response>>, Vec<Entry>> {
+        match self.applied.try_write() {
+            Ok(mut applied) => Ok(applied.apply_all(entries)),
+            Err(_) => Err(entries),
+        }
+    }
+
+    async fn apply_elsewhere(
+        &self,
+        entries: Vec<Entry>,
+    ) -> Result<Vec<Vec<Response>>, StorageError> {
+        let machine = self.clone();
+        blocking(move || Ok(machine.exclusive().apply_all(entries)))
+            .await
+            .map_err(|e| StorageIOError::write_state_machine(&e).into())
+    }
+
     fn tell(&self) {
         let progress = self.last_applied().map_or(0, |id| id.index + 1);
         self.progress.send_replace(progress);
@@ -114,6 +133,11 @@ impl Machine {
 }
 
 impl Applied {
+    fn apply_all(&mut self, entries: Vec<Entry>) -> Vec<Vec<Response>> {
+        let applied = entries.into_iter().map(|entry| self.apply(entry));
+        applied.collect()
+    }
+
     fn apply(&mut self, entry: Entry) -> Vec<Response> {
         self.last = Some(entry.log_id);
         match entry.payload {
@@ -160,12 +184,9 @@ impl RaftStateMachine<Types> for Machine {
             let on_disk = self.on_disk.reaches(last.log_id.index).await;
             on_disk.map_err(|e| StorageIOError::apply(last.log_id, &e))?;
         }
-        let responses = {
-            let mut applied = self.exclusive();
-            entries
-                .into_iter()
-                .map(|entry| applied.apply(entry))
-                .collect()
+        let responses = match self.apply_at_once(entries) {
+            Ok(responses) => responses,
+            Err(entries) => self.apply_elsewhere(entries).await?,
         };
         self.tell();
         Ok(responses)
@@ -209,23 +230,23 @@ impl RaftStateMachine<Types> for Machine {
 
 impl RaftSnapshotBuilder<Types> for Machine {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
-        let applied = self.shared().clone();
-        let meta = SnapshotMeta {
-            last_log_id: applied.last,
-            last_membership: applied.membership,
-            snapshot_id: uuid::Uuid::new_v4().to_string(),
-        };
-        let signature = meta.signature();
-        let snapshots = self.snapshots.clone();
+        let machine = self.clone();
+        let snapshot_id = uuid::Uuid::new_v4().to_string();
         blocking(move || {
+            let applied = machine.shared().clone();
+            let meta = SnapshotMeta {
+                last_log_id: applied.last,
+                last_membership: applied.membership,
+                snapshot_id,
+            };
             let state = applied.state.encoded()?;
-            snapshots.put(&meta, &state)?;
+            machine.snapshots.put(&meta, &state)?;
             Ok(Snapshot {
                 meta,
                 snapshot: Box::new(Cursor::new(state)),
             })
         })
         .await
-        .map_err(|e| StorageIOError::write_snapshot(Some(signature), &e).into())
+        .map_err(|e| StorageIOError::write_snapshot(None, &e).into())
     }
 }

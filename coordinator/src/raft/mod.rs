@@ -5,6 +5,9 @@
 //! applied. Below it lie the durable log, the snapshot files, the state machine
 //! around [`crate::state::State`], the network, and the member's identity.
 
+mod append_stream;
+#[cfg(test)]
+mod busy_tests;
 #[cfg(test)]
 mod conformance;
 mod durable_log;
@@ -19,6 +22,8 @@ mod members;
 mod network;
 mod node;
 mod options;
+#[cfg(test)]
+mod places;
 mod proposals;
 mod recent;
 mod refusals;

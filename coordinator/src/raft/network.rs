@@ -14,9 +14,10 @@ use seawall_common::{
 };
 use seawall_proto::v1::{RaftRequest, RaftResponse, RaftSender, raft_client::RaftClient};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::runtime::Handle;
 use tonic::{Response, Status, transport::Channel};
 
-use super::{Identity, Seat, identity::Hello};
+use super::{Identity, Seat, append_stream::AppendStream, identity::Hello};
 use crate::platform::connect;
 
 /// Largest message between members. Entries are sent by the mebibyte, snapshots in chunks of half a one,
@@ -31,8 +32,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// Names the instance that refuses a call, with the refusal.
 pub(super) const INSTANCE_KEY: &str = "seawall-raft-instance";
 
-/// Connections to other members, for each address one for calls and one for clients' streams, opened
-/// when first used.
+/// Connections to other members, for each address one for their own calls, one for clients' calls and
+/// one for clients' streams, opened when first used. What members have to say to each other is sent
+/// from the thread on which this was made; so clients' calls, however many, hold none of it up.
 ///
 /// One that was cut works again late after the network does, for what was lost is sent again at ever
 /// longer intervals. So each is tried all the time and made anew when it has been silent for about as
@@ -41,7 +43,9 @@ pub(super) const INSTANCE_KEY: &str = "seawall-raft-instance";
 pub struct Channels {
     dialer: Dialer,
     dial: Dial,
+    thread: Handle,
     open: Open,
+    open_for_calls: Open,
     open_for_streams: Open,
     /// Members that do not answer, each with since when.
     silent: Arc<Mutex<BTreeMap<u64, u64>>>,
@@ -56,14 +60,21 @@ impl Channels {
             dial: Dial::within(CONNECT_LIMIT)
                 .keep_alive(election_timeout, election_timeout)
                 .also_idle(),
+            thread: Handle::current(),
             open: Arc::default(),
+            open_for_calls: Arc::default(),
             open_for_streams: Arc::default(),
             silent: Arc::default(),
         }
     }
 
-    pub fn to(&self, address: &str) -> Result<Channel> {
+    fn to(&self, address: &str) -> Result<Channel> {
+        let _there = self.thread.enter();
         self.open(&self.open, address, self.dial)
+    }
+
+    pub fn for_calls_to(&self, address: &str) -> Result<Channel> {
+        self.open(&self.open_for_calls, address, self.dial)
     }
 
     pub fn for_streams_to(&self, address: &str) -> Result<Channel> {
@@ -116,9 +127,10 @@ pub struct Peer {
     channels: Channels,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Call {
     Append,
+    AppendOver(AppendStream),
     Vote,
     Snapshot,
     Hello,
@@ -213,7 +225,7 @@ async fn send(
 ) -> Result<Response<RaftResponse>, Status> {
     #[cfg(feature = "sim")]
     if turmoil::in_simulation() {
-        let deliver = move || deliver(client.clone(), call, request.clone());
+        let deliver = move || deliver(client.clone(), call.clone(), request.clone());
         return crate::sim::network::meddled(deliver).await;
     }
     deliver(client, call, request).await
@@ -226,6 +238,7 @@ async fn deliver(
 ) -> Result<Response<RaftResponse>, Status> {
     match call {
         Call::Append => client.append_entries(request).await,
+        Call::AppendOver(stream) => stream.exchange(client, request).await,
         Call::Vote => client.vote(request).await,
         Call::Snapshot => client.install_snapshot(request).await,
         Call::Hello => client.hello(request).await,

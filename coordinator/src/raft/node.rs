@@ -26,10 +26,12 @@ use super::{
     rounds::Rounds,
 };
 use crate::{
-    platform::die,
+    platform::{TaskThread, die},
     state::{Command, Response, State},
 };
 
+/// At least this lies between two looks at what has been applied.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
 const HELLO_INTERVAL: Duration = Duration::from_secs(1);
 const SETTLED_HELLO_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -60,23 +62,30 @@ pub struct Node {
 }
 
 struct Inner {
-    raft: Raft,
+    consensus: Consensus,
     identity: Identity,
-    log: LogStore,
-    machine: Machine,
-    proposals: Proposals,
-    rounds: Rounds,
-    channels: Channels,
     leadership: watch::Receiver<Leadership>,
+    applied: watch::Receiver<u64>,
     /// Held while the membership is changed.
     changing: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// That of the consensus.
+    thread: TaskThread,
 }
 
-impl Node {
-    /// Opens log and snapshots and takes part; [`Node::join`] follows once calls can be answered.
-    pub async fn open(identity: Identity, options: NodeOptions) -> Result<Self> {
+/// What has a thread of its own: however busy the rest of the program is, heartbeats go out, and
+/// votes are answered.
+struct Consensus {
+    raft: Raft,
+    machine: Machine,
+    proposals: Proposals,
+    rounds: Rounds,
+    channels: Channels,
+}
+
+impl Consensus {
+    async fn start(identity: Identity, options: NodeOptions) -> Result<Self> {
         let log = LogStore::open(identity.id(), options.data_dir.join("log")).await?;
         let snapshots = options.data_dir.join("snapshots");
         let machine = Machine::open(snapshots, log.on_disk().clone()).await?;
@@ -97,48 +106,54 @@ impl Node {
             on_disk: log.on_disk().clone(),
             disk_limit: options.heartbeat_interval,
         };
-        let raft = Raft::new(
-            identity.id(),
-            Arc::new(options.raft_config()?),
-            network,
-            log.clone(),
-            machine.clone(),
-        )
-        .await
-        .map_err(|e| Error::internal(format!("cannot start Raft: {e}")))?;
+        let failed = |e: &dyn std::fmt::Display| Error::internal(format!("cannot start Raft: {e}"));
+        let config = Arc::new(options.raft_config()?);
+        let raft = Raft::new(identity.id(), config, network, log, machine.clone()).await;
+        let raft = raft.map_err(|e| failed(&e))?;
+        // Once Raft's core answers, it has said what membership its log has.
+        raft.is_initialized().await.map_err(|e| failed(&e))?;
+        Ok(Self {
+            proposals: Proposals::start(raft.clone()),
+            rounds: Rounds::start(raft.clone()),
+            raft,
+            machine,
+            channels,
+        })
+    }
+}
+
+impl Node {
+    /// Opens log and snapshots and takes part; [`Node::join`] follows once calls can be answered.
+    pub async fn open(identity: Identity, options: NodeOptions) -> Result<Self> {
+        let thread = TaskThread::start("raft")?;
+        let consensus = thread.run(Consensus::start(identity.clone(), options));
+        let consensus = consensus.await?;
         let leadership = watch::Sender::new(Leadership::default());
+        let applied = watch::Sender::new(0);
         let node = Self {
             inner: Arc::new(Inner {
-                proposals: Proposals::start(raft.clone()),
-                rounds: Rounds::start(raft.clone()),
                 leadership: leadership.subscribe(),
-                raft,
+                applied: applied.subscribe(),
+                consensus,
                 identity,
-                log,
-                machine,
-                channels,
                 changing: tokio::sync::Mutex::new(()),
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
+                thread,
             }),
         };
-        // Once Raft's core answers, it has said what membership its log has.
-        let started = node.inner.raft.is_initialized().await;
-        started.map_err(|e| Error::internal(format!("cannot start Raft: {e}")))?;
         node.refresh_roster();
         node.spawn(follow_roster(node.clone()));
-        node.spawn(follow_leadership(node.inner.raft.clone(), leadership));
-        node.spawn(learn_group(
-            node.inner.machine.clone(),
-            node.inner.identity.clone(),
-        ));
+        node.spawn(follow_leadership(node.raft().clone(), leadership));
+        node.spawn(follow_applied(node.machine().progress(), applied));
+        node.spawn(learn_group(node.machine().clone(), node.identity().clone()));
         Ok(node)
     }
 
     /// Makes this member known to the others and, the first time, forms the group with them; one
     /// that joins a group waits to be added. Call it when the Raft service is served.
     pub async fn join(&self) -> Result<()> {
-        let Inner { raft, identity, .. } = &*self.inner;
+        let (raft, identity) = (self.raft(), self.identity());
         self.greet().await;
         if let Some(refusal) = identity.refusal().borrow().clone() {
             return Err(refusal);
@@ -174,9 +189,7 @@ impl Node {
 
     /// Says hello to all other members; whether all have answered.
     async fn greet(&self) -> bool {
-        let Inner {
-            identity, channels, ..
-        } = &*self.inner;
+        let (identity, channels) = (self.identity(), self.channels());
         let calls = identity
             .members()
             .into_iter()
@@ -200,7 +213,7 @@ impl Node {
     /// Lets the identity know who belongs to the group now, and ends this member when it no longer
     /// does.
     fn refresh_roster(&self) {
-        let Inner { raft, identity, .. } = &*self.inner;
+        let (raft, identity) = (self.raft(), self.identity());
         let membership = raft.server_metrics().borrow().membership_config.clone();
         let retired = self.look(|state| state.members.retired().clone());
         let roster = Roster::new(&membership, retired);
@@ -218,13 +231,13 @@ impl Node {
 
     /// As [`Node::propose`], with the term under which the command was applied.
     pub async fn propose_in_term(&self, command: Command) -> Result<(Response, u64)> {
-        let (response, term) = self.inner.proposals.propose(command).await?;
+        let (response, term) = self.inner.consensus.proposals.propose(command).await?;
         Ok((response.into_result()?, term))
     }
 
     /// Proves, by a quorum round that begins now, that this member leads; answers its term.
     pub async fn prove_leadership(&self) -> Result<u64> {
-        self.inner.rounds.prove().await
+        self.inner.consensus.rounds.prove().await
     }
 
     /// Looks at the state when it is proved that this member leads and has applied all that was
@@ -236,12 +249,12 @@ impl Node {
 
     /// Looks at the state as this member has applied it. The state is locked meanwhile: be quick.
     pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        self.inner.machine.look(look)
+        self.machine().look(look)
     }
 
-    /// Changes whenever commands have been applied.
+    /// Changes when commands have been applied, and soon after the first of many.
     pub fn applied(&self) -> watch::Receiver<u64> {
-        self.inner.machine.progress()
+        self.inner.applied.clone()
     }
 
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
@@ -249,7 +262,11 @@ impl Node {
     }
 
     pub(super) fn raft(&self) -> &Raft {
-        &self.inner.raft
+        &self.inner.consensus.raft
+    }
+
+    fn machine(&self) -> &Machine {
+        &self.inner.consensus.machine
     }
 
     pub(super) fn identity(&self) -> &Identity {
@@ -257,7 +274,7 @@ impl Node {
     }
 
     pub(super) fn channels(&self) -> &Channels {
-        &self.inner.channels
+        &self.inner.consensus.channels
     }
 
     pub(super) fn changing(&self) -> &tokio::sync::Mutex<()> {
@@ -269,27 +286,23 @@ impl Node {
     }
 
     pub fn last_applied(&self) -> u64 {
-        self.inner.machine.last_applied().map_or(0, |id| id.index)
+        self.machine().last_applied().map_or(0, |id| id.index)
     }
 
     /// The last entry of the log, applied or not.
     pub fn last_log_index(&self) -> u64 {
-        let metrics = self.inner.raft.metrics();
+        let metrics = self.raft().metrics();
         let index = metrics.borrow().last_log_index;
         index.unwrap_or_default()
     }
 
     /// Counts the commands that were committed through this member.
     pub fn proposals(&self) -> Counter {
-        self.inner.proposals.committed()
-    }
-
-    pub fn log_bytes(&self) -> u64 {
-        self.inner.log.size_bytes()
+        self.inner.consensus.proposals.committed()
     }
 
     pub fn members(&self) -> Vec<Member> {
-        let metrics = self.inner.raft.metrics().borrow().clone();
+        let metrics = self.raft().metrics().borrow().clone();
         let membership = metrics.membership_config.membership();
         membership
             .nodes()
@@ -302,9 +315,17 @@ impl Node {
                     .as_ref()
                     .and_then(|replication| replication.get(id))
                     .and_then(|log_id| log_id.map(|log_id| log_id.index)),
-                silent_since_unix_ms: self.inner.channels.silent_since(*id),
+                silent_since_unix_ms: self.channels().silent_since(*id),
             })
             .collect()
+    }
+
+    /// Whether more than half of those that vote are heard here, this one counted.
+    pub fn hears_a_quorum(&self) -> bool {
+        let members = self.members();
+        let voters = || members.iter().filter(|member| member.is_voter);
+        let heard = voters().filter(|member| member.silent_since_unix_ms.is_none());
+        heard.count() * 2 > voters().count()
     }
 
     /// A connection to another member, by its number, for what lasts so long: streams have one of
@@ -317,46 +338,50 @@ impl Node {
             .map(|known| known.address)
             .ok_or_else(|| Error::unavailable(format!("member {member} is not known here")))?;
         match lasts {
-            Lasts::ACall => self.inner.channels.to(&address),
-            Lasts::AWatch | Lasts::ASession => self.inner.channels.for_streams_to(&address),
+            Lasts::ACall => self.channels().for_calls_to(&address),
+            Lasts::AWatch | Lasts::ASession => self.channels().for_streams_to(&address),
         }
     }
 
-    /// What answers the other members.
-    pub fn service(&self) -> RaftService {
-        RaftService::new(self.inner.raft.clone(), self.inner.identity.clone())
+    /// What answers the other members, until it is told to stop.
+    pub fn service(&self, stop: CancellationToken) -> RaftService {
+        RaftService::new(self.raft().clone(), self.identity().clone(), stop)
     }
 
     /// Waits until this member can no longer take part, and says why.
     pub async fn failed(&self) -> Error {
         let mut refusal = self.inner.identity.refusal();
-        let mut metrics = self.inner.raft.metrics();
-        let fatal = metrics.wait_for(|metrics| metrics.running_state.is_err());
+        let ended = async {
+            // Seldom changes, and ends with Raft's core.
+            let mut metrics = self.raft().server_metrics();
+            while metrics.changed().await.is_ok() {}
+        };
         tokio::select! {
             refused = refusal.wait_for(Option::is_some) => match refused {
                 Ok(error) => error.clone().unwrap_or_else(|| Error::internal("refused")),
                 Err(_) => Error::internal("the member's identity is gone"),
             },
-            ended = fatal => match ended {
-                Ok(metrics) => Error::internal(format!("Raft has ended: {:?}", metrics.running_state)),
-                Err(_) => Error::internal("Raft has ended"),
-            },
+            () = ended => {
+                let state = self.raft().metrics().borrow().running_state.clone();
+                Error::internal(format!("Raft has ended: {state:?}"))
+            }
         }
     }
 
     pub async fn stop(&self) {
         self.inner.stop.cancel();
         self.inner.tasks.close();
-        if let Err(e) = self.inner.raft.shutdown().await {
+        if let Err(e) = self.raft().shutdown().await {
             tracing::warn!("Raft ended badly: {e}");
         }
         self.inner.tasks.wait().await;
+        self.inner.thread.end().await;
     }
 
     /// Makes a snapshot and forgets the log up to `index`, as happens by itself after many entries.
     #[cfg(test)]
     pub async fn compact(&self, index: u64) {
-        let raft = &self.inner.raft;
+        let raft = self.raft();
         let wait = || raft.wait(Some(Duration::from_secs(10)));
         raft.trigger().snapshot().await.unwrap();
         let snapshot = |metrics: &openraft::RaftMetrics<u64, Seat>| {
@@ -375,6 +400,17 @@ impl Node {
         self.inner.tasks.spawn(async move {
             stop.run_until_cancelled(task).await;
         });
+    }
+}
+
+/// Many look at the state whenever it changes: under load, once in a while.
+async fn follow_applied(mut progress: watch::Receiver<u64>, applied: watch::Sender<u64>) {
+    loop {
+        applied.send_replace(*progress.borrow_and_update());
+        tokio::time::sleep(LOOK_PAUSE).await;
+        if progress.changed().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -403,8 +439,8 @@ async fn follow_leadership(raft: Raft, leadership: watch::Sender<Leadership>) {
 
 /// Hands each change of the membership on to the identity.
 async fn follow_roster(node: Node) {
-    let mut metrics = node.inner.raft.server_metrics();
-    let mut progress = node.inner.machine.progress();
+    let mut metrics = node.raft().server_metrics();
+    let mut progress = node.applied();
     let mut known = None;
     loop {
         let membership = metrics.borrow_and_update().membership_config.clone();
@@ -427,9 +463,7 @@ async fn follow_roster(node: Node) {
 /// Greets the others, often until all that there are have answered and this member has a place among
 /// them; now and then after that, for one that was removed is called by nobody and shall hear of it.
 async fn keep_acquainted(node: Node) {
-    let Inner {
-        identity, channels, ..
-    } = &*node.inner;
+    let (identity, channels) = (node.identity(), node.channels());
     if let Err(e) = joining::learn_group(identity, channels).await {
         die("cannot note the name of the group", &e);
     }

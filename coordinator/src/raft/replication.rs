@@ -1,7 +1,14 @@
 //! The Raft library's way to the other members, and what a leader that sends while it writes must
 //! hold back (`log.rs`).
+//!
+//! News of what is committed go with the next entries; when none come, by themselves soon after. The
+//! library would send them by themselves after each entry, and no further entry until they are
+//! answered.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use openraft::{
     RaftNetwork, RaftNetworkFactory,
@@ -15,10 +22,14 @@ use openraft::{
 use seawall_common::{Error, Result};
 
 use super::{
-    Identity, LogId, Seat, Types,
+    Identity, LogId, Seat, Types, Vote,
+    append_stream::AppendStream,
     log_writer::OnDisk,
     network::{Call, Channels, Peer},
 };
+
+/// How long news of what is committed wait for entries to go with.
+const NEWS_WAIT: Duration = Duration::from_millis(5);
 
 /// Makes the Raft library's clients.
 #[derive(Clone)]
@@ -39,6 +50,9 @@ impl RaftNetworkFactory<Types> for Network {
             peer: Peer::new(target, node.addr.clone(), identity, channels),
             on_disk: self.on_disk.clone(),
             disk_limit: self.disk_limit,
+            stream: AppendStream::default(),
+            known: None,
+            news: Arc::default(),
         }
     }
 }
@@ -48,9 +62,82 @@ pub struct Follower {
     peer: Peer,
     on_disk: OnDisk,
     disk_limit: Duration,
+    stream: AppendStream,
+    known: Option<Known>,
+    /// What the other is to be told, unless something that is sent before says as much.
+    news: Arc<Mutex<Option<Append>>>,
+}
+
+type Append = AppendEntriesRequest<Types>;
+
+/// What the other has said that it has, and what it was told last.
+struct Known {
+    vote: Vote,
+    upto: Option<LogId>,
+    committed: Option<LogId>,
 }
 
 impl Follower {
+    /// Whether all that this says is that more is committed of what the other has.
+    fn is_news(&self, request: &Append) -> bool {
+        self.known.as_ref().is_some_and(|known| {
+            request.entries.is_empty()
+                && request.vote == known.vote
+                && request.prev_log_id == known.upto
+                && request.leader_commit > known.committed
+        })
+    }
+
+    fn waiting_news(&self) -> MutexGuard<'_, Option<Append>> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_soon(&mut self, request: Append, ttl: Duration) {
+        if let Some(known) = &mut self.known {
+            known.committed = request.leader_commit;
+        }
+        if self.waiting_news().replace(request).is_some() {
+            return;
+        }
+        let (peer, news) = (self.peer.clone(), self.news.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(NEWS_WAIT).await;
+            let left = news.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(request) = left {
+                // Whoever does not hear it is told with what comes next.
+                let told: RaftResult<AppendEntriesResponse<u64>> =
+                    peer.ask(Call::Append, &request, ttl).await;
+                drop(told);
+            }
+        });
+    }
+
+    async fn append(
+        &mut self,
+        request: &Append,
+        ttl: Duration,
+    ) -> RaftResult<AppendEntriesResponse<u64>> {
+        let last = request.entries.last().map(|entry| entry.log_id);
+        let sent_upto = last.or(request.prev_log_id);
+        // Who asks once, as for a proof of leadership, makes a call, which waits for no other's answer.
+        let call = match self.known.take() {
+            Some(_) => Call::AppendOver(self.stream.clone()),
+            None => Call::Append,
+        };
+        self.waiting_news().take();
+        let answer = self.peer.ask(call, request, ttl).await?;
+        let counts = self.before_counting(&answer, sent_upto).await;
+        counts.map_err(broken)?;
+        if let AppendEntriesResponse::Success = answer {
+            self.known = Some(Known {
+                vote: request.vote,
+                upto: sent_upto,
+                committed: request.leader_commit,
+            });
+        }
+        Ok(answer)
+    }
+
     /// What is committed is on this disk before others hear of it: where this member alone is a
     /// quorum, the library takes for committed what is only on its way there.
     async fn before_sending(&self, request: &AppendEntriesRequest<Types>) -> Result<()> {
@@ -79,6 +166,10 @@ impl Follower {
     }
 }
 
+fn broken(error: Error) -> RPCError<u64, Seat, RaftError<u64>> {
+    RPCError::Unreachable(Unreachable::new(&error))
+}
+
 type RaftResult<T, E = openraft::error::Infallible> =
     std::result::Result<T, RPCError<u64, Seat, RaftError<u64, E>>>;
 
@@ -88,15 +179,13 @@ impl RaftNetwork<Types> for Follower {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> RaftResult<AppendEntriesResponse<u64>> {
-        let last = request.entries.last().map(|entry| entry.log_id);
-        let sent_upto = last.or(request.prev_log_id);
-        let broken = |e: Error| RPCError::Unreachable(Unreachable::new(&e));
         self.before_sending(&request).await.map_err(broken)?;
         let ttl = option.hard_ttl();
-        let answer = self.peer.ask(Call::Append, &request, ttl).await?;
-        let counts = self.before_counting(&answer, sent_upto).await;
-        counts.map_err(broken)?;
-        Ok(answer)
+        if self.is_news(&request) {
+            self.tell_soon(request, ttl);
+            return Ok(AppendEntriesResponse::Success);
+        }
+        self.append(&request, ttl).await
     }
 
     async fn install_snapshot(

@@ -68,7 +68,7 @@ impl Cluster {
             },
             version: env!("CARGO_PKG_VERSION").to_owned(),
             last_log_index: node.last_log_index(),
-            log_bytes: node.log_bytes(),
+            log_bytes: usage.log_bytes,
             snapshot_bytes: usage.snapshot_bytes,
             disk_free_bytes: usage.free_bytes,
             repository_error: looked.error.map_or_else(String::new, |e| e.to_string()),

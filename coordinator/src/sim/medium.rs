@@ -1,4 +1,4 @@
-//! The log's medium in a simulation, in sled's place: two maps in memory, and a file to which every
+//! The log's medium in a simulation, in fjall's place: two maps in memory, and a file to which every
 //! batch is appended. What was not synced goes with a crash; half a batch is dropped at opening.
 
 use std::{
@@ -161,9 +161,5 @@ impl Medium for SimMedium {
             }
         }
         Ok(())
-    }
-
-    fn size_bytes(&self) -> u64 {
-        self.inner().length
     }
 }

@@ -66,6 +66,13 @@ async fn without_a_quorum_nothing_is_given() {
     let refused = group.members[leader].fetch(1).await.unwrap_err();
     let expected = [Code::Unavailable, Code::DeadlineExceeded];
     assert!(expected.contains(&refused.code()), "{refused}");
+    eventually("it says that it is not ready", || async {
+        let ready = group.members[leader].http("/readyz").await.ok()?;
+        ready.contains("503").then_some(())
+    })
+    .await;
+    let alive = group.members[leader].http("/healthz").await.unwrap();
+    assert!(alive.contains("200"), "{alive}");
 }
 
 #[tokio::test]
