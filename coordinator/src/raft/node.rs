@@ -492,3 +492,33 @@ async fn learn_group(machine: Machine, identity: Identity) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_applied_last_is_always_told_and_what_was_between_seldom() {
+        const ENTRIES: u64 = 500;
+        let (progress, applied) = (watch::Sender::new(0), watch::Sender::new(0));
+        let mut told = applied.subscribe();
+        let following = tokio::spawn(follow_applied(progress.subscribe(), applied));
+        let counting = tokio::spawn(async move {
+            let mut changes = 0;
+            while *told.borrow_and_update() < ENTRIES {
+                told.changed().await.unwrap();
+                changes += 1;
+            }
+            changes
+        });
+        for entry in 1..=ENTRIES {
+            progress.send_replace(entry);
+            tokio::task::yield_now().await;
+        }
+        let changes = tokio::time::timeout(Duration::from_secs(10), counting).await;
+        let changes = changes.unwrap().unwrap();
+        assert!(changes < ENTRIES / 5, "told {changes} times of {ENTRIES}");
+        drop(progress);
+        following.await.unwrap();
+    }
+}

@@ -77,17 +77,17 @@ struct Known {
     committed: Option<LogId>,
 }
 
-impl Follower {
+impl Known {
     /// Whether all that this says is that more is committed of what the other has.
-    fn is_news(&self, request: &Append) -> bool {
-        self.known.as_ref().is_some_and(|known| {
-            request.entries.is_empty()
-                && request.vote == known.vote
-                && request.prev_log_id == known.upto
-                && request.leader_commit > known.committed
-        })
+    fn lacks_only_news(&self, request: &Append) -> bool {
+        request.entries.is_empty()
+            && request.vote == self.vote
+            && request.prev_log_id == self.upto
+            && request.leader_commit > self.committed
     }
+}
 
+impl Follower {
     fn waiting_news(&self) -> MutexGuard<'_, Option<Append>> {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -181,11 +181,13 @@ impl RaftNetwork<Types> for Follower {
     ) -> RaftResult<AppendEntriesResponse<u64>> {
         self.before_sending(&request).await.map_err(broken)?;
         let ttl = option.hard_ttl();
-        if self.is_news(&request) {
-            self.tell_soon(request, ttl);
-            return Ok(AppendEntriesResponse::Success);
+        match &self.known {
+            Some(known) if known.lacks_only_news(&request) => {
+                self.tell_soon(request, ttl);
+                Ok(AppendEntriesResponse::Success)
+            }
+            _ => self.append(&request, ttl).await,
         }
-        self.append(&request, ttl).await
     }
 
     async fn install_snapshot(
@@ -204,5 +206,59 @@ impl RaftNetwork<Types> for Follower {
     ) -> RaftResult<VoteResponse<u64>> {
         let ttl = option.hard_ttl();
         self.peer.ask(Call::Vote, &request, ttl).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::{CommittedLeaderId, EntryPayload};
+
+    use super::*;
+    use crate::raft::Entry;
+
+    const TERM: u64 = 7;
+
+    fn at(index: u64) -> Option<LogId> {
+        Some(LogId::new(CommittedLeaderId::new(TERM, 1), index))
+    }
+
+    fn news() -> Append {
+        AppendEntriesRequest {
+            vote: Vote::new_committed(TERM, 1),
+            prev_log_id: at(20),
+            entries: Vec::new(),
+            leader_commit: at(20),
+        }
+    }
+
+    #[test]
+    fn only_what_says_that_more_is_committed_and_nothing_else_may_wait() {
+        let known = Known {
+            vote: Vote::new_committed(TERM, 1),
+            upto: at(20),
+            committed: at(19),
+        };
+        let may_wait = |request: Append| known.lacks_only_news(&request);
+        assert!(may_wait(news()));
+        let committed = |leader_commit| Append {
+            leader_commit,
+            ..news()
+        };
+        assert!(!may_wait(committed(at(19))), "a heartbeat");
+        assert!(!may_wait(committed(None)));
+        let after = |prev_log_id| Append {
+            prev_log_id,
+            ..news()
+        };
+        assert!(!may_wait(after(at(21))), "what it has not said it has");
+        assert!(!may_wait(after(at(19))), "a look for what it has");
+        assert!(!may_wait(after(None)));
+        let vote = Vote::new_committed(TERM + 1, 1);
+        assert!(!may_wait(Append { vote, ..news() }), "another term");
+        let entries = vec![Entry {
+            log_id: at(21).unwrap(),
+            payload: EntryPayload::Blank,
+        }];
+        assert!(!may_wait(Append { entries, ..news() }));
     }
 }
