@@ -36,7 +36,7 @@ pub fn init(format: &str) -> Result<()> {
     installed.map_err(|e| Error::internal(format!("cannot install the logger: {e}")))
 }
 
-const DEFAULT: &str = "info,openraft=error,openraft::replication=off,fjall=warn,lsm_tree=warn";
+const DEFAULT: &str = "info,openraft=error,openraft::replication=off";
 
 fn filter(asked: Option<&str>) -> EnvFilter {
     let asked = asked.filter(|text| !text.trim().is_empty());

@@ -23,7 +23,10 @@ pub trait Group: Send + Sync + 'static {
     /// Looks at the state as this member has applied it. The state is locked meanwhile.
     fn look_with(&self, look: &mut dyn FnMut(&State));
 
-    /// Changes whenever commands have been applied.
+    /// The last entry of the log that this member has applied.
+    fn last_applied(&self) -> u64;
+
+    /// Changes when commands have been applied, and soon after the first of many.
     fn applied(&self) -> watch::Receiver<u64>;
 
     fn leadership(&self) -> watch::Receiver<Leadership>;
@@ -61,6 +64,10 @@ impl Group for Node {
 
     fn look_with(&self, look: &mut dyn FnMut(&State)) {
         Node::look(self, look);
+    }
+
+    fn last_applied(&self) -> u64 {
+        Node::last_applied(self)
     }
 
     fn applied(&self) -> watch::Receiver<u64> {

@@ -68,7 +68,7 @@ async fn put(context: &Coordination) -> Result<GroupBackup> {
     let term = context.group.prove_leadership().await?;
     let member = context.group.leadership().borrow().leader;
     // Before the look: the state covers at least as much.
-    let last_index = context.group.applied().borrow().saturating_sub(1);
+    let last_index = context.group.last_applied();
     let state = context.group.look(State::clone);
     let encoded = blocking(move || state.encoded()).await?;
     let backup = GroupBackup::new(&group_id, member.unwrap_or_default(), (term, last_index));

@@ -1,9 +1,16 @@
-//! The few things that are done with small files: whole ones are written, synced and renamed, so
-//! that after a power loss each is there as it was written or not at all.
+//! The few things that are done with files. Small ones are written whole, synced and renamed, so that
+//! after a power loss each is there as it was written or not at all.
 
 use std::{
-    io::{Result, Write as _},
+    io::{Error, Result, Write as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
 };
 
 /// Does the same with the simulator's files where there is a simulation.
@@ -14,6 +21,95 @@ macro_rules! simulated {
             return crate::sim::files::$function($($argument),*);
         }
     };
+}
+
+/// A file of which parts are written and read.
+#[derive(Clone)]
+pub enum DataFile {
+    Real(Arc<std::fs::File>),
+    #[cfg(feature = "sim")]
+    Simulated(crate::sim::files::DataFile),
+}
+
+/// Does the same with the file of the one kind or the other.
+macro_rules! either {
+    ($self:ident, $file:ident => $done:expr) => {
+        match $self {
+            Self::Real($file) => $done,
+            #[cfg(feature = "sim")]
+            Self::Simulated($file) => $done,
+        }
+    };
+}
+
+impl DataFile {
+    /// A file of that length that there was not, with room on the disk for all of it.
+    pub fn create(path: &Path, room: u64) -> Result<Self> {
+        #[cfg(feature = "sim")]
+        if turmoil::in_simulation() {
+            return crate::sim::files::DataFile::create(path, room).map(Self::Simulated);
+        }
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).open(path)?;
+        let room = i64::try_from(room).unwrap_or(i64::MAX);
+        match nix::fcntl::posix_fallocate(&file, 0, room) {
+            // A file system that cannot: it has the room or not when it is written.
+            Err(Errno::EOPNOTSUPP | Errno::EINVAL) => file.set_len(room.unsigned_abs())?,
+            set_aside => set_aside?,
+        }
+        Ok(Self::Real(Arc::new(file)))
+    }
+
+    pub fn open(path: &Path) -> Result<Self> {
+        #[cfg(feature = "sim")]
+        if turmoil::in_simulation() {
+            return crate::sim::files::DataFile::open(path).map(Self::Simulated);
+        }
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.read(true).write(true).open(path)?;
+        Ok(Self::Real(Arc::new(file)))
+    }
+
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        either!(self, file => file.write_all_at(bytes, offset))
+    }
+
+    pub fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
+        either!(self, file => file.read_exact_at(bytes, offset))
+    }
+
+    pub fn set_length(&self, length: u64) -> Result<()> {
+        either!(self, file => file.set_len(length))
+    }
+
+    /// What was written is on disk when this returns, and the length.
+    pub fn sync(&self) -> Result<()> {
+        either!(self, file => file.sync_data())
+    }
+}
+
+/// A directory that no other has while this lives. In a simulation nobody else wants it.
+pub struct DirectoryLock {
+    _lock: Option<Flock<std::fs::File>>,
+}
+
+impl DirectoryLock {
+    pub fn take(directory: &Path) -> seawall_common::Result<Self> {
+        #[cfg(feature = "sim")]
+        if turmoil::in_simulation() {
+            return Ok(Self { _lock: None });
+        }
+        let failed = |e: &Error| seawall_common::Error::io("open", directory, e);
+        let file = std::fs::File::open(directory).map_err(|e| failed(&e))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Self { _lock: Some(lock) }),
+            Err((_, Errno::EWOULDBLOCK)) => Err(seawall_common::Error::conflict(format!(
+                "{} is in use by another process",
+                directory.display()
+            ))),
+            Err((_, e)) => Err(failed(&e.into())),
+        }
+    }
 }
 
 pub fn create_directory(path: &Path) -> Result<()> {

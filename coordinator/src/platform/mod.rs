@@ -3,14 +3,16 @@
 //! here and of `sim/` only messages that are meddled with and planted defects know that there is one.
 
 pub mod files;
-mod fjall_medium;
 #[cfg(test)]
 pub mod held_medium;
+mod journal;
 mod medium;
 mod threads;
 
 use std::path::Path;
 
+use journal::Journal;
+pub use journal::Missing;
 pub use medium::{Change, Medium, Order, Tree};
 use seawall_common::{
     Error, Result,
@@ -33,12 +35,8 @@ pub async fn blocking<T: Send + 'static>(
 }
 
 /// Opens or creates what the log in `directory` lies on.
-pub fn open_medium(directory: &Path) -> Result<Box<dyn Medium>> {
-    #[cfg(feature = "sim")]
-    if turmoil::in_simulation() {
-        return Ok(Box::new(crate::sim::medium::SimMedium::open(directory)?));
-    }
-    let medium = fjall_medium::FjallMedium::open(directory)?;
+pub fn open_medium(directory: &Path, if_missing: Missing) -> Result<Box<dyn Medium>> {
+    let medium = Journal::open(directory, if_missing)?;
     #[cfg(test)]
     let medium = held_medium::HeldMedium::new(directory, medium);
     Ok(Box::new(medium))

@@ -60,6 +60,14 @@ impl TaskThread {
         done.map_err(|e| Error::internal(format!("a task ended early: {e}")))?
     }
 
+    /// Runs `task` there until it, or the thread, ends.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.handle.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
+    }
+
     /// All its tasks have ended when this returns.
     pub async fn end(&self) {
         self.stop.cancel();
@@ -74,11 +82,12 @@ impl Drop for TaskThread {
 }
 
 /// A thread that works off what comes through `queue`, as many at a time as are waiting, `most` at
-/// most.
+/// most. `begin` is called before what may take long.
 pub fn worker<J: Send + 'static>(
     name: &str,
     mut queue: mpsc::Receiver<J>,
     most: usize,
+    mut begin: impl FnMut() + Send + 'static,
     mut work: impl FnMut(Vec<J>) + Send + 'static,
 ) -> Result<()> {
     #[cfg(feature = "sim")]
@@ -86,9 +95,9 @@ pub fn worker<J: Send + 'static>(
         tokio::spawn(async move {
             let mut jobs = Vec::new();
             while queue.recv_many(&mut jobs, most).await > 0 {
-                let jobs = std::mem::take(&mut jobs);
+                begin();
                 crate::sim::disk::passes().await;
-                work(jobs);
+                work(std::mem::take(&mut jobs));
             }
         });
         return Ok(());
@@ -96,6 +105,7 @@ pub fn worker<J: Send + 'static>(
     spawn(name, move || {
         let mut jobs = Vec::new();
         while queue.blocking_recv_many(&mut jobs, most) > 0 {
+            begin();
             work(std::mem::take(&mut jobs));
         }
     })
@@ -154,11 +164,20 @@ mod tests {
             jobs.send(job).await.unwrap();
         }
         let (done, taken) = channel::channel();
-        worker("takes", queue, 5, move |jobs| done.send(jobs).unwrap()).unwrap();
+        let begun = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let begins = begun.clone();
+        let begin = move || {
+            begins.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        };
+        worker("takes", queue, 5, begin, move |jobs| {
+            done.send(jobs).unwrap()
+        })
+        .unwrap();
         assert_eq!(taken.recv_timeout(PATIENCE).unwrap(), [0, 1, 2, 3, 4]);
         assert_eq!(taken.recv_timeout(PATIENCE).unwrap(), [5, 6, 7]);
         drop(jobs);
         let ended = taken.recv_timeout(PATIENCE);
         assert_eq!(ended, Err(channel::RecvTimeoutError::Disconnected));
+        assert_eq!(begun.load(std::sync::atomic::Ordering::SeqCst), 2);
     }
 }

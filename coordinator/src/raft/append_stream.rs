@@ -19,17 +19,21 @@ struct Open {
 
 impl AppendStream {
     /// Whoever does not wait for the answer ends the stream, so that no later request takes it for
-    /// its own.
+    /// its own. On one that was open before and fails, it is asked once more on another: the other
+    /// member was started again, most likely, and to be asked twice does it no harm.
     pub async fn exchange(
         &self,
         client: RaftClient<Channel>,
         request: RaftRequest,
     ) -> Result<Response<RaftResponse>, Status> {
         let mut place = self.0.lock().await;
-        let mut open = match place.take() {
-            Some(open) => open,
-            None => Open::new(client).await?,
-        };
+        if let Some(mut open) = place.take()
+            && let Ok(answer) = open.exchange(request.clone()).await
+        {
+            *place = Some(open);
+            return Ok(Response::new(answer));
+        }
+        let mut open = Open::new(client).await?;
         let answer = open.exchange(request).await?;
         *place = Some(open);
         Ok(Response::new(answer))
@@ -75,6 +79,8 @@ mod tests {
 
     const SLOW: &[u8] = b"slow";
     const REFUSED: &[u8] = b"refused";
+    /// Answered, and then the stream ends.
+    const ONCE: &[u8] = b"once";
 
     /// Answers what it was asked, over streams only.
     #[derive(Default)]
@@ -102,6 +108,13 @@ mod tests {
                     payload,
                     ..RaftResponse::default()
                 })
+            });
+            // The answer to it is the last.
+            let mut is_over = false;
+            let answers = answers.take_while(move |answer| {
+                let goes_on = !is_over;
+                is_over = answer.as_ref().is_ok_and(|answer| answer.payload == ONCE);
+                std::future::ready(goes_on)
             });
             Ok(Response::new(answers.boxed()))
         }
@@ -190,5 +203,16 @@ mod tests {
         assert_eq!(refused.message(), "refused");
         assert_eq!(other.asked(b"next").await.unwrap(), b"next");
         assert_eq!(other.streams(), 2);
+    }
+
+    #[tokio::test]
+    async fn on_another_stream_it_is_asked_once_more_when_the_one_that_was_open_fails() {
+        let other = Other::start().await;
+        assert_eq!(other.asked(ONCE).await.unwrap(), ONCE);
+        assert_eq!(other.streams(), 1);
+        assert_eq!(other.asked(ONCE).await.unwrap(), ONCE);
+        assert_eq!(other.streams(), 2);
+        other.asked(REFUSED).await.unwrap_err();
+        assert_eq!(other.streams(), 3, "twice, and no more");
     }
 }

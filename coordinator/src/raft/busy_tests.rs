@@ -70,6 +70,21 @@ fn a_leader_whose_program_is_busy_stays_in_office() {
 }
 
 #[test]
+fn a_follower_whose_program_is_busy_takes_nobody_for_gone() {
+    let programs = Programs::start();
+    let before = programs.terms();
+    let follower = (programs.leader + 1) % 3;
+    for _ in 0..3 {
+        let busy = programs.runtimes[follower].spawn(async { std::thread::sleep(BUSY) });
+        programs.runtimes[follower].block_on(busy).unwrap();
+        // Long enough to stand for election, if it had not heard what came meanwhile.
+        std::thread::sleep(ELECTION_TIMEOUT);
+    }
+    assert_eq!(programs.terms(), before, "another term has begun");
+    assert!(programs.leader().leadership().borrow().is_ours);
+}
+
+#[test]
 fn a_long_look_at_the_state_holds_up_what_is_applied_and_not_the_office() {
     let programs = Programs::start();
     let (before, applied) = (programs.terms(), programs.leader().last_applied());

@@ -5,10 +5,7 @@
 //! checksum. A failed write or sync ends the process: after one, a second could lie. The store is
 //! bounded by the log that Raft keeps; state and snapshots live elsewhere.
 
-use std::{
-    ops::RangeInclusive,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::ops::RangeInclusive;
 
 use seawall_common::{Error, Result};
 
@@ -33,8 +30,6 @@ pub enum Mark {
 
 pub struct DurableLog {
     medium: Box<dyn Medium>,
-    /// No record lies below this one: what was purged is not searched again for the next purge.
-    first: AtomicU64,
 }
 
 /// A record's number and payload.
@@ -64,8 +59,7 @@ impl DurableLog {
         medium: Box<dyn Medium>,
         purged: impl Fn(&[u8]) -> Result<Option<u64>>,
     ) -> Result<Self> {
-        let first = AtomicU64::new(0);
-        let log = Self { medium, first };
+        let log = Self { medium };
         let purged = match log.mark(Mark::Purged)? {
             Some(payload) => purged(&payload)?,
             None => None,
@@ -163,14 +157,7 @@ impl DurableLog {
 
     /// First to last, so that no crash leaves a hole. Not synced by itself: the mark was.
     fn delete_forwards(&self, upto: u64) -> Result<()> {
-        let first = self.first.load(Ordering::Relaxed);
-        if first > upto {
-            return Ok(());
-        }
-        self.delete(first..=upto, Order::Forwards)?;
-        self.first
-            .fetch_max(upto.saturating_add(1), Ordering::Relaxed);
-        Ok(())
+        self.delete(0..=upto, Order::Forwards)
     }
 
     fn delete(&self, range: RangeInclusive<u64>, order: Order) -> Result<()> {

@@ -27,7 +27,7 @@ use super::{
     log_writer::{LogWriter, OnDisk},
     recent::Recent,
 };
-use crate::platform::{blocking, die, open_medium};
+use crate::platform::{Missing, blocking, die, open_medium};
 
 /// Bytes of entries that go to a follower in one message.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -54,9 +54,9 @@ struct Memory {
 }
 
 impl LogStore {
-    pub async fn open(member: u64, directory: PathBuf) -> Result<Self> {
+    pub async fn open(member: u64, directory: PathBuf, if_missing: Missing) -> Result<Self> {
         let log = blocking(move || {
-            DurableLog::open(open_medium(&directory)?, |payload| {
+            DurableLog::open(open_medium(&directory, if_missing)?, |payload| {
                 Ok(decode::<Option<LogId>>(payload)?.map(|id| id.index))
             })
         })

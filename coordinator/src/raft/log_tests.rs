@@ -4,7 +4,7 @@ use openraft::{CommittedLeaderId, EntryPayload};
 use tokio::time::timeout;
 
 use super::*;
-use crate::platform::held_medium::hold;
+use crate::platform::{Missing, held_medium::hold};
 
 const OWN: u64 = 1;
 const OTHER: u64 = 2;
@@ -25,9 +25,17 @@ fn vote(member: u64) -> Vote {
     Vote::new_committed(TERM, member)
 }
 
+/// One that was closed a moment ago is let go of when its thread has ended.
 async fn open(directory: &tempfile::TempDir) -> LogStore {
-    let store = LogStore::open(OWN, directory.path().to_owned());
-    store.await.unwrap()
+    for _ in 0..500 {
+        match LogStore::open(OWN, directory.path().to_owned(), Missing::Make).await {
+            Err(e) if e.message().contains("in use") => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the log is never let go of");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -53,8 +53,9 @@ impl LogWriter {
             waiting: Arc::default(),
             synced,
         };
-        let waiting = on_disk.waiting.clone();
-        worker("log", jobs, WAITING_MAX, move |jobs| {
+        let (waiting, begun) = (on_disk.waiting.clone(), on_disk.waiting.clone());
+        let begin = move || lock(&begun).writing_since = Some(Instant::now());
+        worker("log", jobs, WAITING_MAX, begin, move |jobs| {
             write(&log, jobs, &waiting, &tell);
         })?;
         Ok(Self { queue, on_disk })
@@ -96,7 +97,6 @@ fn write(log: &DurableLog, jobs: Vec<Job>, waiting: &Mutex<Waiting>, tell: &watc
     let writes: Vec<Write> = writes.into_iter().flatten().collect();
     let is_append = |write: &&Write| matches!(write, Write::Append(_));
     let appends = writes.iter().filter(is_append).count();
-    lock(waiting).writing_since = Some(Instant::now());
     if let Err(e) = log.write(&writes) {
         die("cannot write the log", &e);
     }

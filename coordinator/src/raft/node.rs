@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use openraft::ServerState;
 use prometheus_client::metrics::counter::Counter;
 use seawall_common::{Error, Result, access::Lasts};
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Channel;
 
@@ -26,7 +26,7 @@ use super::{
     rounds::Rounds,
 };
 use crate::{
-    platform::{TaskThread, die},
+    platform::{Missing, TaskThread, die},
     state::{Command, Response, State},
 };
 
@@ -86,7 +86,13 @@ struct Consensus {
 
 impl Consensus {
     async fn start(identity: Identity, options: NodeOptions) -> Result<Self> {
-        let log = LogStore::open(identity.id(), options.data_dir.join("log")).await?;
+        // One that knows its group has had a log.
+        let if_missing = match identity.has_group() {
+            true => Missing::Refuse,
+            false => Missing::Make,
+        };
+        let log = options.data_dir.join("log");
+        let log = LogStore::open(identity.id(), log, if_missing).await?;
         let snapshots = options.data_dir.join("snapshots");
         let machine = Machine::open(snapshots, log.on_disk().clone()).await?;
         let log = log.purged_when_covered(machine.covered());
@@ -126,8 +132,14 @@ impl Node {
     /// Opens log and snapshots and takes part; [`Node::join`] follows once calls can be answered.
     pub async fn open(identity: Identity, options: NodeOptions) -> Result<Self> {
         let thread = TaskThread::start("raft")?;
+        let heartbeat_interval = options.heartbeat_interval;
         let consensus = thread.run(Consensus::start(identity.clone(), options));
         let consensus = consensus.await?;
+        thread.spawn(stand_when_heard(
+            consensus.raft.clone(),
+            Handle::current(),
+            heartbeat_interval,
+        ));
         let leadership = watch::Sender::new(Leadership::default());
         let applied = watch::Sender::new(0);
         let node = Self {
@@ -400,6 +412,21 @@ impl Node {
         self.inner.tasks.spawn(async move {
             stop.run_until_cancelled(task).await;
         });
+    }
+}
+
+/// Other members are heard through the threads of the program. One whose program is so busy that it
+/// does not hear the leader would take it for gone: meanwhile it does not stand for election, and then
+/// not before it has heard what came.
+async fn stand_when_heard(raft: Raft, program: Handle, heartbeat_interval: Duration) {
+    let pause = heartbeat_interval / 2;
+    let mut was_heard = true;
+    loop {
+        let is_heard = tokio::time::timeout(pause, program.spawn(async {}));
+        let is_heard = is_heard.await.is_ok_and(|heard| heard.is_ok());
+        raft.runtime_config().elect(is_heard && was_heard);
+        was_heard = is_heard;
+        tokio::time::sleep(pause).await;
     }
 }
 

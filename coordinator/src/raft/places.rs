@@ -12,6 +12,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 use super::{Compaction, Identity, Members, Node, NodeOptions};
 use crate::{
     platform::{
+        Missing,
         held_medium::{Hold, hold},
         open_medium,
     },
@@ -66,7 +67,7 @@ impl Place {
         // The log's lock is let go of when the last task of the old node has ended.
         let log = self.directory.path().join("log");
         for _ in 0..200 {
-            if open_medium(&log).is_ok() {
+            if open_medium(&log, Missing::Refuse).is_ok() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

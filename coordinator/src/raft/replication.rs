@@ -119,7 +119,7 @@ impl Follower {
     ) -> RaftResult<AppendEntriesResponse<u64>> {
         let last = request.entries.last().map(|entry| entry.log_id);
         let sent_upto = last.or(request.prev_log_id);
-        // Who asks once, as for a proof of leadership, makes a call, which waits for no other's answer.
+        // The first is a call, and so each that proves a leadership: it waits for no other's answer.
         let call = match self.known.take() {
             Some(_) => Call::AppendOver(self.stream.clone()),
             None => Call::Append,

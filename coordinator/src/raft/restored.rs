@@ -10,7 +10,10 @@ use super::{
     Identity, LogId, Members, Seat, SnapshotMeta, StoredMembership, Vote, log::LogStore,
     snapshot::Snapshots,
 };
-use crate::{platform::blocking, state::State};
+use crate::{
+    platform::{Missing, blocking},
+    state::State,
+};
 
 /// Terms that are passed over: far more than a group has leaders between two backups of it. Agents
 /// refuse commands of a term that is over, so those of an older leader that is still there.
@@ -39,7 +42,7 @@ pub async fn make(directory: &Path, beginning: Beginning, state: &State) -> Resu
         .clone()
         .ok_or_else(|| Error::internal("a group without a name"))?;
     let term = term.saturating_add(TERMS_PASSED_OVER);
-    let mut log = LogStore::open(member, directory.join("log")).await?;
+    let mut log = LogStore::open(member, directory.join("log"), Missing::Make).await?;
     log.save_vote(&Vote::new(term, member))
         .await
         .map_err(|e| Error::internal(format!("cannot write the vote: {e}")))?;

@@ -3,10 +3,52 @@
 
 use std::{
     io::{Result, Write as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use turmoil::fs::shim::std::fs;
+
+use super::{Bug, is_planted};
+
+/// [`crate::platform::files::DataFile`]: what was not synced goes with a crash, or by chance not.
+#[derive(Clone)]
+pub struct DataFile(Arc<fs::File>);
+
+impl DataFile {
+    pub fn create(path: &Path, room: u64) -> Result<Self> {
+        let mut options = fs::OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).open(path)?;
+        file.set_len(room)?;
+        Ok(Self(Arc::new(file)))
+    }
+
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut options = fs::OpenOptions::new();
+        let file = options.read(true).write(true).open(path)?;
+        Ok(Self(Arc::new(file)))
+    }
+
+    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    pub fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
+        self.0.read_exact_at(bytes, offset)
+    }
+
+    pub fn set_len(&self, length: u64) -> Result<()> {
+        self.0.set_len(length)
+    }
+
+    pub fn sync_data(&self) -> Result<()> {
+        match is_planted(Bug::NoFsync) {
+            true => Ok(()),
+            false => self.0.sync_data(),
+        }
+    }
+}
 
 pub fn create_directory(path: &Path) -> Result<()> {
     fs::create_dir_all(path)?;

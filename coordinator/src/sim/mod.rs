@@ -5,7 +5,6 @@
 
 pub(crate) mod disk;
 pub(crate) mod files;
-pub(crate) mod medium;
 mod member;
 pub(crate) mod network;
 mod planted;

@@ -117,6 +117,10 @@ impl Group for MemoryGroup {
         look(&self.state.lock().unwrap());
     }
 
+    fn last_applied(&self) -> u64 {
+        self.applied.borrow().saturating_sub(1)
+    }
+
     fn applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
     }
