@@ -135,7 +135,7 @@ impl Node {
         let heartbeat_interval = options.heartbeat_interval;
         let consensus = thread.run(Consensus::start(identity.clone(), options));
         let consensus = consensus.await?;
-        thread.spawn(stand_when_heard(
+        thread.spawn(stand_for_election(
             consensus.raft.clone(),
             Handle::current(),
             heartbeat_interval,
@@ -415,16 +415,24 @@ impl Node {
     }
 }
 
+/// Whether this member stands for election when it hears of no leader.
+///
 /// Other members are heard through the threads of the program. One whose program is so busy that it
-/// does not hear the leader would take it for gone: meanwhile it does not stand for election, and then
-/// not before it has heard what came.
-async fn stand_when_heard(raft: Raft, program: Handle, heartbeat_interval: Duration) {
+/// does not hear the leader would take it for gone: meanwhile it does not stand, and then not before
+/// it has heard what came.
+///
+/// The library draws a member's patience once, when it starts. Two that stand at the same moment would
+/// do so again and again, each with its own vote: so after an election that nobody won a coin decides.
+async fn stand_for_election(raft: Raft, program: Handle, heartbeat_interval: Duration) {
     let pause = heartbeat_interval / 2;
+    let metrics = raft.server_metrics();
     let mut was_heard = true;
     loop {
         let is_heard = tokio::time::timeout(pause, program.spawn(async {}));
         let is_heard = is_heard.await.is_ok_and(|heard| heard.is_ok());
-        raft.runtime_config().elect(is_heard && was_heard);
+        let somebody_leads = metrics.borrow().vote.is_committed();
+        let stands = is_heard && was_heard && (somebody_leads || rand::random());
+        raft.runtime_config().elect(stands);
         was_heard = is_heard;
         tokio::time::sleep(pause).await;
     }
