@@ -17,7 +17,7 @@ use crate::raft::{Identity, Members};
 /// What a member's state takes, and may take still.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Without room that is only set aside.
+    /// With the room that its files have set aside.
     pub log_bytes: u64,
     pub snapshot_bytes: u64,
     /// None: cannot be found out.

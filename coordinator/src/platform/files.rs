@@ -52,10 +52,19 @@ impl DataFile {
         let mut options = std::fs::OpenOptions::new();
         let file = options.read(true).write(true).create_new(true).open(path)?;
         let room = i64::try_from(room).unwrap_or(i64::MAX);
-        match nix::fcntl::posix_fallocate(&file, 0, room) {
-            // A file system that cannot: it has the room or not when it is written.
-            Err(Errno::EOPNOTSUPP | Errno::EINVAL) => file.set_len(room.unsigned_abs())?,
-            set_aside => set_aside?,
+        loop {
+            match nix::fcntl::posix_fallocate(&file, 0, room) {
+                Err(Errno::EINTR) => {}
+                // A file system that cannot: it has the room or not when it is written.
+                Err(Errno::EOPNOTSUPP | Errno::EINVAL) => {
+                    file.set_len(room.unsigned_abs())?;
+                    break;
+                }
+                set_aside => {
+                    set_aside?;
+                    break;
+                }
+            }
         }
         Ok(Self::Real(Arc::new(file)))
     }

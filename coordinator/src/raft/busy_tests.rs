@@ -37,6 +37,8 @@ impl Programs {
             runtime.block_on(place.start_with(Some(listener), ELECTION_TIMEOUT));
         }
         let leader = runtimes[0].block_on(leader(&places));
+        let knows = |place: &Place| place.node().leadership().borrow().leader.is_some();
+        runtimes[0].block_on(until("all know who leads", || places.iter().all(knows)));
         Self {
             runtimes,
             places,

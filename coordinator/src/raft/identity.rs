@@ -136,6 +136,8 @@ impl Identity {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::io("read", &path, &e)),
         };
+        // What was renamed just before a kill is believed from now on.
+        files::sync_directory(directory).map_err(|e| Error::io("sync", directory, &e))?;
         let record = serde_json::from_slice(&text)
             .map_err(|e| Error::corrupt(format!("{} is damaged: {e}", path.display())))?;
         Ok(Some(Self::new(path, record)))

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use openraft::ServerState;
 use prometheus_client::metrics::counter::Counter;
 use seawall_common::{Error, Result, access::Lasts};
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{runtime::Handle, sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Channel;
 
@@ -32,6 +32,8 @@ use crate::{
 
 /// At least this lies between two looks at what has been applied.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
+/// After so many election timeouts a member that does not hear its program stands all the same.
+const UNHEARD_MAX: u32 = 8;
 const HELLO_INTERVAL: Duration = Duration::from_secs(1);
 const SETTLED_HELLO_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -110,7 +112,7 @@ impl Consensus {
             identity: identity.clone(),
             channels: channels.clone(),
             on_disk: log.on_disk().clone(),
-            disk_limit: options.heartbeat_interval,
+            heartbeat_interval: options.heartbeat_interval,
         };
         let failed = |e: &dyn std::fmt::Display| Error::internal(format!("cannot start Raft: {e}"));
         let config = Arc::new(options.raft_config()?);
@@ -132,14 +134,14 @@ impl Node {
     /// Opens log and snapshots and takes part; [`Node::join`] follows once calls can be answered.
     pub async fn open(identity: Identity, options: NodeOptions) -> Result<Self> {
         let thread = TaskThread::start("raft")?;
-        let heartbeat_interval = options.heartbeat_interval;
+        let patience = Patience {
+            heartbeat_interval: options.heartbeat_interval,
+            election_timeout: options.election_timeout,
+        };
         let consensus = thread.run(Consensus::start(identity.clone(), options));
         let consensus = consensus.await?;
-        thread.spawn(stand_for_election(
-            consensus.raft.clone(),
-            Handle::current(),
-            heartbeat_interval,
-        ));
+        let raft = consensus.raft.clone();
+        thread.spawn(stand_for_election(raft, Handle::current(), patience));
         let leadership = watch::Sender::new(Leadership::default());
         let applied = watch::Sender::new(0);
         let node = Self {
@@ -419,23 +421,39 @@ impl Node {
 ///
 /// Other members are heard through the threads of the program. One whose program is so busy that it
 /// does not hear the leader would take it for gone: meanwhile it does not stand, and then not before
-/// it has heard what came.
+/// the leader has had time to be heard. That ends after a while: it may be the clients of a leader that
+/// is gone who keep it busy, and the others may need its log.
 ///
 /// The library draws a member's patience once, when it starts. Two that stand at the same moment would
 /// do so again and again, each with its own vote: so after an election that nobody won a coin decides.
-async fn stand_for_election(raft: Raft, program: Handle, heartbeat_interval: Duration) {
-    let pause = heartbeat_interval / 2;
+async fn stand_for_election(raft: Raft, program: Handle, patience: Patience) {
+    let pause = patience.heartbeat_interval / 2;
     let metrics = raft.server_metrics();
-    let mut was_heard = true;
+    let now = Instant::now();
+    let (mut heard_last, mut unheard_last) = (now, None);
     loop {
         let is_heard = tokio::time::timeout(pause, program.spawn(async {}));
-        let is_heard = is_heard.await.is_ok_and(|heard| heard.is_ok());
-        let somebody_leads = metrics.borrow().vote.is_committed();
-        let stands = is_heard && was_heard && (somebody_leads || rand::random());
-        raft.runtime_config().elect(stands);
-        was_heard = is_heard;
+        let now = Instant::now();
+        match is_heard.await.is_ok_and(|heard| heard.is_ok()) {
+            true => heard_last = now,
+            false => unheard_last = Some(now),
+        }
+        let is_waiting = unheard_last.is_some_and(|at| at.elapsed() < patience.election_timeout);
+        let hears = !is_waiting || heard_last.elapsed() > patience.election_timeout * UNHEARD_MAX;
+        let is_contested = {
+            let metrics = metrics.borrow();
+            let voters = metrics.membership_config.membership().voter_ids().count();
+            voters > 1 && !metrics.vote.is_committed()
+        };
+        raft.runtime_config()
+            .elect(hears && (!is_contested || rand::random()));
         tokio::time::sleep(pause).await;
     }
+}
+
+struct Patience {
+    heartbeat_interval: Duration,
+    election_timeout: Duration,
 }
 
 /// Many look at the state whenever it changes: under load, once in a while.

@@ -13,7 +13,7 @@ use std::{
 use openraft::{
     RaftNetwork, RaftNetworkFactory,
     error::{InstallSnapshotError, RPCError, RaftError, Unreachable},
-    network::RPCOption,
+    network::{Backoff, RPCOption},
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest,
         InstallSnapshotResponse, VoteRequest, VoteResponse,
@@ -37,8 +37,8 @@ pub struct Network {
     pub identity: Identity,
     pub channels: Channels,
     pub on_disk: OnDisk,
-    /// A leader whose disk takes longer falls silent, so that another is elected.
-    pub disk_limit: Duration,
+    /// A leader whose disk takes longer for a write falls silent, so that another is elected.
+    pub heartbeat_interval: Duration,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -49,7 +49,7 @@ impl RaftNetworkFactory<Types> for Network {
         Follower {
             peer: Peer::new(target, node.addr.clone(), identity, channels),
             on_disk: self.on_disk.clone(),
-            disk_limit: self.disk_limit,
+            heartbeat_interval: self.heartbeat_interval,
             stream: AppendStream::default(),
             known: None,
             news: Arc::default(),
@@ -61,7 +61,7 @@ impl RaftNetworkFactory<Types> for Network {
 pub struct Follower {
     peer: Peer,
     on_disk: OnDisk,
-    disk_limit: Duration,
+    heartbeat_interval: Duration,
     stream: AppendStream,
     known: Option<Known>,
     /// What the other is to be told, unless something that is sent before says as much.
@@ -141,7 +141,7 @@ impl Follower {
     /// What is committed is on this disk before others hear of it: where this member alone is a
     /// quorum, the library takes for committed what is only on its way there.
     async fn before_sending(&self, request: &AppendEntriesRequest<Types>) -> Result<()> {
-        self.on_disk.is_in_time(self.disk_limit).await?;
+        self.on_disk.is_in_time(self.heartbeat_interval).await?;
         match request.leader_commit {
             Some(committed) => self.on_disk.reaches(committed.index).await,
             None => Ok(()),
@@ -197,6 +197,12 @@ impl RaftNetwork<Types> for Follower {
     ) -> RaftResult<InstallSnapshotResponse<u64>, InstallSnapshotError> {
         let ttl = option.hard_ttl();
         self.peer.ask(Call::Snapshot, &request, ttl).await
+    }
+
+    /// One that has not answered is asked again when the next heartbeat is due, and not so late that it
+    /// takes the leader for gone when it hears again.
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(self.heartbeat_interval))
     }
 
     async fn vote(

@@ -53,6 +53,8 @@ impl Snapshots {
                 files::remove(&path).map_err(|e| Error::io("remove", &path, &e))?;
             }
         }
+        // What was renamed just before a kill is believed from now on.
+        files::sync_directory(&directory).map_err(|e| Error::io("sync", &directory, &e))?;
         let snapshots = Self {
             directory,
             writing: Mutex::new(()),

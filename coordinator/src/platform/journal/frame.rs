@@ -59,6 +59,22 @@ impl<'a> Frame<'a> {
         (head[16..] == expected.to_be_bytes()).then_some(Self { number, payload })
     }
 
+    /// Whether something was written behind the frame of this number, with which `bytes` begin and
+    /// which is not whole.
+    pub fn is_followed(number: u64, bytes: &[u8]) -> bool {
+        let Some(head) = bytes.get(..HEAD_BYTES) else {
+            return false;
+        };
+        if head[..4] != MAGIC || head[8..16] != number.to_be_bytes() {
+            return false;
+        }
+        let length = head[4..8].iter();
+        let length = length.fold(0_usize, |length, byte| length << 8 | usize::from(*byte));
+        let end = (HEAD_BYTES + length).next_multiple_of(ALIGNED);
+        let behind = bytes.get(end..).unwrap_or_default();
+        behind.iter().any(|byte| *byte != 0)
+    }
+
     pub fn bytes(&self) -> usize {
         (HEAD_BYTES + self.payload.len()).next_multiple_of(ALIGNED)
     }

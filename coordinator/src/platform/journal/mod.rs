@@ -33,8 +33,13 @@ use super::{
 };
 
 /// A segment that has grown to this is the last no more. Records for which it has no room make it
-/// longer.
-const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+/// longer. Each costs a few syncs when it is made and when it goes, and is read when the log is opened.
+const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Segments that go at one sync, at most: others wait for it.
+const REMOVED_MAX: usize = 2;
+/// What a file system of its own may have in it.
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// Whether a log that is not there is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,7 @@ pub enum Missing {
 
 pub struct Journal {
     directory: PathBuf,
+    segment_bytes: u64,
     inner: Mutex<Inner>,
     _lock: DirectoryLock,
 }
@@ -70,6 +76,10 @@ struct Place {
 
 impl Journal {
     pub fn open(directory: &Path, if_missing: Missing) -> Result<Self> {
+        Self::open_with(directory, if_missing, SEGMENT_BYTES)
+    }
+
+    fn open_with(directory: &Path, if_missing: Missing, segment_bytes: u64) -> Result<Self> {
         let failed = |e: std::io::Error| Error::io("create", directory, &e);
         files::create_directory(directory).map_err(failed)?;
         let lock = DirectoryLock::take(directory)?;
@@ -84,7 +94,7 @@ impl Journal {
         inner.read(directory, &paths)?;
         if inner.segments.is_empty() {
             may_make(directory, if_missing)?;
-            let first = Segment::create(directory, inner.number, SEGMENT_BYTES)?;
+            let first = Segment::create(directory, inner.number, segment_bytes)?;
             inner.segments.push_back(first);
         }
         for path in [Some(directory), directory.parent()].into_iter().flatten() {
@@ -92,6 +102,7 @@ impl Journal {
         }
         Ok(Self {
             directory: directory.to_owned(),
+            segment_bytes,
             inner: Mutex::new(inner),
             _lock: lock,
         })
@@ -105,40 +116,60 @@ impl Journal {
 /// A member whose log is gone must not come back with an empty one: it would not know what it has
 /// acknowledged.
 fn may_make(directory: &Path, if_missing: Missing) -> Result<()> {
-    if if_missing == Missing::Refuse {
-        return Err(missing(directory, "it is gone, and this member had one"));
-    }
     let inside = files::list(directory).map_err(|e| Error::io("read", directory, &e))?;
-    match inside.is_empty() {
-        true => Ok(()),
-        false => Err(missing(
+    if !inside.iter().all(|path| path.ends_with(LOST_AND_FOUND)) {
+        return Err(missing(
             directory,
             "what lies there is no log of this version",
-        )),
+        ));
+    }
+    match if_missing {
+        Missing::Make => Ok(()),
+        Missing::Refuse => Err(missing(directory, "it is gone, and this member had one")),
     }
 }
 
 impl Inner {
     fn read(&mut self, directory: &Path, paths: &[PathBuf]) -> Result<()> {
+        let mut last = None;
         for (index, path) in paths.iter().enumerate() {
             match Segment::open(path)? {
-                Some(opened) => self.read_segment(directory, opened)?,
+                Some(opened) => {
+                    if let Some(sealed) = last.replace(opened) {
+                        self.take(directory, sealed)?;
+                    }
+                }
                 // Made when the power went: the one before is whole, and goes on.
                 None if index + 1 == paths.len() => {
+                    tracing::warn!("{}: nothing was written to it", path.display());
                     files::remove(path).map_err(|e| Error::io("remove", path, &e))?;
                 }
                 None => return Err(segment::damaged(path, "all of it")),
             }
         }
+        if let Some(last) = last {
+            self.check_number(directory, &last)?;
+            last.settle()?;
+            self.take(directory, last)?;
+        }
         Ok(())
     }
 
-    fn read_segment(&mut self, directory: &Path, opened: Opened) -> Result<()> {
-        let Opened { segment, frames } = opened;
-        if !self.segments.is_empty() && segment.first != self.number {
-            let what = format!("frame {} is missing", self.number);
-            return Err(missing(directory, &what));
+    fn check_number(&self, directory: &Path, opened: &Opened) -> Result<()> {
+        match self.segments.is_empty() || opened.segment.first == self.number {
+            true => Ok(()),
+            false => Err(missing(
+                directory,
+                &format!("frame {} is missing", self.number),
+            )),
         }
+    }
+
+    fn take(&mut self, directory: &Path, opened: Opened) -> Result<()> {
+        self.check_number(directory, &opened)?;
+        let Opened {
+            segment, frames, ..
+        } = opened;
         let first = segment.first;
         self.number = first;
         self.segments.push_back(segment);
@@ -223,9 +254,9 @@ impl Inner {
 
     /// A segment that is full is followed by another; and each begins with all marks, also one that
     /// was made just before the power went.
-    fn begin_frame(&mut self, directory: &Path) -> Result<()> {
-        if self.last()?.length >= SEGMENT_BYTES {
-            let next = Segment::create(directory, self.number, SEGMENT_BYTES)?;
+    fn begin_frame(&mut self, directory: &Path, segment_bytes: u64) -> Result<()> {
+        if self.last()?.length >= segment_bytes {
+            let next = Segment::create(directory, self.number, segment_bytes)?;
             self.segments.push_back(next);
         }
         if !self.last()?.is_empty() {
@@ -238,13 +269,25 @@ impl Inner {
         Ok(())
     }
 
+    /// The oldest segments that have no records, out of the list.
+    fn emptied(&mut self) -> Vec<Segment> {
+        let mut gone = Vec::new();
+        while gone.len() < REMOVED_MAX
+            && self.segments.len() > 1
+            && let Some(oldest) = self.segments.pop_front_if(|oldest| oldest.live == 0)
+        {
+            gone.push(oldest);
+        }
+        gone
+    }
+
     fn value(&self, place: Place) -> Result<Vec<u8>> {
         let at = self
             .segments
             .binary_search_by_key(&place.segment, |segment| segment.first);
         let segment = at.ok().and_then(|at| self.segments.get(at));
         let segment = segment.ok_or_else(|| Error::internal("a record in no file of the log"))?;
-        if place.offset >= segment.length {
+        if place.offset + place.length as u64 > segment.length {
             let begin = place.offset - segment.payload_offset();
             let begin = usize::try_from(begin).unwrap_or(usize::MAX);
             let value = self.pending.get(begin..begin.saturating_add(place.length));
@@ -263,7 +306,7 @@ impl Medium for Journal {
     fn apply(&self, tree: Tree, changes: Vec<Change>) -> Result<()> {
         let mut inner = self.inner();
         if inner.pending.is_empty() {
-            inner.begin_frame(&self.directory)?;
+            inner.begin_frame(&self.directory, self.segment_bytes)?;
         }
         changes
             .into_iter()
@@ -289,12 +332,9 @@ impl Medium for Journal {
         if let Some(last) = inner.segments.back_mut() {
             last.length += frame.len() as u64;
         }
-        while inner.segments.len() > 1
-            && let Some(oldest) = inner.segments.pop_front_if(|oldest| oldest.live == 0)
-        {
-            oldest.remove()?;
-        }
-        Ok(())
+        let gone = inner.emptied();
+        drop(inner);
+        gone.into_iter().try_for_each(Segment::remove)
     }
 
     fn get(&self, tree: Tree, number: u64) -> Result<Option<Vec<u8>>> {

@@ -19,10 +19,14 @@ const EXTENSION: &str = "journal";
 const REPLACE: &str = "Restore this member by removing it and adding it anew under a new id. \
     If too few are left for that, restore the group from its backup.";
 
-/// A segment, and of each of its frames where its payload lies, and the payload.
+/// A segment as it was found.
 pub struct Opened {
     pub segment: Segment,
+    /// Of each frame, where its payload lies, and the payload.
     pub frames: Vec<(u64, Vec<u8>)>,
+    file_bytes: u64,
+    /// Something follows that is no frame.
+    has_rest: bool,
 }
 
 pub struct Segment {
@@ -35,6 +39,33 @@ pub struct Segment {
     pub length: u64,
     /// Records in it that have not been deleted or put anew.
     pub live: usize,
+}
+
+impl Opened {
+    /// To be done with the last, and when all are known to be there. What follows after its frames was
+    /// being written when the power went, and was never acknowledged. And its last frame may be in the
+    /// system's memory only: whoever wrote it was killed before it was synced, or could not sync it,
+    /// after which a sync alone would do nothing.
+    pub fn settle(&self) -> Result<()> {
+        let Segment { file, path, .. } = &self.segment;
+        let failed = |e: std::io::Error| Error::io("write", path, &e);
+        if self.has_rest {
+            let length = self.segment.length;
+            tracing::warn!(
+                "{}: what follows after {length} bytes was not written to its end, and is dropped",
+                path.display()
+            );
+            file.set_length(length).map_err(failed)?;
+            file.set_length(self.file_bytes).map_err(failed)?;
+        }
+        if let Some((offset, payload)) = self.frames.last() {
+            let number = self.segment.first + self.frames.len() as u64 - 1;
+            let frame = frame::framed(self.segment.salt, number, payload)?;
+            let begin = offset - frame::HEAD_BYTES as u64;
+            file.write_at(&frame, begin).map_err(failed)?;
+        }
+        file.sync().map_err(failed)
+    }
 }
 
 impl Segment {
@@ -81,7 +112,7 @@ impl Segment {
         if is_zero(&bytes) {
             return Ok(None);
         }
-        let (first, salt) = parsed_head(&bytes).ok_or_else(|| damaged(path, "its head"))?;
+        let (first, salt) = parsed_head(path, &bytes)?;
         let mut segment = Self {
             first,
             salt,
@@ -99,15 +130,17 @@ impl Segment {
             segment.length += frame.bytes() as u64;
             rest = rest.get(frame.bytes()..).unwrap_or_default();
         }
-        if has_frame(salt, rest) {
-            let number = first + frames.len() as u64;
-            let what = format!("frame {number}, before others that are whole");
+        let number = first + frames.len() as u64;
+        if has_frame(salt, rest) || Frame::is_followed(number, rest) {
+            let what = format!("frame {number}, before what was written after it");
             return Err(segment.damaged(&what));
         }
-        if !is_zero(rest) {
-            segment.clear_rest(bytes.len() as u64).map_err(failed)?;
-        }
-        Ok(Some(Opened { segment, frames }))
+        Ok(Some(Opened {
+            segment,
+            frames,
+            file_bytes: bytes.len() as u64,
+            has_rest: !is_zero(rest),
+        }))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -117,18 +150,6 @@ impl Segment {
     /// Where what the next frame holds will lie.
     pub fn payload_offset(&self) -> u64 {
         self.length + frame::HEAD_BYTES as u64
-    }
-
-    /// What was being written when the power went, and was never acknowledged.
-    fn clear_rest(&self, length: u64) -> std::io::Result<()> {
-        tracing::warn!(
-            "{}: what follows after {} bytes was not written to its end, and is dropped",
-            self.path.display(),
-            self.length
-        );
-        self.file.set_length(self.length)?;
-        self.file.set_length(length)?;
-        self.file.sync()
     }
 
     pub fn damaged(&self, what: &str) -> Error {
@@ -164,11 +185,27 @@ fn head(first: u64, salt: u32) -> [u8; HEAD_BYTES] {
     head
 }
 
-fn parsed_head(bytes: &[u8]) -> Option<(u64, u32)> {
-    let found = bytes.get(..HEAD_BYTES)?;
-    let first = u64::from_be_bytes(found[8..16].try_into().ok()?);
-    let salt = u32::from_be_bytes(found[16..20].try_into().ok()?);
-    (found == head(first, salt)).then_some((first, salt))
+fn parsed_head(path: &Path, bytes: &[u8]) -> Result<(u64, u32)> {
+    let damaged = || damaged(path, "its head");
+    let found = bytes.get(..HEAD_BYTES).ok_or_else(damaged)?;
+    let number = |range: std::ops::Range<usize>| {
+        let bytes = found[range].iter();
+        bytes.fold(0, |number, byte| number << 8 | u64::from(*byte))
+    };
+    let version = number(6..8);
+    if found[..6] == MAGIC && version != u64::from(VERSION) {
+        return Err(Error::corrupt(format!(
+            "{} is of version {version} of the log, and this program knows version {VERSION}",
+            path.display()
+        ))
+        .hint("Start the coordinator that wrote it."));
+    }
+    let salt = u32::try_from(number(16..20)).map_err(|_| damaged())?;
+    let first = number(8..16);
+    match *found == head(first, salt) {
+        true => Ok((first, salt)),
+        false => Err(damaged()),
+    }
 }
 
 const PAGE_BYTES: usize = 4096;

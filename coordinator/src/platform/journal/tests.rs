@@ -7,8 +7,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// So that there are many.
+const SEGMENT_BYTES: u64 = 1024 * 1024;
+
 fn open(directory: &Path) -> Result<Journal> {
-    Journal::open(directory, Missing::Make)
+    Journal::open_with(directory, Missing::Make, SEGMENT_BYTES)
 }
 
 fn put(journal: &Journal, number: u64, value: &[u8]) {
@@ -205,6 +208,38 @@ fn i9_a_log_that_is_gone_or_is_another_kind_of_is_not_made_anew() {
     assert!(zeros.to_string().contains("it is gone"), "{zeros}");
     fs::write(directory.path().join("db"), "of an earlier version").unwrap();
     refused(directory.path(), "no log of this version");
+    let other = Journal::open(directory.path(), Missing::Refuse)
+        .err()
+        .unwrap();
+    assert!(
+        other.to_string().contains("no log of this version"),
+        "{other}"
+    );
+}
+
+#[test]
+fn a_log_of_a_later_version_is_left_to_the_program_that_wrote_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = closed(directory.path());
+    OpenOptions::new()
+        .write(true)
+        .open(file)
+        .unwrap()
+        .write_all_at(&[0, 2], 6)
+        .unwrap();
+    let error = open(directory.path()).err().unwrap().to_string();
+    assert!(error.contains("version 2 of the log"), "{error}");
+    assert!(!error.contains("new id"), "{error}");
+}
+
+#[test]
+fn i9_the_last_frame_is_refused_when_something_was_written_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = closed(directory.path());
+    // Two frames damaged at the end: the first of them was acknowledged.
+    damage(&file, position(&file, 9) + 500);
+    damage(&file, position(&file, 10) + 500);
+    refused(directory.path(), "before what was written after it");
 }
 
 #[test]
@@ -267,7 +302,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let tree = prop_oneof![Just(Tree::Records), Just(Tree::Marks)];
     prop_oneof![
-        6 => (tree.clone(), 0..20_u64, 0..900_000_usize)
+        6 => (tree.clone(), 0..20_u64, 0..300_000_usize)
             .prop_map(|(tree, number, length)| Step::Put(tree, number, length)),
         3 => (tree, 0..20_u64).prop_map(|(tree, number)| Step::Delete(tree, number)),
         3 => Just(Step::Sync),
