@@ -10,7 +10,9 @@ mod append_stream;
 mod busy_tests;
 #[cfg(test)]
 mod conformance;
+mod consensus;
 mod durable_log;
+mod elections;
 #[cfg(test)]
 mod group_tests;
 mod identity;

@@ -9,31 +9,28 @@ use std::{sync::Arc, time::Duration};
 use openraft::ServerState;
 use prometheus_client::metrics::counter::Counter;
 use seawall_common::{Error, Result, access::Lasts};
-use tokio::{runtime::Handle, sync::watch, time::Instant};
+use tokio::{runtime::Handle, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Channel;
 
 use super::{
-    Identity, Raft, RaftService, Seat, joining,
-    log::LogStore,
+    Identity, Raft, RaftService, Seat,
+    consensus::Consensus,
+    elections::{Timing, stand_for_election},
+    joining,
     machine::Machine,
     network::{Channels, Peer},
     options::NodeOptions,
-    proposals::Proposals,
     refusals,
-    replication::Network,
     roster::Roster,
-    rounds::Rounds,
 };
 use crate::{
-    platform::{Missing, TaskThread, die},
+    platform::{TaskThread, die},
     state::{Command, Response, State},
 };
 
 /// At least this lies between two looks at what has been applied.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
-/// After so many election timeouts a member that does not hear its program stands all the same.
-const UNHEARD_MAX: u32 = 8;
 const HELLO_INTERVAL: Duration = Duration::from_secs(1);
 const SETTLED_HELLO_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -76,72 +73,18 @@ struct Inner {
     thread: TaskThread,
 }
 
-/// What has a thread of its own: however busy the rest of the program is, heartbeats go out, and
-/// votes are answered.
-struct Consensus {
-    raft: Raft,
-    machine: Machine,
-    proposals: Proposals,
-    rounds: Rounds,
-    channels: Channels,
-}
-
-impl Consensus {
-    async fn start(identity: Identity, options: NodeOptions) -> Result<Self> {
-        // One that knows its group has had a log.
-        let if_missing = match identity.has_group() {
-            true => Missing::Refuse,
-            false => Missing::Make,
-        };
-        let log = options.data_dir.join("log");
-        let log = LogStore::open(identity.id(), log, if_missing).await?;
-        let snapshots = options.data_dir.join("snapshots");
-        let machine = Machine::open(snapshots, log.on_disk().clone()).await?;
-        let log = log.purged_when_covered(machine.covered());
-        if let Some(purged) = log.purged()?
-            && machine.last_applied().is_none_or(|last| last < purged)
-        {
-            return Err(Error::corrupt(format!(
-                "the log begins after entry {}, but no snapshot reaches that far",
-                purged.index
-            ))
-            .hint("Remove this member from the group and add it under a new id."));
-        }
-        let channels = Channels::new(options.dialer.clone(), options.election_timeout);
-        let network = Network {
-            identity: identity.clone(),
-            channels: channels.clone(),
-            on_disk: log.on_disk().clone(),
-            heartbeat_interval: options.heartbeat_interval,
-        };
-        let failed = |e: &dyn std::fmt::Display| Error::internal(format!("cannot start Raft: {e}"));
-        let config = Arc::new(options.raft_config()?);
-        let raft = Raft::new(identity.id(), config, network, log, machine.clone()).await;
-        let raft = raft.map_err(|e| failed(&e))?;
-        // Once Raft's core answers, it has said what membership its log has.
-        raft.is_initialized().await.map_err(|e| failed(&e))?;
-        Ok(Self {
-            proposals: Proposals::start(raft.clone()),
-            rounds: Rounds::start(raft.clone()),
-            raft,
-            machine,
-            channels,
-        })
-    }
-}
-
 impl Node {
     /// Opens log and snapshots and takes part; [`Node::join`] follows once calls can be answered.
     pub async fn open(identity: Identity, options: NodeOptions) -> Result<Self> {
         let thread = TaskThread::start("raft")?;
-        let patience = Patience {
+        let timing = Timing {
             heartbeat_interval: options.heartbeat_interval,
             election_timeout: options.election_timeout,
         };
         let consensus = thread.run(Consensus::start(identity.clone(), options));
         let consensus = consensus.await?;
         let raft = consensus.raft.clone();
-        thread.spawn(stand_for_election(raft, Handle::current(), patience));
+        thread.spawn(stand_for_election(raft, Handle::current(), timing));
         let leadership = watch::Sender::new(Leadership::default());
         let applied = watch::Sender::new(0);
         let node = Self {
@@ -415,45 +358,6 @@ impl Node {
             stop.run_until_cancelled(task).await;
         });
     }
-}
-
-/// Whether this member stands for election when it hears of no leader.
-///
-/// Other members are heard through the threads of the program. One whose program is so busy that it
-/// does not hear the leader would take it for gone: meanwhile it does not stand, and then not before
-/// the leader has had time to be heard. That ends after a while: it may be the clients of a leader that
-/// is gone who keep it busy, and the others may need its log.
-///
-/// The library draws a member's patience once, when it starts. Two that stand at the same moment would
-/// do so again and again, each with its own vote: so after an election that nobody won a coin decides.
-async fn stand_for_election(raft: Raft, program: Handle, patience: Patience) {
-    let pause = patience.heartbeat_interval / 2;
-    let metrics = raft.server_metrics();
-    let now = Instant::now();
-    let (mut heard_last, mut unheard_last) = (now, None);
-    loop {
-        let is_heard = tokio::time::timeout(pause, program.spawn(async {}));
-        let now = Instant::now();
-        match is_heard.await.is_ok_and(|heard| heard.is_ok()) {
-            true => heard_last = now,
-            false => unheard_last = Some(now),
-        }
-        let is_waiting = unheard_last.is_some_and(|at| at.elapsed() < patience.election_timeout);
-        let hears = !is_waiting || heard_last.elapsed() > patience.election_timeout * UNHEARD_MAX;
-        let is_contested = {
-            let metrics = metrics.borrow();
-            let voters = metrics.membership_config.membership().voter_ids().count();
-            voters > 1 && !metrics.vote.is_committed()
-        };
-        raft.runtime_config()
-            .elect(hears && (!is_contested || rand::random()));
-        tokio::time::sleep(pause).await;
-    }
-}
-
-struct Patience {
-    heartbeat_interval: Duration,
-    election_timeout: Duration,
 }
 
 /// Many look at the state whenever it changes: under load, once in a while.
