@@ -80,6 +80,7 @@ fn i1_a_bound_that_is_forgotten_at_a_restart_is_found() {
 
 #[test]
 fn a_command_that_is_applied_twice_is_found() {
-    // It breaks whatever it meets: which checker sees it first is chance.
-    is_found("applied-twice", 1..=SEARCHED, "VIOLATION");
+    // It breaks whatever it meets, so other checkers see it first in most runs; this is of the one
+    // that compares members.
+    is_found("applied-twice", 9..9 + SEARCHED, "and differ");
 }
